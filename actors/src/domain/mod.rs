@@ -1,0 +1,13 @@
+//! The values everything else speaks of. No behaviour beyond their invariants, no I/O, no clock.
+
+pub mod archive;
+pub mod cycle;
+pub mod id;
+pub mod memory;
+pub mod session;
+
+pub use archive::{Manifest, Page, Record, Role, Segment, Series, SourceIdentity, Turn};
+pub use cycle::{Claim, CycleKind, Job, Stage, Trigger};
+pub use id::{BootId, CycleId, SessionKey, Sha256, TraceId};
+pub use memory::{ContinuityMap, Distillate, Item, ItemKind, Reference};
+pub use session::{Capabilities, SessionRef, UsageReading};

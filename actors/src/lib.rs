@@ -1,0 +1,27 @@
+//! The core of Moon: a supervision tree of actors around pure policies.
+//!
+//! ```text
+//! policy.rs (pure) <- engine.rs (async, over ports) <- actor.rs (mailbox, timers)
+//! ```
+//!
+//! What it must never do: touch a file, a socket, a process or a clock. Those come in through [`port`], and the crates
+//! that could reach them are not in this crate's manifest. The ledger is the truth; a message is only a doorbell.
+
+pub mod alert;
+pub mod archive;
+pub mod continuity;
+pub mod control;
+pub mod distill;
+pub mod domain;
+pub mod error;
+pub mod index;
+pub mod port;
+pub mod prune;
+pub mod recall;
+pub mod settings;
+pub mod stage;
+pub mod supervisor;
+pub mod threshold;
+pub mod usage;
+
+pub use error::{Error, Kind, Result};

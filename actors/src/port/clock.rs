@@ -1,0 +1,16 @@
+//! Time and fresh names, both injected so that tests decide them.
+
+use chrono::{DateTime, Utc};
+
+/// Two clocks, because a wall clock jumps.
+pub trait Clock: Send + Sync {
+    /// Wall time, for people, files and the audit.
+    fn now(&self) -> DateTime<Utc>;
+    /// Wall time at the daemon's start plus monotonic time since: never jumps within one life. For cooldowns and ages.
+    fn steady(&self) -> DateTime<Utc>;
+}
+
+/// Names that were never used before and sort by time.
+pub trait Ids: Send + Sync {
+    fn next(&self) -> String;
+}

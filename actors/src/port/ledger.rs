@@ -1,0 +1,296 @@
+//! The truth: what was archived, what is to be done, what happened. One transaction per method.
+//!
+//! A stage's completion, the next job and the audit row commit together; nothing is ever recorded as done before its
+//! effect is. Cooldowns, cursors and claims live here, so that a restart forgets nothing.
+
+use super::{Alert, AlertKey, Severity, Stored};
+use crate::domain::{
+    BootId, Claim, CycleId, CycleKind, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger,
+    UsageReading,
+};
+use crate::error::{Error, Result};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// One row to be added to the audit. `seq`, time, boot and the hash chain are the ledger's business.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Who did it: an actor or command, e.g. `archive`, `cli`.
+    pub actor: String,
+    /// What happened, past tense: `started`, `succeeded`, `failed`, `retried`, `skipped`, `quarantined`, `parked`, …
+    pub event: String,
+    pub trace: Option<TraceId>,
+    pub cycle: Option<CycleId>,
+    pub session: Option<SessionKey>,
+    pub stage: Option<Stage>,
+    pub attempt: Option<u32>,
+    /// `ok`, `failed`, `skipped`, `info`.
+    pub outcome: String,
+    pub error_code: Option<String>,
+    /// One sentence for people. Never transcript text, never a secret.
+    pub message: String,
+    /// Figures and hashes.
+    pub detail: Value,
+}
+
+impl AuditEntry {
+    pub fn new(actor: &str, event: &str, outcome: &str, message: impl Into<String>) -> Self {
+        Self {
+            actor: actor.into(),
+            event: event.into(),
+            trace: None,
+            cycle: None,
+            session: None,
+            stage: None,
+            attempt: None,
+            outcome: outcome.into(),
+            error_code: None,
+            message: message.into(),
+            detail: Value::Null,
+        }
+    }
+    #[must_use]
+    pub fn session(mut self, session: &SessionKey) -> Self {
+        self.session = Some(session.clone());
+        self
+    }
+    #[must_use]
+    pub fn detail(mut self, detail: Value) -> Self {
+        self.detail = detail;
+        self
+    }
+}
+
+/// A stored audit row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    pub seq: i64,
+    pub at: DateTime<Utc>,
+    pub boot: BootId,
+    #[serde(flatten)]
+    pub entry: AuditEntry,
+    pub prev_sha256: String,
+    pub sha256: String,
+}
+
+/// A cycle to be opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewCycle {
+    pub id: CycleId,
+    pub session: SessionRef,
+    pub trigger: Trigger,
+    pub trace: TraceId,
+    pub used_tokens: Option<u64>,
+    pub ack: Option<String>,
+}
+
+/// What a finished stage leaves behind; written in the transaction that completes its job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The stage's own rows were written as it went (archive segments), or there was nothing to do.
+    None,
+    Indexed {
+        segments: Vec<i64>,
+    },
+    Pruned {
+        tokens_before: Option<u64>,
+        tokens_after: Option<u64>,
+        permit: Value,
+    },
+    Distilled(Box<DistillationRow>),
+    Continued(Box<ContinuityRow>),
+}
+
+/// A distillation as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DistillationRow {
+    pub key: Sha256,
+    pub series_id: i64,
+    pub session: SessionKey,
+    pub session_id: String,
+    pub cycle: CycleId,
+    pub from_seq: i64,
+    pub to_seq: i64,
+    pub provider: String,
+    /// Relative to the home.
+    pub summary_path: String,
+    pub at: DateTime<Utc>,
+    /// A [`Distillate`](crate::domain::Distillate).
+    pub body: Value,
+}
+
+/// Old and new window, linked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContinuityRow {
+    pub cycle: CycleId,
+    pub session: SessionKey,
+    pub source_session_id: String,
+    pub target_session_id: String,
+    pub map_path: String,
+    pub map_sha256: Sha256,
+    /// Of the block that must arrive in the next model call.
+    pub block_sha256: Sha256,
+    /// `reset`, `compact` or `none` (observe mode: the map is written, the window stays).
+    pub rollover: String,
+    pub at: DateTime<Utc>,
+    pub confirmed_at: Option<DateTime<Utc>>,
+}
+
+/// A session as last seen, with the state of its threshold machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRow {
+    pub reading: UsageReading,
+    /// The last reading that could be trusted, if the present one cannot.
+    pub last_fresh: Option<UsageReading>,
+    /// [`threshold::policy::Machine`](crate::threshold), as JSON.
+    pub machine: Option<Value>,
+    /// Archived records that no distillation covers.
+    pub undistilled: i64,
+    pub open_cycle: Option<CycleId>,
+}
+
+/// What `begin` found of the life before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    pub released_claims: u64,
+    pub clean_stop: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub segments: i64,
+    pub records: i64,
+    pub bytes: i64,
+    pub unindexed: i64,
+    pub distillations: i64,
+    pub rollovers: i64,
+    pub audit_rows: i64,
+    pub open_cycles: i64,
+    pub waiting_jobs: i64,
+    pub quarantined_jobs: i64,
+}
+
+/// A job as shown to people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRow {
+    pub cycle: CycleId,
+    pub kind: CycleKind,
+    pub stage: Stage,
+    pub session: SessionKey,
+    /// `waiting`, `claimed`, `done`, `quarantined`, `cancelled`.
+    pub state: String,
+    pub attempts: u32,
+    pub not_before: Option<DateTime<Utc>>,
+    pub last_error: Option<Error>,
+}
+
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    // ---- lives ------------------------------------------------------------------------------------------------------
+    /// Begins a life: releases the claims of dead ones. Must be called under the home's lock.
+    async fn begin(&self, writer: &str) -> Result<Recovery>;
+    /// Marks a clean stop.
+    async fn end(&self, reason: &str) -> Result<()>;
+    fn boot(&self) -> BootId;
+
+    // ---- sessions ---------------------------------------------------------------------------------------------------
+    async fn observe(&self, reading: &UsageReading) -> Result<SessionRow>;
+    async fn session(&self, key: &SessionKey) -> Result<Option<SessionRow>>;
+    async fn sessions(&self) -> Result<Vec<SessionRow>>;
+    async fn save_machine(&self, key: &SessionKey, machine: &Value) -> Result<()>;
+
+    // ---- cycles and jobs --------------------------------------------------------------------------------------------
+    /// Opens a cycle with its first job and audit row, and stores `machine`. At most one cycle is open per session:
+    /// `None` when one is. An `ack` for an open cycle is remembered on a capture that follows it.
+    async fn open_cycle(&self, cycle: &NewCycle, machine: Option<&Value>) -> Result<Option<CycleId>>;
+    /// Claims the oldest due job of a stage: counts the attempt, sets the token. A job that used up `max_attempts` is
+    /// quarantined here (audit, alert) and the next one is tried.
+    async fn claim(&self, stage: Stage, max_attempts: u32) -> Result<Option<Claim>>;
+    /// Writes down what is about to be done to the host, before it is done. False when the claim is not ours any more.
+    async fn intend(&self, claim: &Claim, intent: &Value) -> Result<bool>;
+    /// Effect, `done`, next job (or the cycle's end, with `machine`), audit: one transaction.
+    /// False when the claim is not ours any more: nothing was written.
+    async fn complete(&self, claim: &Claim, effect: &Effect, audit: &AuditEntry) -> Result<bool>;
+    /// Gives the job back for later. `count` false returns the attempt too (the world's fault, not the job's).
+    async fn retry(
+        &self,
+        claim: &Claim,
+        after: Duration,
+        count: bool,
+        error: &Error,
+        audit: &AuditEntry,
+    ) -> Result<bool>;
+    /// Sets the job aside for a person; ends its cycle.
+    async fn quarantine(&self, claim: &Claim, error: &Error, audit: &AuditEntry) -> Result<bool>;
+    /// Ends a cycle early without harm (nothing to compact, mode changed): audit says why.
+    async fn cancel(&self, claim: &Claim, audit: &AuditEntry) -> Result<bool>;
+    /// When the next waiting job of the stage is due, if any.
+    async fn next_due(&self, stage: Stage) -> Result<Option<DateTime<Utc>>>;
+    async fn jobs(&self, unfinished_only: bool) -> Result<Vec<JobRow>>;
+    async fn cycle_done(&self, cycle: &CycleId) -> Result<Option<bool>>;
+    /// Lets every waiting job run now (the cause of their failing is gone, or a person asks).
+    async fn hurry(&self) -> Result<u64>;
+
+    // ---- archive ----------------------------------------------------------------------------------------------------
+    /// The newest series of a transcript, made if there is none.
+    async fn series(&self, session: &SessionRef) -> Result<Series>;
+    /// Begins a new series because the host rewrote what was archived. The old one stays.
+    async fn supersede(&self, series: &Series, why: &str) -> Result<Series>;
+    async fn all_series(&self, key: Option<&SessionKey>) -> Result<Vec<Series>>;
+    /// Records a stored segment; moves the series' cursor. Idempotent by (series, ordinal). Audited.
+    async fn add_segment(
+        &self,
+        series: &Series,
+        stored: &Stored,
+        trace: &TraceId,
+        cycle: Option<&CycleId>,
+    ) -> Result<Series>;
+    async fn set_projected(&self, series_id: i64, bytes: i64) -> Result<()>;
+    async fn segments(&self, series_id: i64) -> Result<Vec<Segment>>;
+    async fn unindexed(&self, key: Option<&SessionKey>, limit: usize) -> Result<Vec<Segment>>;
+    async fn find_segment(&self, sha256: &Sha256) -> Result<Option<(Segment, Series)>>;
+    /// Marks segments as indexed outside a job (rebuild), or all as not indexed with an empty list.
+    async fn mark_indexed(&self, segments: &[i64]) -> Result<()>;
+    async fn forget_indexed(&self) -> Result<()>;
+    async fn all_segments(&self) -> Result<Vec<Segment>>;
+
+    // ---- memory and continuity --------------------------------------------------------------------------------------
+    /// Highest sequence number of the series that a distillation covers; -1 if none.
+    async fn distilled_to(&self, series_id: i64) -> Result<i64>;
+    /// Distillations of a session since its last rollover, oldest first.
+    async fn distillations(&self, key: &SessionKey) -> Result<Vec<DistillationRow>>;
+    async fn continuity(&self, key: Option<&SessionKey>, limit: usize) -> Result<Vec<ContinuityRow>>;
+    /// The map was seen in a model call. Audited; true if it was news.
+    async fn confirm_continuity(&self, key: &SessionKey, block: &Sha256) -> Result<bool>;
+    /// Prunes since the last rollover and what the last one freed, for the threshold rules.
+    async fn spool_position(&self) -> Result<u64>;
+    async fn set_spool_position(&self, position: u64) -> Result<()>;
+
+    // ---- audit and alerts -------------------------------------------------------------------------------------------
+    async fn audit(&self, entry: &AuditEntry) -> Result<()>;
+    async fn audit_rows(&self, after_seq: i64, limit: usize) -> Result<Vec<AuditRow>>;
+    /// Walks the whole hash chain: the number of rows, or the first sequence number that does not fit.
+    async fn verify_audit(&self) -> Result<std::result::Result<i64, i64>>;
+    /// Raises an alert, or does nothing while the same one fires. Returns the new instance.
+    async fn raise(
+        &self,
+        key: &AlertKey,
+        severity: Severity,
+        message: &str,
+        hint: Option<&str>,
+    ) -> Result<Option<Alert>>;
+    /// Ends a firing alert. Returns it if there was one.
+    async fn resolve(&self, key: &AlertKey) -> Result<Option<Alert>>;
+    async fn alerts(&self, firing_only: bool) -> Result<Vec<Alert>>;
+    /// Notices not yet delivered by this route, oldest first.
+    async fn undelivered(&self, route: &str, limit: usize) -> Result<Vec<Alert>>;
+    async fn delivered(&self, route: &str, alert: &Alert) -> Result<()>;
+
+    // ---- overview ---------------------------------------------------------------------------------------------------
+    async fn totals(&self) -> Result<Totals>;
+    /// `PRAGMA integrity_check` and `foreign_key_check`, read: every complaint.
+    async fn integrity(&self) -> Result<Vec<String>>;
+}

@@ -1,0 +1,44 @@
+//! The borders of the core: one trait per outside party, and nothing else.
+//!
+//! `src/adapters` implements them for the real world, `tests/` for a hostile one. Every method may be cut off at any
+//! await (a killed actor drops its future), so every effect behind a port must be safe to repeat.
+
+mod archive_store;
+mod bridge;
+mod clock;
+mod distiller;
+mod ledger;
+mod memory_store;
+mod notifier;
+mod probe;
+mod search_index;
+mod session_host;
+
+pub use archive_store::{ArchiveStore, SegmentDraft, Stored};
+pub use bridge::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Slot};
+pub use clock::{Clock, Ids};
+pub use distiller::{DistillInput, Distiller};
+pub use ledger::*;
+pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
+pub use notifier::{Alert, AlertKey, Notifier, Severity};
+pub use probe::{NoProbe, Probe};
+pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, TurnHit};
+pub use session_host::{Compacted, Doorbell, SessionHost};
+
+use std::sync::Arc;
+
+/// Every port, wired once by the composition root. Actors take the few they use.
+#[derive(Clone)]
+pub struct Ports {
+    pub host: Arc<dyn SessionHost>,
+    pub bridge: Arc<dyn Bridge>,
+    pub archive: Arc<dyn ArchiveStore>,
+    pub index: Arc<dyn SearchIndex>,
+    pub distiller: Arc<dyn Distiller>,
+    pub memory: Arc<dyn MemoryStore>,
+    pub ledger: Arc<dyn Ledger>,
+    pub notifiers: Vec<Arc<dyn Notifier>>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+    pub probe: Arc<dyn Probe>,
+}

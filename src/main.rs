@@ -1,0 +1,3 @@
+//! The `moon` command.
+
+fn main() {}
