@@ -1,1 +1,174 @@
-//! Stub, being written.
+//! The only place where Moon creates, writes, renames and syncs files that must survive a power cut.
+//!
+//! One sequence for all: a temporary file beside the target, write, fsync the file, rename, fsync the folder. A reader sees the
+//! old bytes or the new ones, never a mixture. A failed fsync is never repeated: the kernel may have dropped the dirty pages and
+//! would report success, so the temporary file is thrown away and the caller starts anew from its source.
+//!
+//! Everything is made 0600 / 0700 at creation. Blocking: call it from `spawn_blocking` or a thread of your own.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Temporary files begin with this, so that a sweep can tell them from everything else.
+pub const TEMPORARY_PREFIX: &str = ".moon-tmp-";
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// Makes a folder and its missing parents with mode 0700, and syncs every folder that gained an entry.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        create_folder(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => sync_parent(path),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Replaces `path` (or makes it) by `bytes`, durably and atomically.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// Like [`replace`], with the content written by `fill`.
+pub fn replace_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let temporary = temporary_beside(path)?;
+    let written = write_synced(&temporary, fill).and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // Best effort: a leftover is swept at the next start.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_parent(path)
+}
+
+/// Appends to `path` (made 0600 if missing) after cutting it to `keep` bytes, then syncs. Returns the new length.
+/// Errors: `UnexpectedEof` when the file is shorter than `keep`.
+pub fn append_at(path: &Path, keep: u64, bytes: &[u8]) -> io::Result<u64> {
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let length = file.metadata()?.len();
+    if length < keep {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{length} bytes, expected {keep}")));
+    }
+    if length > keep {
+        file.set_len(keep)?;
+    }
+    io::Seek::seek(&mut file, io::SeekFrom::Start(keep))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    if is_new {
+        sync_parent(path)?;
+    }
+    Ok(keep + bytes.len() as u64)
+}
+
+/// Removes a file if it is there, and syncs the folder. True if it was.
+pub fn remove(path: &Path) -> io::Result<bool> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_parent(path).map(|()| true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes what dead writers left in a folder and the folders below it. Returns how many files.
+pub fn sweep(folder: &Path) -> io::Result<u64> {
+    let mut swept = 0;
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            swept += sweep(&entry.path())?;
+        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            std::fs::remove_file(entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Makes the entries of `path`'s folder durable.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+/// True for errors that mean "no room": the only ones for which waiting and trying again is the cure.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+fn write_synced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    fill(&mut file)?;
+    file.sync_all()
+}
+
+fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+    let folder = path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file needs a folder"))?;
+    let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
+    Ok(folder.join(format!("{TEMPORARY_PREFIX}{}-{unique}", std::process::id())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn everything_is_made_private_and_replaced_whole() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let file = scratch.path().join("a/b/c.json");
+        create_folder(file.parent().expect("has a folder")).expect("folders");
+        replace(&file, b"old").expect("first write");
+        replace(&file, b"new").expect("second write");
+        assert_eq!(std::fs::read(&file).expect("readable"), b"new");
+        let mode = |p: &Path| std::fs::metadata(p).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&file), mode(&scratch.path().join("a"))), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_failed_fill_leaves_the_old_file_and_no_temporary_one() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let file = scratch.path().join("kept");
+        replace(&file, b"old").expect("first write");
+        let failed = replace_with(&file, |f| f.write_all(b"half").and(Err(io::ErrorKind::StorageFull.into())));
+        assert!(is_full(&failed.expect_err("the fill failed")));
+        assert_eq!(std::fs::read(&file).expect("readable"), b"old");
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("listable").count(), 1);
+    }
+
+    #[test]
+    fn an_append_drops_a_torn_tail_and_refuses_a_file_that_lost_bytes() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let file = scratch.path().join("log");
+        assert_eq!(append_at(&file, 0, b"one\n").expect("new file"), 4);
+        std::fs::write(&file, b"one\ntor").expect("a torn write");
+        assert_eq!(append_at(&file, 4, b"two\n").expect("append"), 8);
+        assert_eq!(std::fs::read(&file).expect("readable"), b"one\ntwo\n");
+        std::fs::write(&file, b"on").expect("shortened");
+        let refused = append_at(&file, 8, b"x").expect_err("shorter than accounted for");
+        assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_sweep_removes_only_temporary_files() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        std::fs::write(scratch.path().join(format!("{TEMPORARY_PREFIX}1-2")), b"x").expect("leftover");
+        std::fs::write(scratch.path().join("keep"), b"x").expect("kept");
+        assert_eq!(sweep(scratch.path()).expect("sweep"), 1);
+        assert!(scratch.path().join("keep").exists());
+    }
+}
