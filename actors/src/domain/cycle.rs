@@ -97,8 +97,10 @@ pub struct Job {
     pub session: SessionKey,
     pub session_id: String,
     pub trace: TraceId,
-    /// Times it was claimed, this one included.
+    /// Times it was claimed, this one included; failures of the world are given back.
     pub attempt: u32,
+    /// Failures of the world so far.
+    pub failures: u32,
     /// Usage when the cycle opened.
     pub ratio: Option<f64>,
     pub used_tokens: Option<u64>,

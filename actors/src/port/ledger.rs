@@ -147,9 +147,15 @@ pub struct SessionRow {
     pub last_fresh: Option<UsageReading>,
     /// [`threshold::policy::Machine`](crate::threshold), as JSON.
     pub machine: Option<Value>,
-    /// Archived records that no distillation covers.
+    /// Archived positions that no distillation covers.
     pub undistilled: i64,
+    /// The open cycle that is more than a capture, if any.
     pub open_cycle: Option<CycleId>,
+    /// When the last cycle that reduces ended: older readings say nothing about its effect.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// Prunes since the last rollover, and the share of used tokens that the last one freed.
+    pub prunes: u32,
+    pub last_freed: Option<f64>,
 }
 
 /// What `begin` found of the life before.
@@ -183,6 +189,8 @@ pub struct JobRow {
     /// `waiting`, `claimed`, `done`, `quarantined`, `cancelled`.
     pub state: String,
     pub attempts: u32,
+    /// Failures of the world since the job was queued.
+    pub failures: u32,
     pub not_before: Option<DateTime<Utc>>,
     pub last_error: Option<Error>,
 }
@@ -203,28 +211,23 @@ pub trait Ledger: Send + Sync {
     async fn save_machine(&self, key: &SessionKey, machine: &Value) -> Result<()>;
 
     // ---- cycles and jobs --------------------------------------------------------------------------------------------
-    /// Opens a cycle with its first job and audit row, and stores `machine`. At most one cycle is open per session:
-    /// `None` when one is. An `ack` for an open cycle is remembered on a capture that follows it.
+    /// Opens a cycle with its first job and audit row, and stores `machine`. Per session at most one capture that has
+    /// not archived yet and at most one other cycle are open: `None` when there is one. An `ack` is added to an open capture.
     async fn open_cycle(&self, cycle: &NewCycle, machine: Option<&Value>) -> Result<Option<CycleId>>;
+    /// Gives back every claim of a stage whose worker has just (re)started: attempts stay counted.
+    async fn release(&self, stage: Stage) -> Result<u64>;
     /// Claims the oldest due job of a stage: counts the attempt, sets the token. A job that used up `max_attempts` is
     /// quarantined here (audit, alert) and the next one is tried.
     async fn claim(&self, stage: Stage, max_attempts: u32) -> Result<Option<Claim>>;
     /// Writes down what is about to be done to the host, before it is done. False when the claim is not ours any more.
     async fn intend(&self, claim: &Claim, intent: &Value) -> Result<bool>;
-    /// Effect, `done`, next job (or the cycle's end, with `machine`), audit: one transaction.
+    /// Effect, `done`, next job (or the cycle's end), audit: one transaction.
     /// False when the claim is not ours any more: nothing was written.
     async fn complete(&self, claim: &Claim, effect: &Effect, audit: &AuditEntry) -> Result<bool>;
-    /// Gives the job back for later. `count` false returns the attempt too (the world's fault, not the job's).
-    async fn retry(
-        &self,
-        claim: &Claim,
-        after: Duration,
-        count: bool,
-        error: &Error,
-        audit: &AuditEntry,
-    ) -> Result<bool>;
-    /// Sets the job aside for a person; ends its cycle.
-    async fn quarantine(&self, claim: &Claim, error: &Error, audit: &AuditEntry) -> Result<bool>;
+    /// Gives the job back for later; the world failed, not the job, so the attempt is returned and a failure counted.
+    async fn retry(&self, claim: &Claim, after: Duration, error: &Error, audit: &AuditEntry) -> Result<bool>;
+    /// Gives the job back unharmed: Moon is stopping.
+    async fn hand_back(&self, claim: &Claim) -> Result<bool>;
     /// Ends a cycle early without harm (nothing to compact, mode changed): audit says why.
     async fn cancel(&self, claim: &Claim, audit: &AuditEntry) -> Result<bool>;
     /// When the next waiting job of the stage is due, if any.
@@ -265,7 +268,7 @@ pub trait Ledger: Send + Sync {
     async fn continuity(&self, key: Option<&SessionKey>, limit: usize) -> Result<Vec<ContinuityRow>>;
     /// The map was seen in a model call. Audited; true if it was news.
     async fn confirm_continuity(&self, key: &SessionKey, block: &Sha256) -> Result<bool>;
-    /// Prunes since the last rollover and what the last one freed, for the threshold rules.
+    /// How far the bridge's events are dealt with.
     async fn spool_position(&self) -> Result<u64>;
     async fn set_spool_position(&self, position: u64) -> Result<()>;
 

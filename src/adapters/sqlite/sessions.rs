@@ -1,0 +1,134 @@
+//! Lives of the daemon, sessions as last seen, and the overview of what the ledger holds.
+
+use super::{Stamp, audit, from_json, instant, millis, to_json};
+use moon_actors::domain::{CycleId, SessionKey, UsageReading};
+use moon_actors::port::{AuditEntry, Recovery, SessionRow, Totals};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+/// A job claimed at this many deaths of the whole process is set aside: it may be what kills it.
+const MAX_DEATHS: i64 = 8;
+
+pub(super) fn begin(db: &Connection, stamp: &Stamp, writer: &str) -> rusqlite::Result<Recovery> {
+    let clean_stop = db
+        .query_row("SELECT ended_at IS NOT NULL FROM boots ORDER BY started_at DESC, rowid DESC LIMIT 1", [], |r| {
+            r.get(0)
+        })
+        .optional()?
+        .unwrap_or(true);
+    // A dead process is not the job's fault, so the attempt is given back; only a row of deaths sets the job aside.
+    let released = db.execute(
+        "UPDATE jobs SET state = CASE WHEN deaths + 1 >= ?1 THEN 'quarantined' ELSE 'waiting' END,
+                attempts = MAX(0, attempts - 1), deaths = deaths + 1, token = NULL, claimed_at = NULL
+         WHERE state = 'claimed'",
+        [MAX_DEATHS],
+    )?;
+    db.execute(
+        "UPDATE cycles SET closed_at = ?1, outcome = 'quarantined' WHERE closed_at IS NULL
+           AND id IN (SELECT cycle FROM jobs WHERE state = 'quarantined')",
+        [millis(stamp.now)],
+    )?;
+    // Waiting times belong to the steady clock of the life that wrote them.
+    db.execute("UPDATE jobs SET not_before = 0 WHERE state = 'waiting'", [])?;
+    db.execute(
+        "INSERT INTO boots (id, writer, started_at) VALUES (?1, ?2, ?3)",
+        (stamp.boot.as_str(), writer, millis(stamp.now)),
+    )?;
+    let recovery = Recovery { released_claims: released as u64, clean_stop };
+    let message = if clean_stop { "started" } else { "started after an unclean stop" };
+    let entry = AuditEntry::new("moon", "started", "info", message)
+        .detail(serde_json::json!({ "writer": writer, "released_claims": released }));
+    audit::append(db, stamp, &entry)?;
+    Ok(recovery)
+}
+
+pub(super) fn end(db: &Connection, stamp: &Stamp, reason: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE boots SET ended_at = ?2, end_reason = ?3 WHERE id = ?1",
+        (stamp.boot.as_str(), millis(stamp.now), reason),
+    )?;
+    audit::append(db, stamp, &AuditEntry::new("moon", "stopped", "info", reason))
+}
+
+pub(super) fn observe(db: &Connection, reading: &UsageReading) -> rusqlite::Result<SessionRow> {
+    let text = to_json(reading);
+    let fresh = reading.trusted_ratio().is_some().then_some(&text);
+    db.prepare_cached(
+        "INSERT INTO sessions (key, reading, last_fresh) VALUES (?1, ?2, ?3)
+         ON CONFLICT (key) DO UPDATE SET reading = excluded.reading,
+           last_fresh = COALESCE(excluded.last_fresh, sessions.last_fresh)",
+    )?
+    .execute((reading.session.key.as_str(), &text, fresh))?;
+    one(db, &reading.session.key).map(|row| row.expect("the row was just written"))
+}
+
+const SELECT: &str = "
+    SELECT s.reading, s.last_fresh, s.machine,
+      (SELECT MAX(0, se.last_seq - COALESCE((SELECT MAX(d.to_seq) FROM distillations d WHERE d.series = se.id), -1))
+         FROM series se WHERE se.session = s.key ORDER BY se.id DESC LIMIT 1) AS undistilled,
+      (SELECT c.id FROM cycles c WHERE c.session = s.key AND c.closed_at IS NULL AND c.kind <> 'capture') AS open_cycle,
+      (SELECT MAX(c.closed_at) FROM cycles c WHERE c.session = s.key AND c.kind IN ('prune', 'distill')) AS settled_at,
+      (SELECT COUNT(*) FROM prunes p WHERE p.session = s.key AND p.at >
+         COALESCE((SELECT MAX(k.at) FROM continuity k WHERE k.session = s.key AND k.rollover <> 'none'), -1)) AS prunes,
+      (SELECT CASE WHEN p.tokens_before > 0 AND p.tokens_after IS NOT NULL
+                   THEN 1.0 - CAST(p.tokens_after AS REAL) / p.tokens_before END
+         FROM prunes p WHERE p.session = s.key AND p.at >
+         COALESCE((SELECT MAX(k.at) FROM continuity k WHERE k.session = s.key AND k.rollover <> 'none'), -1)
+         ORDER BY p.at DESC, p.rowid DESC LIMIT 1) AS last_freed
+    FROM sessions s";
+
+pub(super) fn one(db: &Connection, key: &SessionKey) -> rusqlite::Result<Option<SessionRow>> {
+    db.prepare_cached(&format!("{SELECT} WHERE s.key = ?1"))?.query_row([key.as_str()], row).optional()
+}
+
+pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
+    db.prepare_cached(&format!("{SELECT} ORDER BY s.key"))?.query_map([], row)?.collect()
+}
+
+fn row(r: &Row) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        reading: from_json(&r.get::<_, String>(0)?)?,
+        last_fresh: r.get::<_, Option<String>>(1)?.as_deref().map(from_json).transpose()?,
+        machine: r.get::<_, Option<String>>(2)?.as_deref().map(from_json).transpose()?,
+        undistilled: r.get::<_, Option<i64>>(3)?.unwrap_or(0),
+        open_cycle: r.get::<_, Option<String>>(4)?.map(CycleId),
+        settled_at: r.get::<_, Option<i64>>(5)?.map(instant),
+        prunes: r.get(6)?,
+        last_freed: r.get(7)?,
+    })
+}
+
+pub(super) fn save_machine(db: &Connection, key: &SessionKey, machine: &str) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE sessions SET machine = ?2 WHERE key = ?1")?.execute((key.as_str(), machine)).map(drop)
+}
+
+pub(super) fn totals(db: &Connection) -> rusqlite::Result<Totals> {
+    let count = |sql: &str| db.query_row(sql, [], |r| r.get::<_, i64>(0));
+    Ok(Totals {
+        segments: count("SELECT COUNT(*) FROM segments")?,
+        records: count("SELECT COALESCE(SUM(records), 0) FROM series")?,
+        bytes: count("SELECT COALESCE(SUM(bytes), 0) FROM series")?,
+        unindexed: count("SELECT COUNT(*) FROM segments WHERE indexed_at IS NULL")?,
+        distillations: count("SELECT COUNT(*) FROM distillations")?,
+        rollovers: count("SELECT COUNT(*) FROM continuity WHERE rollover <> 'none'")?,
+        audit_rows: count("SELECT COUNT(*) FROM audit")?,
+        open_cycles: count("SELECT COUNT(*) FROM cycles WHERE closed_at IS NULL")?,
+        waiting_jobs: count("SELECT COUNT(*) FROM jobs WHERE state IN ('waiting', 'claimed')")?,
+        quarantined_jobs: count("SELECT COUNT(*) FROM jobs WHERE state = 'quarantined'")?,
+    })
+}
+
+pub(super) fn integrity(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut complaints: Vec<String> = db
+        .prepare("PRAGMA integrity_check")?
+        .query_map([], |r| r.get::<_, String>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    complaints.retain(|line| line != "ok");
+    let mut check = db.prepare("PRAGMA foreign_key_check")?;
+    let broken = check.query_map([], |r| {
+        Ok(format!("row {} of {} points at nothing", r.get::<_, Option<i64>>(1)?.unwrap_or(-1), r.get::<_, String>(0)?))
+    })?;
+    for line in broken {
+        complaints.push(line?);
+    }
+    Ok(complaints)
+}
