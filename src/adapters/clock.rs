@@ -1,6 +1,6 @@
 //! The machine's clocks and time-sorted random ids.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Local, NaiveDate, TimeDelta, Utc};
 use moon_actors::port::{Clock, Ids};
 use std::time::Instant;
 
@@ -22,6 +22,9 @@ impl Clock for SystemClock {
     }
     fn steady(&self) -> DateTime<Utc> {
         self.started_wall + TimeDelta::from_std(self.started.elapsed()).unwrap_or(TimeDelta::MAX)
+    }
+    fn today(&self) -> NaiveDate {
+        Local::now().date_naive()
     }
 }
 

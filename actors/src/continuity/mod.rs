@@ -1,1 +1,4 @@
-//! Stub, being written.
+//! The hand-over from one window to the next.
+
+pub mod engine;
+pub mod map;

@@ -1,1 +1,3 @@
-//! Stub, being written.
+//! Making what is archived findable.
+
+pub mod engine;

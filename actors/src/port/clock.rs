@@ -1,6 +1,6 @@
 //! Time and fresh names, both injected so that tests decide them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 /// Two clocks, because a wall clock jumps.
 pub trait Clock: Send + Sync {
@@ -8,6 +8,8 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
     /// Wall time at the daemon's start plus monotonic time since: never jumps within one life. For cooldowns and ages.
     fn steady(&self) -> DateTime<Utc>;
+    /// The day it is for the people here: names the daily memory.
+    fn today(&self) -> NaiveDate;
 }
 
 /// Names that were never used before and sort by time.

@@ -5,7 +5,7 @@
 
 use super::{Alert, AlertKey, Severity, Stored};
 use crate::domain::{
-    BootId, Claim, CycleId, CycleKind, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger,
+    BootId, Claim, CycleId, CycleKind, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger,
     UsageReading,
 };
 use crate::error::{Error, Result};
@@ -100,7 +100,8 @@ pub enum Effect {
         tokens_after: Option<u64>,
         permit: Value,
     },
-    Distilled(Box<DistillationRow>),
+    /// One row a stretch; none when nothing was new.
+    Distilled(Vec<DistillationRow>),
     Continued(Box<ContinuityRow>),
 }
 
@@ -243,16 +244,13 @@ pub trait Ledger: Send + Sync {
     /// Begins a new series because the host rewrote what was archived. The old one stays.
     async fn supersede(&self, series: &Series, why: &str) -> Result<Series>;
     async fn all_series(&self, key: Option<&SessionKey>) -> Result<Vec<Series>>;
-    /// Records a stored segment; moves the series' cursor. Idempotent by (series, ordinal). Audited.
-    async fn add_segment(
-        &self,
-        series: &Series,
-        stored: &Stored,
-        trace: &TraceId,
-        cycle: Option<&CycleId>,
-    ) -> Result<Series>;
+    /// Records a stored segment; moves the series' cursor and the length of its projection (-1: rebuild it). Idempotent by
+    /// (series, ordinal). Audited.
+    async fn add_segment(&self, series: &Series, stored: &Stored, projection_bytes: i64, job: &Job) -> Result<Series>;
     async fn set_projected(&self, series_id: i64, bytes: i64) -> Result<()>;
     async fn segments(&self, series_id: i64) -> Result<Vec<Segment>>;
+    /// The last segment of a series.
+    async fn tail(&self, series_id: i64) -> Result<Option<Segment>>;
     async fn unindexed(&self, key: Option<&SessionKey>, limit: usize) -> Result<Vec<Segment>>;
     async fn find_segment(&self, sha256: &Sha256) -> Result<Option<(Segment, Series)>>;
     /// Marks segments as indexed outside a job (rebuild), or all as not indexed with an empty list.

@@ -11,6 +11,7 @@ mod ledger;
 mod memory_store;
 mod notifier;
 mod probe;
+mod projector;
 mod search_index;
 mod session_host;
 
@@ -22,6 +23,7 @@ pub use ledger::*;
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
 pub use notifier::{Alert, AlertKey, Notifier, Severity};
 pub use probe::{NoProbe, Probe};
+pub use projector::Projector;
 pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, TurnHit};
 pub use session_host::{Compacted, Doorbell, SessionHost};
 
@@ -40,5 +42,6 @@ pub struct Ports {
     pub notifiers: Vec<Arc<dyn Notifier>>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
+    pub projector: Arc<dyn Projector>,
     pub probe: Arc<dyn Probe>,
 }

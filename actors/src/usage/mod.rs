@@ -1,1 +1,5 @@
-//! Stub, being written.
+//! How full each session is, and what is new to archive.
+
+pub mod actor;
+pub mod engine;
+pub mod estimate;

@@ -1,7 +1,7 @@
 //! Series and segments: what is archived, how far, and what of it is searchable.
 
 use super::{Stamp, audit, from_json, hash_column, instant, millis, to_json};
-use moon_actors::domain::{CycleId, Segment, Series, SessionKey, SessionRef, Sha256, TraceId};
+use moon_actors::domain::{Job, Segment, Series, SessionKey, SessionRef, Sha256};
 use moon_actors::port::{AuditEntry, Stored};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -85,8 +85,8 @@ pub(super) fn add_segment(
     stamp: &Stamp,
     series: &Series,
     stored: &Stored,
-    trace: &TraceId,
-    cycle: Option<&CycleId>,
+    projection_bytes: i64,
+    job: &Job,
 ) -> rusqlite::Result<Series> {
     let m = &stored.manifest;
     let added = db
@@ -108,15 +108,24 @@ pub(super) fn add_segment(
         return by_id(db, series.id);
     }
     db.prepare_cached(
-        "UPDATE series SET last_seq = ?2, last_record = ?3, records = records + ?4, bytes = bytes + ?5 WHERE id = ?1",
+        "UPDATE series SET last_seq = ?2, last_record = ?3, records = records + ?4, bytes = bytes + ?5,
+                projection_bytes = ?6 WHERE id = ?1",
     )?
-    .execute(params![series.id, m.last_seq, m.last_record.as_str(), m.records as i64, m.bytes as i64])?;
+    .execute(params![
+        series.id,
+        m.last_seq,
+        m.last_record.as_str(),
+        m.records as i64,
+        m.bytes as i64,
+        projection_bytes
+    ])?;
     let message = format!("archived and verified {} records ({} bytes)", m.records, m.bytes);
     let mut entry = AuditEntry::new("archive", "archived", "ok", message).session(&series.session).detail(
         serde_json::json!({ "sha256": m.sha256, "first_seq": m.first_seq, "last_seq": m.last_seq, "path": stored.path }),
     );
-    entry.trace = Some(trace.clone());
-    entry.cycle = cycle.cloned();
+    entry.trace = Some(job.trace.clone());
+    entry.cycle = Some(job.cycle.clone());
+    entry.stage = Some(job.stage);
     audit::append(db, stamp, &entry)?;
     by_id(db, series.id)
 }
@@ -125,6 +134,12 @@ pub(super) fn segments(db: &Connection, series: i64) -> rusqlite::Result<Vec<Seg
     db.prepare_cached(&format!("{SEGMENT} WHERE g.series = ?1 ORDER BY g.ordinal"))?
         .query_map([series], segment_row)?
         .collect()
+}
+
+pub(super) fn tail(db: &Connection, series: i64) -> rusqlite::Result<Option<Segment>> {
+    db.prepare_cached(&format!("{SEGMENT} WHERE g.series = ?1 ORDER BY g.ordinal DESC LIMIT 1"))?
+        .query_row([series], segment_row)
+        .optional()
 }
 
 pub(super) fn all_segments(db: &Connection) -> rusqlite::Result<Vec<Segment>> {

@@ -213,7 +213,7 @@ pub(super) fn complete(
         Effect::Pruned { tokens_before, tokens_after, permit } => {
             memory::add_prune(db, stamp, job, *tokens_before, *tokens_after, permit)?;
         }
-        Effect::Distilled(row) => memory::add_distillation(db, row)?,
+        Effect::Distilled(rows) => rows.iter().try_for_each(|row| memory::add_distillation(db, row))?,
         Effect::Continued(row) => memory::add_continuity(db, row)?,
     }
     match job.kind.next(job.stage) {

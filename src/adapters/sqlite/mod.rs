@@ -14,7 +14,7 @@ mod sessions;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{
-    BootId, Claim, CycleId, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, UsageReading,
+    BootId, Claim, CycleId, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, UsageReading,
 };
 use moon_actors::port::{
     Alert, AlertKey, AuditEntry, AuditRow, Clock, ContinuityRow, DistillationRow, Effect, Ids, JobRow, Ledger,
@@ -335,16 +335,10 @@ impl Ledger for SqliteLedger {
         let key = key.cloned();
         self.read("list the series", move |db, _| archive::all_series(db, key.as_ref())).await
     }
-    async fn add_segment(
-        &self,
-        series: &Series,
-        stored: &Stored,
-        trace: &TraceId,
-        cycle: Option<&CycleId>,
-    ) -> Result<Series> {
-        let (series, stored, trace, cycle) = (series.clone(), stored.clone(), trace.clone(), cycle.cloned());
+    async fn add_segment(&self, series: &Series, stored: &Stored, projection_bytes: i64, job: &Job) -> Result<Series> {
+        let (series, stored, job) = (series.clone(), stored.clone(), job.clone());
         self.write("record an archived segment", move |tx, stamp| {
-            archive::add_segment(tx, stamp, &series, &stored, &trace, cycle.as_ref())
+            archive::add_segment(tx, stamp, &series, &stored, projection_bytes, &job)
         })
         .await
     }
@@ -356,6 +350,9 @@ impl Ledger for SqliteLedger {
     }
     async fn segments(&self, series_id: i64) -> Result<Vec<Segment>> {
         self.read("list the segments", move |db, _| archive::segments(db, series_id)).await
+    }
+    async fn tail(&self, series_id: i64) -> Result<Option<Segment>> {
+        self.read("read the last segment", move |db, _| archive::tail(db, series_id)).await
     }
     async fn unindexed(&self, key: Option<&SessionKey>, limit: usize) -> Result<Vec<Segment>> {
         let key = key.cloned();

@@ -1,0 +1,152 @@
+//! Builds the map, puts it in place, and only then gives the old window up.
+//!
+//! Order: map file, context block in the bridge (read back), permit, intent, rollover, archive of the host's own rollover record,
+//! link in the ledger. Whether the block really arrives in a model call is watched afterwards, by the usage engine.
+
+use super::map::{self, MapInput};
+use crate::archive::transcript;
+use crate::domain::{Claim, ContinuityMap, Distillate, SessionRef, Sha256, Stage};
+use crate::error::{Error, Result};
+use crate::port::{ContinuityRow, Effect, MapFile, MemoryStore, Slot};
+use crate::prune::engine::{Intent, Reducer};
+use crate::settings::{Continuity, Mode, Rollover};
+use crate::stage::{Done, Engine};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+pub struct ContinuityStage {
+    pub reducer: Reducer,
+    pub memory: Arc<dyn MemoryStore>,
+    pub settings: Continuity,
+    pub mode: Mode,
+}
+
+#[async_trait]
+impl Engine for ContinuityStage {
+    fn stage(&self) -> Stage {
+        Stage::Continuity
+    }
+
+    async fn run(&self, claim: &Claim) -> Result<Done> {
+        let job = &claim.job;
+        let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
+        let (file, text) = self.map(claim).await?;
+        self.reducer.archiver.probe.reach("continuity.mapped").await;
+        if self.mode == Mode::Observe {
+            let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &job.session_id, "none");
+            let message = "the map is written; in observe mode the window stays";
+            return Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, "none")));
+        }
+        let block = self.place(claim, &text).await?;
+        self.reducer.archiver.probe.reach("continuity.placed").await;
+        let (target, rollover) = self.roll_over(claim, &session, &text).await?;
+        self.reducer.archiver.probe.reach("continuity.rolled").await;
+        // The host's own record of the rollover belongs into the archive as well.
+        self.reducer.archiver.capture(job).await?;
+        self.reducer.indexer.catch_up(Some(&job.session)).await?;
+        let row = self.row(claim, &file, block, &target, rollover);
+        let message = format!("rolled over by {rollover}; the next window begins with the map");
+        Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, rollover)))
+    }
+}
+
+impl ContinuityStage {
+    /// The map of everything since the last rollover: the file, and the block for the next window.
+    async fn map(&self, claim: &Claim) -> Result<(MapFile, String)> {
+        let (job, archiver) = (&claim.job, &self.reducer.archiver);
+        let rows = archiver.ledger.distillations(&job.session).await?;
+        let distillates: Vec<Distillate> =
+            rows.iter().filter_map(|row| serde_json::from_value(row.body.clone()).ok()).collect();
+        let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
+        let series = archiver.ledger.series(&session).await?;
+        let segments = archiver.ledger.segments(series.id).await?;
+        // The time of the distillation, not of this attempt: a repeat after a crash writes the same map.
+        let now = rows.last().map_or_else(|| archiver.clock.now(), |row| row.at);
+        let mut memory_refs: Vec<String> = rows.into_iter().map(|row| row.summary_path).collect();
+        memory_refs.retain(|path| !path.is_empty());
+        memory_refs.dedup();
+        let map: ContinuityMap = map::build(MapInput {
+            session_key: job.session.clone(),
+            source_session_id: job.session_id.clone(),
+            target_session_id: job.session_id.clone(),
+            distillates: &distillates,
+            archive_refs: segments.iter().map(|s| s.path.clone()).collect(),
+            daily_memory_refs: memory_refs,
+            now,
+        });
+        let file = self.memory.write_map(job.cycle.as_str(), &map).await?;
+        Ok((file, map::block(&map, self.settings.max_chars)))
+    }
+
+    /// Puts the block where the next model call takes it from, and reads it back.
+    async fn place(&self, claim: &Claim, text: &str) -> Result<Sha256> {
+        let session = &claim.job.session;
+        if !self.reducer.archiver.host.capabilities().inject {
+            let message = format!("no bridge is alive that could carry the map into {session}");
+            return Err(Error::unavailable("continuity.no_bridge", message)
+                .cause("the old window is kept")
+                .hint("run `moon install`, then `moon verify`"));
+        }
+        let block = self.reducer.bridge.place(session, Slot::Context, text).await?;
+        let there = self.reducer.bridge.placed(session, Slot::Context).await?;
+        if there.is_some_and(|t| Sha256::of(t.as_bytes()) == block) {
+            return Ok(block);
+        }
+        Err(Error::transient("continuity.not_placed", format!("the map of {session} did not stay in place")))
+    }
+
+    /// Gives the old window up. Looks first whether an earlier attempt did.
+    async fn roll_over(&self, claim: &Claim, session: &SessionRef, text: &str) -> Result<(String, &'static str)> {
+        let archiver = &self.reducer.archiver;
+        let (name, is_it): (&'static str, fn(&[u8]) -> bool) = match self.settings.rollover {
+            Rollover::Reset => ("reset", transcript::is_reset),
+            Rollover::Compact => ("compact", transcript::is_compaction),
+        };
+        if let Some(intent) = claim.job.intent.clone().and_then(|v| serde_json::from_value::<Intent>(v).ok())
+            && self.reducer.look(session, intent.after_seq, is_it).await?.is_some()
+        {
+            return Ok((session.session_id.clone(), name));
+        }
+        let permit = self.reducer.permit(&claim.job).await?;
+        archiver.probe.reach("continuity.permitted").await;
+        let intent = Intent {
+            after_seq: permit.last_seq(),
+            used_tokens: claim.job.used_tokens,
+            permit: permit.to_value(),
+        };
+        let value = serde_json::to_value(&intent).expect("an intent is plain data");
+        if !archiver.ledger.intend(claim, &value).await? {
+            return Err(Error::conflict("continuity.claim_lost", "another worker took this job over"));
+        }
+        archiver.probe.reach("continuity.intended").await;
+        self.reducer.still_holds(session, &permit).await?;
+        match self.settings.rollover {
+            Rollover::Reset => Ok((archiver.host.reset(session).await?, name)),
+            Rollover::Compact => {
+                self.reducer.bridge.place(&session.key, Slot::Summary, text).await?;
+                archiver.host.compact(session).await?;
+                self.reducer.bridge.clear(&session.key, Slot::Summary).await?;
+                Ok((session.session_id.clone(), name))
+            }
+        }
+    }
+
+    fn row(&self, claim: &Claim, file: &MapFile, block: Sha256, target: &str, rollover: &str) -> ContinuityRow {
+        ContinuityRow {
+            cycle: claim.job.cycle.clone(),
+            session: claim.job.session.clone(),
+            source_session_id: claim.job.session_id.clone(),
+            target_session_id: target.to_owned(),
+            map_path: file.path.clone(),
+            map_sha256: file.sha256.clone(),
+            block_sha256: block,
+            rollover: rollover.to_owned(),
+            at: self.reducer.archiver.clock.now(),
+            confirmed_at: None,
+        }
+    }
+
+    fn detail(&self, file: &MapFile, rollover: &str) -> serde_json::Value {
+        serde_json::json!({ "map": file.path, "map_sha256": file.sha256, "rollover": rollover })
+    }
+}

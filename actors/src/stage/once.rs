@@ -1,0 +1,44 @@
+//! The pipeline without actors: due stages are run until nothing is due. For `moon watch --once` and the other commands that
+//! work while no daemon runs. Same engines, same ledger, same audit.
+
+use super::{Engine, Passed, pass};
+use crate::domain::Stage;
+use crate::error::{Error, Result};
+use crate::port::{Ledger, Probe};
+use crate::settings::Supervision;
+use std::sync::Arc;
+
+/// What a run did, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ran {
+    /// Stage, session, sentence.
+    pub did: Vec<(Stage, String, String)>,
+    pub failed: Vec<(Stage, String, Error)>,
+}
+
+/// Runs every stage until a whole round finds nothing due. A job that failed is not tried again here: its pause has begun.
+pub async fn run_until_quiet(
+    engines: &[Arc<dyn Engine>],
+    ledger: &dyn Ledger,
+    probe: &dyn Probe,
+    settings: &Supervision,
+) -> Result<Ran> {
+    let mut ran = Ran::default();
+    loop {
+        let mut quiet = true;
+        for engine in engines {
+            loop {
+                match pass(engine.as_ref(), ledger, probe, settings).await? {
+                    Passed::Idle => break,
+                    Passed::Did(job, done) => ran.did.push((job.stage, job.session.to_string(), done.message)),
+                    Passed::Failed(job, error) => ran.failed.push((job.stage, job.session.to_string(), error)),
+                    Passed::Lost => {}
+                }
+                quiet = false;
+            }
+        }
+        if quiet {
+            return Ok(ran);
+        }
+    }
+}
