@@ -1,1 +1,6 @@
 //! Stub, being written.
+
+pub mod block;
+pub mod plain;
+pub mod projection;
+pub mod transcript;
