@@ -1,6 +1,8 @@
 //! The zero-loss copy of every transcript.
 
+pub mod block;
 pub mod coverage;
 pub mod engine;
+pub mod plain;
 pub mod projection;
 pub mod transcript;

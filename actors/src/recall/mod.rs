@@ -1,1 +1,4 @@
-//! Stub, being written.
+//! Finding what left the context, and putting it back as quoted data.
+
+pub mod engine;
+pub mod frame;
