@@ -6,9 +6,11 @@
 //!
 //! Everything is made 0600 / 0700 at creation. Blocking: call it from `spawn_blocking` or a thread of your own.
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,11 +51,88 @@ pub fn replace_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>)
     sync_parent(path)
 }
 
+/// Like [`replace`], unless somebody else changed the file since `seen` was taken (`None`: it was not there). False then, and
+/// nothing was touched. The last look is right before the rename; a write of somebody's in between is lost, as it is between
+/// any two programs that share a file without a lock.
+pub fn replace_unless_changed(path: &Path, seen: Option<&Seen>, bytes: &[u8]) -> io::Result<bool> {
+    let temporary = temporary_beside(path)?;
+    let replaced = write_synced(&temporary, |file| file.write_all(bytes)).and_then(|()| {
+        let is_unchanged = Seen::of(path)?.as_ref() == seen;
+        if is_unchanged {
+            std::fs::rename(&temporary, path)?;
+        }
+        Ok(is_unchanged)
+    });
+    if !matches!(replaced, Ok(true)) {
+        // Best effort: a leftover is swept at the next start.
+        let _ = std::fs::remove_file(&temporary);
+        return replaced;
+    }
+    sync_parent(path).map(|()| true)
+}
+
+/// What a file looked like at one moment: enough to notice that it was written or replaced since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Seen {
+    /// `None` when there is nothing at `path`. A symlink is seen itself, not what it points to.
+    pub fn of(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) => Ok(Some(Self::from_metadata(&found))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+    pub fn from_metadata(found: &std::fs::Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            length: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+}
+
+/// Opens an existing regular file for reading. Errors: `InvalidInput` for a symlink, a folder, a pipe or a device, none of
+/// which is ever followed, waited for or read.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let refused = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{what}, not a regular file"));
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Err(refused("a symlink")),
+        opened => opened?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(refused("something else"));
+    }
+    Ok(file)
+}
+
+/// Moves a file to where it is out of the way and kept, durably. Nothing at `to` may be lost: the caller picks a free name.
+pub fn set_aside(path: &Path, to: &Path) -> io::Result<()> {
+    if let Some(folder) = to.parent() {
+        create_folder(folder)?;
+    }
+    std::fs::rename(path, to)?;
+    sync_parent(to)?;
+    sync_parent(path)
+}
+
 /// Appends to `path` (made 0600 if missing) after cutting it to `keep` bytes, then syncs. Returns the new length.
 /// Errors: `UnexpectedEof` when the file is shorter than `keep`.
 pub fn append_at(path: &Path, keep: u64, bytes: &[u8]) -> io::Result<u64> {
     let is_new = !path.exists();
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     let length = file.metadata()?.len();
     if length < keep {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{length} bytes, expected {keep}")));

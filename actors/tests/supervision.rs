@@ -55,6 +55,8 @@ enum Msg {
 struct Starts {
     failing: Arc<AtomicU32>,
     hanging: Arc<AtomicU32>,
+    /// Dies right after its start.
+    dying: Arc<AtomicU32>,
     /// States alive; must return to zero.
     alive: Arc<AtomicI64>,
 }
@@ -96,6 +98,9 @@ impl Actor for Worker {
         self.log.add(format!("{} starts", self.name));
         self.starts.alive.fetch_add(1, SeqCst);
         Ok(WorkerState { count: 0, _alive: Alive(Arc::clone(&self.starts.alive)) })
+    }
+    async fn post_start(&self, _: ActorRef<Msg>, _: &mut WorkerState) -> Result<(), ActorProcessingErr> {
+        if take_one(&self.starts.dying) { Err("stillborn".into()) } else { Ok(()) }
     }
     async fn handle(&self, me: ActorRef<Msg>, msg: Msg, state: &mut WorkerState) -> Result<(), ActorProcessingErr> {
         match msg {
@@ -495,7 +500,7 @@ async fn nothing_of_a_tree_is_left_behind_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_branch_is_a_crash_and_its_children_do_not_outlive_it() {
+async fn a_branch_that_gives_up_is_started_again_whole_and_leaves_no_child_behind() {
     let (work, notices) = (Log::default(), Log::default());
     let a = kid("a", &work);
     let branch = supervisor("branch", OneForOne, max(0).per(HOUR)).vital("a", a.start.clone());
@@ -519,4 +524,28 @@ fn a_name_used_twice_is_refused() {
     let spec = supervisor("moon", OneForOne, max(1).per(HOUR)).vital("a", one.start).branch(branch);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(run(spec, silent()));
+}
+
+/// On real threads, because the end of such a child overtakes the news of its start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_child_that_dies_right_after_its_start_is_never_missed() {
+    const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    for _ in 0..25 {
+        let log = Log::default();
+        let kids = NAMES.map(|name| kid(name, &log));
+        let mut spec = supervisor("moon", OneForOne, max(3).per(HOUR));
+        for (name, kid) in NAMES.iter().zip(&kids) {
+            kid.starts.dying.store(1, SeqCst);
+            spec = spec.optional(name, kid.start.clone());
+        }
+        let tree = run(spec, silent()).await;
+        let all_back = async {
+            while tree.status().await.iter().any(|c| (c.phase, c.restarts, c.crashes_in_window) != (Phase::Up, 1, 1)) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(20), all_back).await.is_ok(), "{:?}", tree.status().await);
+        assert!(tree.stop(Duration::from_secs(5)).await.is_empty());
+        assert!(kids.iter().all(|kid| kid.starts.alive.load(SeqCst) == 0));
+    }
 }

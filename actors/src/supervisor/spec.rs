@@ -148,7 +148,7 @@ pub(super) fn plan(spec: SupervisorSpec, make_board: impl FnOnce(Vec<Row>) -> Bo
 /// A plan before the board exists, because branches need it to start.
 struct Draft {
     plan: Plan,
-    branches: Vec<(usize, Draft)>,
+    branches: Vec<(usize, Self)>,
 }
 
 impl Draft {
