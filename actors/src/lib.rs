@@ -10,18 +10,22 @@
 pub mod alert;
 pub mod archive;
 pub mod continuity;
+pub mod contract;
 pub mod control;
 pub mod distill;
 pub mod domain;
 pub mod error;
 pub mod index;
 pub mod port;
+pub mod projection;
 pub mod prune;
 pub mod recall;
 pub mod settings;
 pub mod stage;
 pub mod supervisor;
 pub mod threshold;
+pub mod tree;
 pub mod usage;
+pub mod wiring;
 
 pub use error::{Error, Kind, Result};

@@ -47,7 +47,8 @@ pub async fn compare(archiver: &Archiver, series: &Series) -> Result<Coverage> {
             let there = source.next().await?;
             if there.as_ref() != Some(&archived) {
                 let found = there.map_or("nothing".to_owned(), |r| format!("record {}", r.seq));
-                let message = format!("the archive of {} and its host differ at record {}", series.session, archived.seq);
+                let message =
+                    format!("the archive of {} and its host differ at record {}", series.session, archived.seq);
                 return Err(Error::data(DIFFERS, message).cause(format!("the host has {found} there")));
             }
         }
@@ -102,6 +103,8 @@ impl<'a> HostStream<'a> {
     }
 
     fn identity(&mut self) -> Result<SourceIdentity> {
-        self.source.take().ok_or_else(|| Error::data("archive.empty", format!("{} has no transcript", self.session.key)))
+        self.source
+            .take()
+            .ok_or_else(|| Error::data("archive.empty", format!("{} has no transcript", self.session.key)))
     }
 }

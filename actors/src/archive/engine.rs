@@ -43,16 +43,17 @@ impl Archiver {
     pub async fn capture(&self, job: &Job) -> Result<Captured> {
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
         let mut series = self.ledger.series(&session).await?;
-        let mut captured =
-            Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
+        let mut captured = Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
         loop {
-            let page = self.host.records(&session, series.last_seq.max(0), self.settings.segment_bytes as usize).await?;
+            let page =
+                self.host.records(&session, series.last_seq.max(0), self.settings.segment_bytes as usize).await?;
             let more = page.more;
             captured.torn_bytes = page.torn_bytes;
             let fresh = match self.continues(&series, page).await? {
                 Some(page) => page,
                 None => {
-                    series = self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
+                    series =
+                        self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
                     tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
                     continue;
                 }

@@ -5,7 +5,7 @@
 
 use super::map::{self, MapInput};
 use crate::archive::transcript;
-use crate::domain::{Claim, ContinuityMap, Distillate, SessionRef, Sha256, Stage};
+use crate::domain::{Claim, ContinuityMap, Distillate, Segment, Series, SessionRef, Sha256, Stage};
 use crate::error::{Error, Result};
 use crate::port::{ContinuityRow, Effect, MapFile, MemoryStore, Slot};
 use crate::prune::engine::{Intent, Reducer};
@@ -13,6 +13,9 @@ use crate::settings::{Continuity, Mode, Rollover};
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
 use std::sync::Arc;
+
+/// Objects named in a map.
+const REFERENCES: usize = 24;
 
 pub struct ContinuityStage {
     pub reducer: Reducer,
@@ -65,17 +68,26 @@ impl ContinuityStage {
         let mut memory_refs: Vec<String> = rows.into_iter().map(|row| row.summary_path).collect();
         memory_refs.retain(|path| !path.is_empty());
         memory_refs.dedup();
+        let archive_refs = self.archive_refs(&series, &segments);
         let map: ContinuityMap = map::build(MapInput {
-            session_key: job.session.clone(),
-            source_session_id: job.session_id.clone(),
-            target_session_id: job.session_id.clone(),
+            session_key: &job.session,
+            source_session_id: &job.session_id,
+            target_session_id: &job.session_id,
             distillates: &distillates,
-            archive_refs: segments.iter().map(|s| s.path.clone()).collect(),
-            daily_memory_refs: memory_refs,
+            archive_refs: &archive_refs,
+            daily_memory_refs: &memory_refs,
             now,
         });
         let file = self.memory.write_map(job.cycle.as_str(), &map).await?;
         Ok((file, map::block(&map, self.settings.max_chars)))
+    }
+
+    /// The readable copy, then the newest objects: with the manifests they lead to all the others.
+    fn archive_refs(&self, series: &Series, segments: &[Segment]) -> Vec<String> {
+        let newest = segments.iter().rev().take(REFERENCES).rev();
+        std::iter::once(self.reducer.archiver.store.projection_path(series))
+            .chain(newest.map(|s| s.path.clone()))
+            .collect()
     }
 
     /// Puts the block where the next model call takes it from, and reads it back.
@@ -109,11 +121,8 @@ impl ContinuityStage {
         }
         let permit = self.reducer.permit(&claim.job).await?;
         archiver.probe.reach("continuity.permitted").await;
-        let intent = Intent {
-            after_seq: permit.last_seq(),
-            used_tokens: claim.job.used_tokens,
-            permit: permit.to_value(),
-        };
+        let intent =
+            Intent { after_seq: permit.last_seq(), used_tokens: claim.job.used_tokens, permit: permit.to_value() };
         let value = serde_json::to_value(&intent).expect("an intent is plain data");
         if !archiver.ledger.intend(claim, &value).await? {
             return Err(Error::conflict("continuity.claim_lost", "another worker took this job over"));

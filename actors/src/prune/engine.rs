@@ -117,15 +117,17 @@ impl Engine for PruneStage {
             return self.settle(claim, &intent, Compacted::default(), "found done after a restart").await;
         }
         if !archiver.host.capabilities().compact {
-            return Err(Error::unavailable("prune.not_allowed", format!("the host does not let Moon prune {}", job.session))
-                .hint("set openclaw.mode = \"lead\" with `moon install --mode lead`, or raise the prune threshold"));
+            return Err(Error::unavailable(
+                "prune.not_allowed",
+                format!("the host does not let Moon prune {}", job.session),
+            )
+            .hint("set openclaw.mode = \"lead\" with `moon install --mode lead`, or raise the prune threshold"));
         }
         let permit = self.reducer.permit(job).await?;
         archiver.probe.reach("prune.permitted").await;
         let text = self.summary(job).await?;
         bridge.place(&job.session, Slot::Summary, &text).await?;
-        let intent =
-            Intent { after_seq: permit.last_seq(), used_tokens: job.used_tokens, permit: permit.to_value() };
+        let intent = Intent { after_seq: permit.last_seq(), used_tokens: job.used_tokens, permit: permit.to_value() };
         let value = serde_json::to_value(&intent).expect("an intent is plain data");
         if !archiver.ledger.intend(claim, &value).await? {
             return Err(Error::conflict("prune.claim_lost", "another worker took this job over"));
@@ -193,8 +195,7 @@ impl PruneStage {
             Some(after) => Some(after),
             None => self.used_now(job).await,
         };
-        let effect =
-            Effect::Pruned { tokens_before: before, tokens_after: after, permit: intent.permit.clone() };
+        let effect = Effect::Pruned { tokens_before: before, tokens_after: after, permit: intent.permit.clone() };
         let detail = serde_json::json!({ "tokens_before": before, "tokens_after": after, "permit": intent.permit });
         let figures = match (before, after) {
             (Some(before), Some(after)) => format!(" from {before} to {after} tokens"),

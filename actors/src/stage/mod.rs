@@ -36,7 +36,13 @@ impl Done {
         Self { effect, message: message.into(), detail, outcome: "ok", ends_cycle: false }
     }
     pub fn skipped(message: impl Into<String>) -> Self {
-        Self { effect: Effect::None, message: message.into(), detail: Value::Null, outcome: "skipped", ends_cycle: false }
+        Self {
+            effect: Effect::None,
+            message: message.into(),
+            detail: Value::Null,
+            outcome: "skipped",
+            ends_cycle: false,
+        }
     }
     #[must_use]
     pub fn ending_the_cycle(mut self) -> Self {

@@ -61,7 +61,10 @@ mod tests {
     #[test]
     fn a_blip_alarms_at_the_third_time_a_broken_archive_at_once() {
         let blip = Error::transient("index.busy", "x");
-        assert_eq!((alarming(Stage::Index, &blip, 1), alarming(Stage::Index, &blip, 2)), (None, Some(Severity::Warning)));
+        assert_eq!(
+            (alarming(Stage::Index, &blip, 1), alarming(Stage::Index, &blip, 2)),
+            (None, Some(Severity::Warning))
+        );
         assert_eq!(alarming(Stage::Archive, &Error::data("archive.verify", "x"), 0), Some(Severity::Critical));
     }
 }

@@ -34,11 +34,7 @@ impl Actor for ThresholdActor {
     type State = ThresholdState;
     type Arguments = Wiring;
 
-    async fn pre_start(
-        &self,
-        _: ActorRef<ThresholdMsg>,
-        wiring: Wiring,
-    ) -> Result<ThresholdState, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<ThresholdMsg>, wiring: Wiring) -> Result<ThresholdState, ActorProcessingErr> {
         Ok(ThresholdState { judge: wiring.judge(), wiring })
     }
 

@@ -160,9 +160,9 @@ impl Watcher {
                     self.bridge.acknowledge(id).await?;
                 }
             }
-            BridgeEventKind::AfterCompaction => drop(self.capture(key, "the host has compacted", None).await?),
-            BridgeEventKind::WindowEnding => drop(self.capture(key, "the host is giving up a window", None).await?),
-            BridgeEventKind::TurnEnded => drop(self.capture(key, "a turn ended", None).await?),
+            BridgeEventKind::AfterCompaction => _ = self.capture(key, "the host has compacted", None).await?,
+            BridgeEventKind::WindowEnding => _ = self.capture(key, "the host is giving up a window", None).await?,
+            BridgeEventKind::TurnEnded => _ = self.capture(key, "a turn ended", None).await?,
             BridgeEventKind::Injected { slot: Slot::Context, sha256 } => {
                 if self.ledger.confirm_continuity(key, sha256).await? {
                     self.ledger.resolve(&unconfirmed(key)).await?;

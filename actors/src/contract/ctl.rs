@@ -1,0 +1,98 @@
+//! What can be asked of Moon, by socket or in-process, and how it answers.
+//!
+//! One enum serves the socket, the command line and tests. Unknown fields are ignored, unknown requests are refused by name.
+
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Version of the protocol on the socket; a change that old clients cannot read raises it.
+pub const PROTOCOL: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Everything one screen shows.
+    Status,
+    /// The supervision tree. Needs a daemon.
+    Tree,
+    Sessions,
+    /// Archive and index what is new now.
+    Snapshot {
+        session: Option<String>,
+    },
+    /// Index what is not indexed; with `rebuild`, all of it anew.
+    Index {
+        rebuild: bool,
+    },
+    Recall {
+        query: String,
+        session: Option<String>,
+        /// RFC 3339.
+        since: Option<chrono::DateTime<chrono::Utc>>,
+        limit: usize,
+        /// Session whose next model call gets the match number `pick`.
+        inject: Option<String>,
+        pick: usize,
+    },
+    /// Distil what is archived and not yet distilled, without rollover.
+    Distill {
+        session: Option<String>,
+    },
+    Continuity {
+        session: Option<String>,
+        limit: usize,
+    },
+    /// Let waiting jobs run now.
+    Hurry,
+    /// Restart an actor; revives a parked one. Needs a daemon.
+    Restart {
+        actor: String,
+    },
+    /// Stop the daemon.
+    Stop,
+}
+
+/// The one shape of every command's answer (the plan's `command, ok, details, issues`, and typed data).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub command: String,
+    /// False: it ran and found something wrong. Exit code 2.
+    pub ok: bool,
+    /// Sentences for people.
+    pub details: Vec<String>,
+    /// What is wrong, with what to do.
+    pub issues: Vec<String>,
+    #[serde(default)]
+    pub data: Value,
+    /// Set when the command could not be done at all. Exit code 1, or 3 and 4 by its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+impl Report {
+    pub fn new(command: &str) -> Self {
+        Self { command: command.into(), ok: true, details: vec![], issues: vec![], data: Value::Null, error: None }
+    }
+    #[must_use]
+    pub fn detail(mut self, sentence: impl Into<String>) -> Self {
+        self.details.push(sentence.into());
+        self
+    }
+    #[must_use]
+    pub fn data(mut self, data: Value) -> Self {
+        self.data = data;
+        self
+    }
+    pub fn issue(&mut self, sentence: impl Into<String>) {
+        self.ok = false;
+        self.issues.push(sentence.into());
+    }
+    pub fn failed(command: &str, error: Error) -> Self {
+        let issue = match &error.hint {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        };
+        Self { ok: false, issues: vec![issue], error: Some(error), ..Self::new(command) }
+    }
+}

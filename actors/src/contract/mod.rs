@@ -1,0 +1,7 @@
+//! What leaves the process: the plan's records, the report of a command, requests to a running daemon. Fields are only added.
+
+pub mod ctl;
+pub mod records;
+
+pub use ctl::{Report, Request};
+pub use records::{ArchiveRecord, DistillationRecord, MoonState, RecallMatch, RecallResult, SessionUsageSnapshot};

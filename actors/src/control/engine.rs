@@ -1,0 +1,296 @@
+//! Does what a [`Request`] asks, with the daemon's actors or without them.
+//!
+//! It replies after the work is committed, never "accepted". What differs between a daemon and a one-shot command is only who works
+//! the jobs off: that is [`Hands`].
+
+use super::status;
+use crate::contract::{Report, Request};
+use crate::domain::{CycleId, CycleKind, SessionKey, TraceId, Trigger};
+use crate::error::{Error, Result};
+use crate::index::engine::Indexer;
+use crate::port::{NewCycle, Query, SessionRow};
+use crate::stage::once::run_until_quiet;
+use crate::supervisor::{ChildStatus, Tree};
+use crate::wiring::Wiring;
+use async_trait::async_trait;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who works jobs off, and what else only a running daemon can do.
+#[async_trait]
+pub trait Hands: Send + Sync {
+    /// Returns when these cycles have ended or failed once.
+    async fn work(&self, cycles: &[CycleId]) -> Result<()>;
+    async fn tree(&self) -> Result<Vec<ChildStatus>>;
+    async fn restart(&self, actor: &str) -> Result<()>;
+    async fn stop(&self) -> Result<()>;
+}
+
+pub struct Commands {
+    pub wiring: Wiring,
+    pub hands: Arc<dyn Hands>,
+}
+
+impl Commands {
+    pub async fn answer(&self, request: Request) -> Report {
+        let name = name(&request);
+        match self.run(request).await {
+            Ok(report) => report,
+            Err(error) => Report::failed(name, error),
+        }
+    }
+
+    async fn run(&self, request: Request) -> Result<Report> {
+        let ports = &self.wiring.ports;
+        let settings = &self.wiring.settings;
+        match request {
+            Request::Status => Ok(Report::new("status").data(status::document(ports, settings).await?)),
+            Request::Sessions => {
+                let rows = ports.ledger.sessions().await?;
+                let sessions: Vec<_> = rows.iter().map(|row| status::session(row, settings, ports)).collect();
+                Ok(Report::new("sessions").data(json!({ "sessions": sessions })))
+            }
+            Request::Tree => Ok(Report::new("tree").data(json!({ "tree": self.hands.tree().await? }))),
+            Request::Snapshot { session } => self.snapshot(session).await,
+            Request::Index { rebuild } => self.index(rebuild).await,
+            Request::Distill { session } => self.distill(session).await,
+            Request::Recall { query, session, since, limit, inject, pick } => {
+                let query = Query { text: query, limit, session: session.map(SessionKey), since };
+                self.recall(query, inject.map(SessionKey), pick).await
+            }
+            Request::Continuity { session, limit } => {
+                let rows = ports.ledger.continuity(session.map(SessionKey).as_ref(), limit).await?;
+                Ok(Report::new("continuity").data(json!({ "continuity": rows })))
+            }
+            Request::Hurry => {
+                let hurried = ports.ledger.hurry().await?;
+                self.wiring.mail.nudge_stages();
+                Ok(Report::new("hurry").detail(format!("{hurried} waiting jobs are tried now")))
+            }
+            Request::Restart { actor } => {
+                self.hands.restart(&actor).await?;
+                Ok(Report::new("restart").detail(format!("{actor} was restarted")))
+            }
+            Request::Stop => {
+                self.hands.stop().await?;
+                Ok(Report::new("stop").detail("moon is stopping"))
+            }
+        }
+    }
+
+    /// The sessions a command is about: the named one, or all.
+    async fn sessions(&self, session: Option<&str>) -> Result<Vec<SessionRow>> {
+        let ledger = &self.wiring.ports.ledger;
+        // What the host shows now, if it answers; else what is known of it.
+        match self.wiring.ports.host.refresh().await {
+            Ok(readings) => {
+                for reading in readings {
+                    ledger.observe(&reading).await?;
+                }
+            }
+            Err(error) => tracing::warn!(code = error.code, "{error}"),
+        }
+        let mut rows = ledger.sessions().await?;
+        if let Some(wanted) = session {
+            rows.retain(|row| row.reading.session.key.as_str() == wanted);
+            if rows.is_empty() {
+                return Err(Error::data("session.unknown", format!("there is no session {wanted}"))
+                    .hint("`moon sessions` lists them"));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Opens a cycle of `kind` for each session and waits for their end.
+    async fn cycles(&self, rows: &[SessionRow], kind: CycleKind, reason: &str) -> Result<Vec<CycleId>> {
+        let (ledger, ids) = (&self.wiring.ports.ledger, &self.wiring.ports.ids);
+        let mut cycles = Vec::new();
+        for row in rows {
+            let cycle = NewCycle {
+                id: CycleId(ids.next()),
+                session: row.reading.session.clone(),
+                trigger: Trigger { kind, reason: reason.to_owned(), ratio: row.reading.trusted_ratio() },
+                trace: TraceId(ids.next()),
+                used_tokens: row.reading.used_tokens,
+                ack: None,
+            };
+            match ledger.open_cycle(&cycle, None).await? {
+                Some(id) => cycles.push(id),
+                None => cycles.extend(row.open_cycle.clone()),
+            }
+        }
+        ledger.hurry().await?;
+        self.hands.work(&cycles).await?;
+        Ok(cycles)
+    }
+
+    /// Says of each cycle whether it ended well.
+    async fn judge(&self, mut report: Report, cycles: &[CycleId]) -> Result<Report> {
+        let unfinished = self.wiring.ports.ledger.jobs(true).await?;
+        for job in unfinished.iter().filter(|job| cycles.contains(&job.cycle)) {
+            let why = job.last_error.as_ref().map_or("not finished yet".to_owned(), ToString::to_string);
+            report.issue(format!("{} of {}: {why}", job.stage.as_str(), job.session));
+        }
+        Ok(report)
+    }
+
+    async fn snapshot(&self, session: Option<String>) -> Result<Report> {
+        let rows = self.sessions(session.as_deref()).await?;
+        let before = self.wiring.ports.ledger.totals().await?;
+        let cycles = self.cycles(&rows, CycleKind::Capture, "asked for").await?;
+        let after = self.wiring.ports.ledger.totals().await?;
+        let (records, segments) = (after.records - before.records, after.segments - before.segments);
+        let mut report = Report::new("snapshot").data(json!({
+            "sessions": rows.len(), "new_records": records, "new_segments": segments, "totals": after,
+        }));
+        report.details.push(match segments {
+            0 => format!("{} sessions, nothing new: {} records are archived", rows.len(), after.records),
+            _ => format!("{} sessions, {records} new records archived, verified and indexed", rows.len()),
+        });
+        self.judge(report, &cycles).await
+    }
+
+    async fn index(&self, rebuild: bool) -> Result<Report> {
+        let ports = &self.wiring.ports;
+        let indexer = Indexer {
+            store: Arc::clone(&ports.archive),
+            index: Arc::clone(&ports.index),
+            ledger: Arc::clone(&ports.ledger),
+            probe: Arc::clone(&ports.probe),
+        };
+        let indexed = if rebuild { indexer.rebuild("asked for").await? } else { indexer.catch_up(None).await? };
+        let status = ports.index.status().await?;
+        Ok(Report::new("index")
+            .detail(format!("{indexed} segments indexed; {} in all, {} chunks", status.segments, status.chunks))
+            .data(json!({ "indexed": indexed, "index": status })))
+    }
+
+    async fn distill(&self, session: Option<String>) -> Result<Report> {
+        let rows = self.sessions(session.as_deref()).await?;
+        let before = self.wiring.ports.ledger.totals().await?.distillations;
+        let cycles = self.cycles(&rows, CycleKind::IdleDistill, "asked for").await?;
+        let mut written = Vec::new();
+        for row in &rows {
+            let all = self.wiring.ports.ledger.distillations(&row.reading.session.key).await?;
+            written.extend(all.into_iter().filter(|d| cycles.contains(&d.cycle)));
+        }
+        let after = self.wiring.ports.ledger.totals().await?.distillations;
+        let mut report = Report::new("distill").data(json!({ "distillations": written }));
+        report.details.push(format!("{} new distillations", after - before));
+        report.details.extend(written.iter().filter(|d| !d.summary_path.is_empty()).map(|d| {
+            format!("{}: records {} to {} by {} in {}", d.session, d.from_seq, d.to_seq, d.provider, d.summary_path)
+        }));
+        self.judge(report, &cycles).await
+    }
+
+    async fn recall(&self, query: Query, inject: Option<SessionKey>, pick: usize) -> Result<Report> {
+        let recaller = self.wiring.recaller();
+        let Some(target) = inject else {
+            let found = recaller.recall(&query).await?;
+            return Ok(Report::new("recall").data(json!(found)));
+        };
+        let (found, sha256) = recaller.inject(&query, pick, &target).await?;
+        Ok(Report::new("recall")
+            .detail(format!("match {pick} goes into the next model call of {target} as quoted data"))
+            .data(json!({ "injected": found, "session": target, "block_sha256": sha256 })))
+    }
+}
+
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Status => "status",
+        Request::Tree => "tree",
+        Request::Sessions => "sessions",
+        Request::Snapshot { .. } => "snapshot",
+        Request::Index { .. } => "index",
+        Request::Recall { .. } => "recall",
+        Request::Distill { .. } => "distill",
+        Request::Continuity { .. } => "continuity",
+        Request::Hurry => "hurry",
+        Request::Restart { .. } => "restart",
+        Request::Stop => "stop",
+    }
+}
+
+/// Hands of a one-shot command: runs the stages itself, knows no actors.
+pub struct OwnHands {
+    pub wiring: Wiring,
+}
+
+#[async_trait]
+impl Hands for OwnHands {
+    async fn work(&self, _: &[CycleId]) -> Result<()> {
+        let ports = &self.wiring.ports;
+        let engines = self.wiring.engines();
+        let supervision = &self.wiring.settings.supervision;
+        run_until_quiet(&engines, ports.ledger.as_ref(), ports.probe.as_ref(), supervision).await.map(drop)
+    }
+    async fn tree(&self) -> Result<Vec<ChildStatus>> {
+        Err(no_daemon())
+    }
+    async fn restart(&self, _: &str) -> Result<()> {
+        Err(no_daemon())
+    }
+    async fn stop(&self) -> Result<()> {
+        Err(no_daemon())
+    }
+}
+
+fn no_daemon() -> Error {
+    Error::unavailable("daemon.not_running", "no moon daemon is running in this home")
+        .hint("start one with `moon watch --daemon`")
+}
+
+/// Hands of a daemon: its actors.
+pub struct DaemonHands {
+    pub wiring: Wiring,
+    pub tree: Arc<std::sync::OnceLock<Tree>>,
+    /// Asks the composition root to begin the stop.
+    pub stop: Arc<dyn Fn() + Send + Sync>,
+}
+
+const POLL: Duration = Duration::from_millis(25);
+const WORK_WAIT: Duration = Duration::from_secs(570);
+
+#[async_trait]
+impl Hands for DaemonHands {
+    async fn work(&self, cycles: &[CycleId]) -> Result<()> {
+        let ledger = &self.wiring.ports.ledger;
+        self.wiring.mail.nudge_stages();
+        let deadline = tokio::time::Instant::now() + WORK_WAIT;
+        for cycle in cycles {
+            while ledger.cycle_done(cycle).await?.is_none() && tokio::time::Instant::now() < deadline {
+                let jobs = ledger.jobs(true).await?;
+                // A job that failed waits out its pause: the answer is why, not silence.
+                if jobs.iter().any(|job| job.cycle == *cycle && job.failures > 0 && job.state == "waiting") {
+                    break;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+    async fn tree(&self) -> Result<Vec<ChildStatus>> {
+        Ok(self.running()?.status().await)
+    }
+    async fn restart(&self, actor: &str) -> Result<()> {
+        self.running()?.restart(actor).await.map_err(|e| {
+            Error::data("actor.not_restarted", format!("could not restart {actor}"))
+                .cause(e)
+                .hint("`moon ctl tree` lists the actors")
+        })
+    }
+    async fn stop(&self) -> Result<()> {
+        (self.stop)();
+        Ok(())
+    }
+}
+
+impl DaemonHands {
+    fn running(&self) -> Result<&Tree> {
+        self.tree
+            .get()
+            .ok_or_else(|| Error::transient("daemon.starting", "the daemon is still starting").hint("try again"))
+    }
+}

@@ -1,0 +1,109 @@
+//! Answers "what did we say about X?" from the archive, and hands a chosen passage to the bridge.
+//!
+//! A query, not a process: it reads. The only thing it writes is the one slot a person asked it to fill.
+
+use super::frame::{self, Passage};
+use crate::contract::{RecallMatch, RecallResult};
+use crate::domain::{SessionKey, Sha256};
+use crate::error::{Error, Result};
+use crate::port::{Bridge, Clock, Hits, Ids, Ledger, Query, SearchIndex, Slot, TurnHit};
+use crate::settings;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Longest snippet of a match, characters; the archive has the rest.
+const SNIPPET_CHARS: usize = 1_200;
+
+#[derive(Clone)]
+pub struct Recaller {
+    pub index: Arc<dyn SearchIndex>,
+    pub ledger: Arc<dyn Ledger>,
+    pub bridge: Arc<dyn Bridge>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+    pub settings: settings::Recall,
+}
+
+impl Recaller {
+    /// The best passages, best first: the best turn of each session in the order of the sessions, then the rest of their turns.
+    pub async fn recall(&self, query: &Query) -> Result<RecallResult> {
+        let found = self.index.search(query).await?;
+        let mut matches = Vec::new();
+        for (session, session_id, turn) in ranked(&found).take(query.limit) {
+            matches.push(self.found(matches.len() + 1, session, session_id, turn).await?);
+        }
+        Ok(RecallResult {
+            query: query.text.clone(),
+            matches,
+            generated_at_epoch_secs: self.clock.now().timestamp(),
+            backend: found.backend,
+            degraded: found.degraded,
+            repaired: found.repaired,
+        })
+    }
+
+    async fn found(&self, rank: usize, session: &SessionKey, session_id: &str, turn: &TurnHit) -> Result<RecallMatch> {
+        let path = self.ledger.find_segment(&turn.segment).await?.map(|(segment, _)| segment.path);
+        Ok(RecallMatch {
+            // The index may be ahead of a ledger that was restored: the object's name is its hash.
+            archive_path: path.unwrap_or_else(|| format!("sha256:{}", turn.segment)),
+            snippet: clip(&turn.text, SNIPPET_CHARS),
+            score: turn.score,
+            metadata: json!({
+                "rank": rank, "session": session, "session_id": session_id, "seq": turn.seq, "at": turn.at,
+                "speaker": turn.speaker, "segment": turn.segment,
+            }),
+        })
+    }
+
+    /// Puts the match of that rank (1 is the best) into the next model call of `target`, framed as quoted data.
+    /// Returns the match and the hash of the framed text.
+    pub async fn inject(&self, query: &Query, pick: usize, target: &SessionKey) -> Result<(RecallMatch, Sha256)> {
+        let found = self.index.search(query).await?;
+        let Some((session, session_id, turn)) = ranked(&found).nth(pick.saturating_sub(1)) else {
+            return Err(Error::data("recall.no_such_match", format!("there is no match number {pick} to inject"))
+                .hint("run `moon recall` without --inject to see the matches"));
+        };
+        let found = self.found(pick, session, session_id, turn).await?;
+        let status = self.bridge.status().await;
+        if !status.alive {
+            return Err(Error::unavailable(
+                "recall.no_bridge",
+                format!("no bridge is alive that could carry the passage into {target}"),
+            )
+            .cause(status.detail)
+            .hint("run `moon install`, then `moon verify`"));
+        }
+        let passage = Passage {
+            session: session.clone(),
+            session_id: session_id.to_owned(),
+            archive: found.archive_path.clone(),
+            segment: turn.segment.clone(),
+            seq: turn.seq,
+            at: turn.at,
+            speaker: turn.speaker.clone(),
+            text: turn.text.clone(),
+        };
+        let text = frame::frame(&passage, &self.ids.next(), self.settings.max_inject_chars);
+        let sha256 = self.bridge.place(target, Slot::Passage, &text).await?;
+        Ok((found, sha256))
+    }
+}
+
+/// Every turn of an answer with its session: the best of each session first, then the second best of each, and so on.
+fn ranked(found: &Hits) -> impl Iterator<Item = (&SessionKey, &str, &TurnHit)> {
+    let deepest = found.hits.iter().map(|hit| hit.turns.len()).max().unwrap_or(0);
+    (0..deepest).flat_map(move |depth| {
+        found
+            .hits
+            .iter()
+            .filter_map(move |hit| hit.turns.get(depth).map(|turn| (&hit.session, hit.session_id.as_str(), turn)))
+    })
+}
+
+fn clip(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((at, _)) => format!("{} …", &text[..at]),
+        None => text.to_owned(),
+    }
+}

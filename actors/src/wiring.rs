@@ -1,0 +1,154 @@
+//! What the tree is wired with: ports, settings, one address per actor, and how the engines are put together.
+
+use crate::alert::AlertMsg;
+use crate::archive::engine::{ArchiveStage, Archiver};
+use crate::continuity::engine::ContinuityStage;
+use crate::control::actor::SocketMsg;
+use crate::control::engine::Hands;
+use crate::control::{ControlMsg, Transport};
+use crate::distill::engine::DistillStage;
+use crate::domain::Stage;
+use crate::index::engine::{IndexStage, Indexer};
+use crate::port::Ports;
+use crate::projection::ProjectionMsg;
+use crate::prune::engine::{PruneStage, Reducer};
+use crate::recall::engine::Recaller;
+use crate::settings::Settings;
+use crate::stage::{Engine, StageMsg};
+use crate::supervisor::Address;
+use crate::threshold::actor::ThresholdMsg;
+use crate::threshold::engine::Judge;
+use crate::usage::actor::{Bell, UsageMsg};
+use crate::usage::engine::Watcher;
+use std::sync::Arc;
+
+/// One address per actor. Actors reach each other only through these.
+#[derive(Clone, Default)]
+pub struct Mailboxes {
+    pub alert: Address<AlertMsg>,
+    pub projection: Address<ProjectionMsg>,
+    pub usage: Address<UsageMsg>,
+    pub threshold: Address<ThresholdMsg>,
+    pub control: Address<ControlMsg>,
+    pub socket: Address<SocketMsg>,
+    stages: [Address<StageMsg>; 5],
+}
+
+impl Mailboxes {
+    pub fn stage(&self, stage: Stage) -> &Address<StageMsg> {
+        &self.stages[stage as usize]
+    }
+    /// Lets every stage look for due jobs.
+    pub fn nudge_stages(&self) {
+        for stage in &self.stages {
+            stage.cast(StageMsg::Nudge);
+        }
+    }
+}
+
+/// Makes the hands a router works with, each time a router starts.
+pub type MakeHands = Arc<dyn Fn(&Wiring) -> Arc<dyn Hands> + Send + Sync>;
+
+/// Everything an actor may be given. Cheap to clone.
+#[derive(Clone)]
+pub struct Wiring {
+    pub ports: Ports,
+    pub settings: Arc<Settings>,
+    pub mail: Mailboxes,
+    /// Rung by host and bridge; coalesces.
+    pub bell: Bell,
+    pub transport: Arc<dyn Transport>,
+    pub hands: MakeHands,
+}
+
+impl Wiring {
+    /// Connects the doorbells of host and bridge to the usage actor. Once, before the tree starts.
+    pub fn connect_bells(&self) {
+        let (bell, usage) = (self.bell.clone(), self.mail.usage.clone());
+        let ring: crate::port::Doorbell = Arc::new(move || {
+            if bell.ring() {
+                usage.cast(UsageMsg::Look);
+            }
+        });
+        self.ports.host.subscribe(Arc::clone(&ring));
+        self.ports.bridge.subscribe(ring);
+    }
+
+    pub fn archiver(&self) -> Archiver {
+        let p = &self.ports;
+        Archiver {
+            host: Arc::clone(&p.host),
+            store: Arc::clone(&p.archive),
+            ledger: Arc::clone(&p.ledger),
+            clock: Arc::clone(&p.clock),
+            probe: Arc::clone(&p.probe),
+            settings: self.settings.archive.clone(),
+        }
+    }
+    pub fn indexer(&self) -> Indexer {
+        let p = &self.ports;
+        Indexer {
+            store: Arc::clone(&p.archive),
+            index: Arc::clone(&p.index),
+            ledger: Arc::clone(&p.ledger),
+            probe: Arc::clone(&p.probe),
+        }
+    }
+    pub fn reducer(&self) -> Reducer {
+        Reducer { archiver: self.archiver(), indexer: self.indexer(), bridge: Arc::clone(&self.ports.bridge) }
+    }
+    pub fn recaller(&self) -> Recaller {
+        let p = &self.ports;
+        Recaller {
+            index: Arc::clone(&p.index),
+            ledger: Arc::clone(&p.ledger),
+            bridge: Arc::clone(&p.bridge),
+            clock: Arc::clone(&p.clock),
+            ids: Arc::clone(&p.ids),
+            settings: self.settings.recall.clone(),
+        }
+    }
+    pub fn judge(&self) -> Judge {
+        let p = &self.ports;
+        Judge {
+            host: Arc::clone(&p.host),
+            ledger: Arc::clone(&p.ledger),
+            clock: Arc::clone(&p.clock),
+            ids: Arc::clone(&p.ids),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+    pub fn watcher(&self) -> Watcher {
+        let p = self.ports.clone();
+        Watcher::new(p.host, p.bridge, p.ledger, p.clock, p.ids, Arc::clone(&self.settings))
+    }
+
+    /// The engine of a stage.
+    pub fn engine(&self, stage: Stage) -> Arc<dyn Engine> {
+        let p = &self.ports;
+        let max_items = self.settings.distill.max_items;
+        match stage {
+            Stage::Archive => Arc::new(ArchiveStage { archiver: self.archiver(), bridge: Arc::clone(&p.bridge) }),
+            Stage::Index => Arc::new(IndexStage { indexer: self.indexer() }),
+            Stage::Prune => {
+                Arc::new(PruneStage { reducer: self.reducer(), distiller: Arc::clone(&p.distiller), max_items })
+            }
+            Stage::Distill => Arc::new(DistillStage {
+                archiver: self.archiver(),
+                memory: Arc::clone(&p.memory),
+                distiller: Arc::clone(&p.distiller),
+                max_items,
+            }),
+            Stage::Continuity => Arc::new(ContinuityStage {
+                reducer: self.reducer(),
+                memory: Arc::clone(&p.memory),
+                settings: self.settings.continuity.clone(),
+                mode: self.settings.openclaw.mode,
+            }),
+        }
+    }
+    /// All of them, in order.
+    pub fn engines(&self) -> Vec<Arc<dyn Engine>> {
+        Stage::ALL.into_iter().map(|stage| self.engine(stage)).collect()
+    }
+}
