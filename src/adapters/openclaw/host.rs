@@ -129,11 +129,22 @@ impl OpenClaw {
         }
     }
 
+    /// Lets the readings show what an act did. The act stands whatever this brings; the next push or list repeats it.
+    async fn look_again(&self) {
+        if let Err(error) = self.list().await {
+            tracing::debug!(%error, "no list after an act");
+        }
+    }
+
     async fn compact_once(&self, session: &SessionRef) -> Result<Compacted> {
         // Never with `maxLines`: that form cuts the transcript off without a backup.
         let params = json!({ "key": session.key });
         match self.shared.call("sessions.compact", params, self.settings.compact_timeout).await {
-            Ok(payload) => compacted(session, &payload),
+            Ok(payload) => {
+                let outcome = compacted(session, &payload);
+                self.look_again().await;
+                outcome
+            }
             Err(Failure::Refused(refusal)) => Err(refused_act("sessions.compact", session, &refusal)),
             Err(Failure::Failed(error)) => Err(error),
         }
@@ -251,7 +262,10 @@ impl SessionHost for OpenClaw {
         }
         let params = json!({ "key": session.key, "reason": "new", "expectedSessionId": session.session_id });
         match self.shared.call("sessions.reset", params, self.settings.request_timeout).await {
-            Ok(payload) => self.was_reset(session, &payload),
+            Ok(payload) => {
+                self.look_again().await;
+                self.was_reset(session, &payload)
+            }
             Err(Failure::Refused(refusal)) => Err(refused_act("sessions.reset", session, &refusal)),
             Err(Failure::Failed(error)) => Err(error),
         }
