@@ -1,0 +1,291 @@
+//! The table of sessions as OpenClaw last showed them, turned into usage readings.
+//!
+//! Pure: rows in, readings out. It must never present a count the gateway does not vouch for as fresh, and never let a row
+//! that was made earlier replace one that was made later.
+
+use chrono::{DateTime, Utc};
+use moon_actors::domain::{SessionKey, SessionRef, UsageReading};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Sessions remembered at most; the gateway lists the most recent first.
+pub(super) const MOST_SESSIONS: usize = 10_000;
+
+/// One session with what is not part of a reading.
+#[derive(Clone, Debug)]
+struct Row {
+    reading: UsageReading,
+    agent: Option<String>,
+    /// When the gateway made the row, its own milliseconds, if it said.
+    snapshot: Option<i64>,
+    /// The generation may have changed since it was last looked up.
+    generation_due: bool,
+}
+
+/// Every known session by key.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: HashMap<SessionKey, Row>,
+    loaded: bool,
+}
+
+impl Table {
+    /// True once a full list has been seen in this process.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Takes one row. True when the reading is news. Rows without key or id and OpenClaw's private ones are skipped.
+    pub(super) fn apply(&mut self, row: &Value, now: DateTime<Utc>) -> bool {
+        let Some((key, mut fresh_row)) = Row::parse(row, now) else { return false };
+        let Some(old) = self.rows.get_mut(&key) else {
+            if self.rows.len() < MOST_SESSIONS {
+                self.rows.insert(key, fresh_row);
+                return true;
+            }
+            return false;
+        };
+        if matches!((fresh_row.snapshot, old.snapshot), (Some(new), Some(old)) if new < old) {
+            return false;
+        }
+        fresh_row.inherit(old, row);
+        let changed = !same(&fresh_row.reading, &old.reading);
+        fresh_row.generation_due |= changed || old.generation_due;
+        *old = fresh_row;
+        changed
+    }
+
+    /// Takes a full list made at `listed_at` (the gateway's milliseconds): what it does not name is gone, unless it was
+    /// seen later than that. True when anything changed.
+    pub(super) fn replace_all(&mut self, list: &[Value], listed_at: i64, now: DateTime<Utc>) -> bool {
+        let named: std::collections::HashSet<&str> =
+            list.iter().filter_map(|row| row.get("key").and_then(Value::as_str)).collect();
+        let before = self.rows.len();
+        self.rows.retain(|key, row| named.contains(key.as_str()) || row.snapshot.is_some_and(|at| at > listed_at));
+        let mut changed = self.rows.len() != before || !self.loaded;
+        for row in list {
+            changed |= self.apply(row, now);
+        }
+        self.loaded = true;
+        changed
+    }
+
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        self.rows.remove(&SessionKey::from(key)).is_some()
+    }
+
+    /// The connection is gone: figures stay for people, but nobody vouches for them. Snapshots are forgotten, because a
+    /// restarted gateway may run on a clock that was set back.
+    pub(super) fn mark_stale(&mut self) {
+        for row in self.rows.values_mut() {
+            row.reading.fresh = false;
+            row.snapshot = None;
+        }
+    }
+
+    /// Readings sorted by key.
+    pub(super) fn readings(&self) -> Vec<UsageReading> {
+        let mut all: Vec<_> = self.rows.values().map(|row| row.reading.clone()).collect();
+        all.sort_by(|a, b| a.session.key.cmp(&b.session.key));
+        all
+    }
+
+    pub(super) fn reading(&self, key: &SessionKey) -> Option<&UsageReading> {
+        self.rows.get(key).map(|row| &row.reading)
+    }
+
+    /// The agent a session belongs to: by its key, else by its row.
+    pub(super) fn agent(&self, key: &SessionKey) -> Option<String> {
+        agent_of_key(key.as_str()).map(str::to_owned).or_else(|| self.rows.get(key).and_then(|row| row.agent.clone()))
+    }
+
+    /// Sessions whose generation must be looked up, by agent; they count as looked up from now on.
+    pub(super) fn take_due_generations(&mut self) -> HashMap<String, Vec<SessionKey>> {
+        let mut due: HashMap<String, Vec<SessionKey>> = HashMap::new();
+        for (key, row) in &mut self.rows {
+            if !std::mem::take(&mut row.generation_due) {
+                continue;
+            }
+            if let Some(agent) = agent_of_key(key.as_str()).map(str::to_owned).or_else(|| row.agent.clone()) {
+                due.entry(agent).or_default().push(key.clone());
+            }
+        }
+        due
+    }
+
+    pub(super) fn set_generation(&mut self, key: &SessionKey, generation: &str) {
+        if let Some(row) = self.rows.get_mut(key) {
+            row.reading.generation = Some(generation.to_owned());
+        }
+    }
+}
+
+/// `main` of `agent:main:…`.
+pub(super) fn agent_of_key(key: &str) -> Option<&str> {
+    key.strip_prefix("agent:")?.split_once(':').map(|(agent, _)| agent)
+}
+
+impl Row {
+    fn parse(row: &Value, now: DateTime<Utc>) -> Option<(SessionKey, Self)> {
+        let word = |name: &str| row.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let number = |name: &str| row.get(name).and_then(Value::as_u64);
+        let (key, session_id) = (word("key")?, word("sessionId")?);
+        if key.contains(":internal-session-effects:") {
+            return None;
+        }
+        let activity = ["updatedAt", "lastInteractionAt", "lastActivityAt"]
+            .iter()
+            .filter_map(|name| row.get(*name).and_then(Value::as_i64))
+            .max();
+        let used_tokens = number("totalTokens");
+        let reading = UsageReading {
+            session: SessionRef { key: key.into(), session_id: session_id.to_owned() },
+            used_tokens,
+            window_tokens: number("contextTokens").filter(|window| *window > 0),
+            fresh: used_tokens.is_some() && row.get("totalTokensFresh").and_then(Value::as_bool) == Some(true),
+            running: row.get("hasActiveRun").and_then(Value::as_bool).unwrap_or(false),
+            last_activity: activity.and_then(DateTime::from_timestamp_millis),
+            generation: word("lifecycleRevision").map(str::to_owned),
+            model: word("model").map(str::to_owned),
+            provider: "openclaw".into(),
+            captured_at: now,
+        };
+        let generation_due = reading.generation.is_none();
+        let snapshot = row.get("snapshotAt").and_then(Value::as_i64);
+        let key = reading.session.key.clone();
+        Some((key, Self { reading, agent: word("agentId").map(str::to_owned), snapshot, generation_due }))
+    }
+
+    /// Keeps what this row does not say: the last count that was vouched for, the run state, window and generation.
+    fn inherit(&mut self, old: &Self, row: &Value) {
+        let (new, was) = (&mut self.reading, &old.reading);
+        self.snapshot = self.snapshot.or(old.snapshot);
+        if new.session.session_id != was.session.session_id {
+            return;
+        }
+        if !new.fresh && was.used_tokens.is_some() {
+            new.used_tokens = was.used_tokens;
+        }
+        if row.get("hasActiveRun").is_none() {
+            new.running = was.running;
+        }
+        new.window_tokens = new.window_tokens.or(was.window_tokens);
+        new.last_activity = new.last_activity.max(was.last_activity);
+        if new.generation.is_none() {
+            new.generation.clone_from(&was.generation);
+        }
+        self.generation_due = new.generation.is_none();
+    }
+}
+
+/// Equal but for the moment it was read.
+fn same(a: &UsageReading, b: &UsageReading) -> bool {
+    let strip = |r: &UsageReading| UsageReading { captured_at: DateTime::UNIX_EPOCH, ..r.clone() };
+    strip(a) == strip(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn row(key: &str, at: i64, extra: &Value) -> Value {
+        let mut row = json!({"key": key, "sessionId": "s1", "agentId": "main", "snapshotAt": at, "updatedAt": at,
+            "totalTokens": 3298, "totalTokensFresh": true, "contextTokens": 16000, "hasActiveRun": false, "model": "m"});
+        for (name, value) in extra.as_object().expect("an object") {
+            row[name] = value.clone();
+        }
+        row
+    }
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_795_150_000_000).expect("a date")
+    }
+    fn only(table: &Table) -> UsageReading {
+        let all = table.readings();
+        assert_eq!(all.len(), 1);
+        all.into_iter().next().expect("one")
+    }
+
+    #[test]
+    fn a_row_becomes_a_reading() {
+        let mut table = Table::default();
+        assert!(table.apply(&row("agent:main:main", 10, &json!({"lastInteractionAt": 99})), now()));
+        let reading = only(&table);
+        assert_eq!((reading.used_tokens, reading.window_tokens, reading.fresh), (Some(3298), Some(16000), true));
+        assert_eq!(reading.last_activity.map(|t| t.timestamp_millis()), Some(99));
+        assert!(!table.apply(&row("agent:main:main", 11, &json!({"lastInteractionAt": 99})), now()), "nothing new");
+    }
+
+    #[test]
+    fn a_count_nobody_vouches_for_keeps_the_last_good_figure() {
+        let mut table = Table::default();
+        table.apply(&row("agent:main:main", 1, &json!({})), now());
+        assert!(
+            table.apply(&row("agent:main:main", 2, &json!({"totalTokens": null, "totalTokensFresh": false})), now())
+        );
+        assert_eq!((only(&table).used_tokens, only(&table).fresh), (Some(3298), false));
+        table.apply(&row("agent:main:main", 3, &json!({"totalTokens": 9999, "totalTokensFresh": false})), now());
+        assert_eq!(only(&table).used_tokens, Some(3298), "an estimate does not replace a count");
+        table.apply(&row("agent:main:main", 4, &json!({"totalTokens": 0})), now());
+        assert_eq!((only(&table).used_tokens, only(&table).fresh), (Some(0), true));
+        let other = json!({"sessionId": "s2", "totalTokens": null, "totalTokensFresh": false});
+        table.apply(&row("agent:main:main", 5, &other), now());
+        assert_eq!(only(&table).used_tokens, None, "another transcript's figure says nothing about this one");
+    }
+
+    #[test]
+    fn an_older_row_never_replaces_a_later_one_until_the_connection_was_lost() {
+        let mut table = Table::default();
+        table.apply(&row("agent:main:main", 20, &json!({"totalTokens": 500})), now());
+        assert!(!table.apply(&row("agent:main:main", 10, &json!({"totalTokens": 400})), now()));
+        assert_eq!(only(&table).used_tokens, Some(500));
+        table.mark_stale();
+        assert!(!only(&table).fresh);
+        assert!(table.apply(&row("agent:main:main", 10, &json!({"totalTokens": 400})), now()));
+        assert_eq!(only(&table).used_tokens, Some(400));
+    }
+
+    #[test]
+    fn a_full_list_drops_what_is_gone_but_not_what_came_later() {
+        let mut table = Table::default();
+        table.apply(&row("agent:main:old", 10, &json!({})), now());
+        table.apply(&row("agent:main:new", 50, &json!({})), now());
+        assert!(table.replace_all(&[row("agent:main:main", 40, &json!({}))], 40, now()));
+        let keys: Vec<_> = table.readings().into_iter().map(|r| r.session.key.0).collect();
+        assert_eq!(keys, ["agent:main:main", "agent:main:new"]);
+        assert!(table.remove("agent:main:new") && !table.remove("agent:main:new"));
+    }
+
+    #[test]
+    fn private_and_broken_rows_are_skipped() {
+        let mut table = Table::default();
+        let bad = [
+            json!(null),
+            json!([]),
+            json!({"key": "k"}),
+            json!({"sessionId": "s"}),
+            json!({"key": "", "sessionId": "s"}),
+        ];
+        for bad in bad {
+            assert!(!table.apply(&bad, now()));
+        }
+        assert!(!table.apply(&row("agent:main:internal-session-effects:1", 1, &json!({})), now()));
+        assert!(table.readings().is_empty());
+        table.apply(&row("agent:main:main", 1, &json!({"totalTokens": -5, "contextTokens": 0})), now());
+        assert_eq!((only(&table).used_tokens, only(&table).window_tokens, only(&table).fresh), (None, None, false));
+    }
+
+    #[test]
+    fn a_generation_is_looked_up_after_each_change_and_kept_meanwhile() {
+        let mut table = Table::default();
+        table.apply(&row("agent:main:main", 1, &json!({})), now());
+        let due = table.take_due_generations();
+        assert_eq!(due["main"], [SessionKey::from("agent:main:main")]);
+        assert!(table.take_due_generations().is_empty());
+        table.set_generation(&"agent:main:main".into(), "g1");
+        assert!(!table.apply(&row("agent:main:main", 2, &json!({"updatedAt": 1})), now()), "the same but for its time");
+        assert!(table.take_due_generations().is_empty());
+        table.apply(&row("agent:main:main", 3, &json!({"totalTokens": 0})), now());
+        assert_eq!((only(&table).generation.as_deref(), table.take_due_generations().len()), (Some("g1"), 1));
+    }
+}
