@@ -109,7 +109,7 @@ impl Bridge for BridgeDir {
             Ok(watcher) => *locked(&self.inner.watcher) = Some(watcher),
             // Polling finds every event too, only later.
             Err(error) => {
-                tracing::warn!(%error, "the bridge's folder cannot be watched; its events are found by polling")
+                tracing::warn!(%error, "the bridge's folder cannot be watched; its events are found by polling");
             }
         }
     }
