@@ -9,6 +9,7 @@ mod discovery;
 mod frame;
 mod gateway;
 mod host;
+pub mod install;
 mod link;
 mod store;
 mod usage;

@@ -1,0 +1,467 @@
+//! Puts Moon's plugin into OpenClaw, takes it out again, and tells whether it is in.
+//!
+//! The configuration is changed by OpenClaw's own command in one patch, after a copy of the file was put aside. What was
+//! changed is recorded, so that `moon uninstall` restores exactly that: lists are merged, other people's entries stay, and
+//! what somebody changed since is left alone. A second run changes nothing. A dry run goes the same way without writing.
+//!
+//! It must never write `openclaw.json` itself and never print a value it did not set.
+
+mod command;
+mod edit;
+
+use crate::adapters::bridge_dir::BridgeDir;
+use crate::durable;
+use chrono::Utc;
+use command::Cli;
+use edit::{Change, Outcome, PLUGIN};
+use moon_actors::port::Bridge as _;
+use moon_actors::settings::{Mode, OpenClaw};
+use moon_actors::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// OpenClaw's command takes 1 to 3 s on a calm machine.
+const COMMAND_DEADLINE: Duration = Duration::from_mins(2);
+/// OpenClaw gives a compaction hook 30 s; the plugin must be back before.
+const WAIT_LIMIT: Duration = Duration::from_secs(28);
+/// A configuration larger than this is not one.
+const CONFIG_LIMIT: u64 = 8 << 20;
+
+/// The plugin as it is compiled into Moon.
+const PLUGIN_FILES: [(&str, &str); 4] = [
+    ("README.md", include_str!("../../../deploy/openclaw/moon-bridge/README.md")),
+    ("index.js", include_str!("../../../deploy/openclaw/moon-bridge/index.js")),
+    ("openclaw.plugin.json", include_str!("../../../deploy/openclaw/moon-bridge/openclaw.plugin.json")),
+    ("package.json", include_str!("../../../deploy/openclaw/moon-bridge/package.json")),
+];
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// A dry run: it would be done.
+    Planned,
+    Done,
+    /// Nothing had to change.
+    Already,
+    /// Somebody else changed it since; not touched.
+    Left,
+}
+
+/// One thing that is changed, or would be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// A path in OpenClaw's configuration or a file.
+    pub what: String,
+    /// For people: what it is good for, or what happened to it.
+    pub why: String,
+    /// Values in OpenClaw's configuration; none where there is nothing.
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+    pub state: StepState,
+}
+
+/// Everything `install` or `uninstall` did, or would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    pub steps: Vec<Step>,
+    /// The copy of OpenClaw's configuration as it was before.
+    pub backup: Option<PathBuf>,
+    /// Remarks for people.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// True if anything was changed or, in a dry run, would be.
+    pub fn changes_something(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.state, StepState::Planned | StepState::Done))
+    }
+}
+
+/// One expectation and whether it holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    pub what: String,
+    pub holds: bool,
+    pub detail: String,
+}
+
+/// Installs for one Moon home and one OpenClaw.
+pub struct Installer {
+    home: PathBuf,
+    settings: OpenClaw,
+    environment: Vec<(String, OsString)>,
+}
+
+/// `<home>/state/openclaw-install.json`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Record {
+    v: u32,
+    mode: Mode,
+    config: PathBuf,
+    changes: Vec<Change>,
+}
+
+/// OpenClaw's configuration as its owner wrote it.
+struct Authored {
+    path: PathBuf,
+    text: String,
+    value: Value,
+}
+
+impl Installer {
+    /// `home` is Moon's home, absolute. The environment of this process decides which OpenClaw is meant.
+    pub fn new(home: &Path, settings: &OpenClaw) -> Self {
+        let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        Self { home: home.to_owned(), settings: settings.clone(), environment: environment.collect() }
+    }
+
+    /// The same with another environment: another user's OpenClaw, or a test's.
+    #[must_use]
+    pub fn with_environment(mut self, environment: Vec<(String, OsString)>) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Puts the plugin in for `mode`, or switches from the other mode. Repeating it changes nothing.
+    /// Errors: `openclaw.command_*`, `openclaw.not_configured`, `openclaw.config_*`, `openclaw.plugin*`, `install.*`.
+    pub async fn install(&self, mode: Mode, dry_run: bool) -> Result<Report> {
+        self.check_home()?;
+        let (cli, authored) = self.openclaw().await?;
+        let record = self.read_record(&authored.path)?;
+        let recorded = record.as_ref().map_or(&[][..], |record| &record.changes);
+        edit::refuse_includes(&authored.value)?;
+        let base = edit::without_moon(&authored.value, recorded);
+        let wishes = self.wishes(&base, mode)?;
+        let (target, changes, outcomes) = edit::apply(&authored.value, &base, &wishes, recorded);
+        let patch = edit::patch(&authored.value, &target);
+        let mut report = Report { steps: vec![], backup: None, notes: authored.notes(patch.is_some()) };
+        let files_changed = self.put_files(dry_run, &mut report)?;
+        report.steps.extend(outcomes.into_iter().map(|outcome| step(outcome, dry_run)));
+        if dry_run {
+            return Ok(report);
+        }
+        let next = Record { v: 1, mode, config: authored.path.clone(), changes };
+        if record.as_ref() != Some(&next) {
+            // Before the change: a crash in between leaves a record of what may not be there, never a change without one.
+            self.write_record(&next)?;
+        }
+        if let Some(patch) = patch {
+            report.backup = Some(self.back_up(&authored)?);
+            self.patch(&cli, &patch, &authored.path, &target).await?;
+        } else if files_changed {
+            report.notes.push(self.reload(&cli).await);
+        }
+        Ok(report)
+    }
+
+    /// Takes out what `install` put in, and nothing else. Moon's own files of the bridge's folder stay.
+    /// Errors: as for [`Self::install`].
+    pub async fn uninstall(&self, dry_run: bool) -> Result<Report> {
+        self.check_home()?;
+        let mut report = Report { steps: vec![], backup: None, notes: vec![] };
+        let Some(found) = self.load_record()? else {
+            report.notes.push("nothing of Moon's is recorded in OpenClaw's configuration".into());
+            self.remove_files(dry_run, &mut report)?;
+            return Ok(report);
+        };
+        let (cli, authored) = self.openclaw().await?;
+        let record = self.read_record(&authored.path)?.unwrap_or(found);
+        edit::refuse_includes(&authored.value)?;
+        let mut target = authored.value.clone();
+        let outcomes = edit::revert(&mut target, &record.changes);
+        let patch = edit::patch(&authored.value, &target);
+        report.notes = authored.notes(patch.is_some());
+        report.steps.extend(outcomes.into_iter().map(|outcome| step(outcome, dry_run)));
+        if let (Some(patch), false) = (patch, dry_run) {
+            report.backup = Some(self.back_up(&authored)?);
+            self.patch(&cli, &patch, &authored.path, &target).await?;
+        }
+        self.remove_files(dry_run, &mut report)?;
+        if !dry_run {
+            durable::remove(&self.record_path()).map_err(|e| disk("remove the record of the installation", &e))?;
+        }
+        Ok(report)
+    }
+
+    /// Every expectation of an installation for `mode`, in the order in which to mend them.
+    /// Errors: OpenClaw's command or its configuration cannot be read at all.
+    pub async fn verify(&self, mode: Mode) -> Result<Vec<Check>> {
+        self.check_home()?;
+        let (_, authored) = self.openclaw().await?;
+        let record = self.read_record(&authored.path)?;
+        let base = edit::without_moon(&authored.value, record.as_ref().map_or(&[], |record| &record.changes));
+        let mut checks = Vec::new();
+        for (name, text) in PLUGIN_FILES {
+            let file = self.plugin_folder().join(name);
+            let holds = std::fs::read(&file).is_ok_and(|bytes| bytes == text.as_bytes());
+            let detail = if holds { "as in this Moon" } else { "missing or of another version" };
+            checks.push(Check { what: file.display().to_string(), holds, detail: detail.into() });
+        }
+        match self.wishes(&base, mode) {
+            Err(error) => checks.push(Check { what: "plugins".into(), holds: false, detail: error.to_string() }),
+            Ok(wishes) => checks.extend(wishes.iter().map(|wish| {
+                let now = edit::get(&authored.value, &wish.path);
+                let detail = now.map_or_else(|| "not set".to_owned(), Value::to_string);
+                Check { what: edit::dotted(&wish.path), holds: edit::holds(&authored.value, wish), detail }
+            })),
+        }
+        if mode == Mode::Observe {
+            let provider = authored.value.pointer("/agents/defaults/compaction/provider").and_then(Value::as_str);
+            let holds = provider != Some(PLUGIN);
+            let detail = provider.unwrap_or("not set").to_owned();
+            checks.push(Check { what: "agents.defaults.compaction.provider is not Moon's".into(), holds, detail });
+        }
+        let mode_bits = std::fs::metadata(&authored.path).map(|m| m.permissions().mode() & 0o777).unwrap_or_default();
+        let detail = format!("mode {mode_bits:o}; it holds the gateway's token: `chmod 600` it if others can read it");
+        let what = "OpenClaw's configuration is readable by its owner only".into();
+        checks.push(Check { what, holds: mode_bits & 0o077 == 0, detail });
+        let bridge = BridgeDir::open(&self.home).map_err(|e| disk("open the bridge's folder", &e))?;
+        let status = bridge.status().await;
+        let what = "a running gateway has loaded the plugin".into();
+        checks.push(Check { what, holds: status.alive, detail: status.detail });
+        Ok(checks)
+    }
+
+    fn wishes(&self, config: &Value, mode: Mode) -> Result<Vec<edit::Wish>> {
+        let wait = u64::try_from(self.settings.bridge_wait.min(WAIT_LIMIT).as_millis()).unwrap_or(u64::MAX);
+        let (folder, home) = (self.plugin_folder(), &self.home);
+        edit::wishes(config, mode, &folder.to_string_lossy(), &home.to_string_lossy(), wait)
+    }
+
+    /// The command, and the configuration it works on.
+    async fn openclaw(&self) -> Result<(Cli, Authored)> {
+        let cli = Cli::new(&self.settings, self.environment.iter().cloned(), COMMAND_DEADLINE);
+        let told = cli.run(&["config", "file", "--json"], b"").await?;
+        let path = serde_json::from_str::<Value>(&told).ok().and_then(|told| Some(told["path"].as_str()?.to_owned()));
+        let Some(path) = path.map(PathBuf::from) else {
+            return Err(Error::unavailable(
+                "openclaw.command_unknown",
+                "OpenClaw's command did not name its configuration",
+            )
+            .hint("Moon's plugin needs OpenClaw 2026.9.6 or one that understands `openclaw config file --json`"));
+        };
+        let authored = read_authored(&path)?;
+        // OpenClaw checks the whole configuration with a change, the values of its variables included.
+        let needed = command::variables(&authored.text);
+        Ok((cli.with_variables(self.environment.iter().filter(|(name, _)| needed.contains(name)).cloned()), authored))
+    }
+
+    /// One patch by OpenClaw's own command, then a look at what is really there.
+    async fn patch(&self, cli: &Cli, patch: &Value, path: &Path, target: &Value) -> Result<()> {
+        cli.run(&["config", "patch", "--stdin"], patch.to_string().as_bytes()).await?;
+        let now = read_authored(path)?;
+        let mut patched = now.value.clone();
+        json_patch(&mut patched, patch);
+        if patched == now.value || edit::patch(target, &now.value).is_none() {
+            return Ok(());
+        }
+        Err(Error::conflict(
+            "openclaw.config_changed",
+            "OpenClaw's configuration is not as the patch should have left it",
+        )
+        .hint("run the command again; if it persists, see `openclaw config validate`"))
+    }
+
+    /// A plugin whose files changed is still the old one in a running gateway.
+    async fn reload(&self, cli: &Cli) -> String {
+        match cli.run(&["plugins", "reload", PLUGIN], b"").await {
+            Ok(_) => "the running gateway has reloaded the plugin".into(),
+            Err(error) => format!("restart the gateway to load the new plugin ({error})"),
+        }
+    }
+
+    fn plugin_folder(&self) -> PathBuf {
+        self.home.join("openclaw").join(PLUGIN)
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.home.join("state").join("openclaw-install.json")
+    }
+
+    fn check_home(&self) -> Result<()> {
+        if self.home.is_absolute() && self.home.to_str().is_some() {
+            return Ok(());
+        }
+        Err(Error::config("install.home", "Moon's home must be an absolute path in UTF-8")
+            .hint("set home.path in moon.toml"))
+    }
+
+    /// Writes the plugin's files and the bridge's folder. True if a file of the plugin changed.
+    fn put_files(&self, dry_run: bool, report: &mut Report) -> Result<bool> {
+        let folder = self.plugin_folder();
+        let mut changed = false;
+        for (name, text) in PLUGIN_FILES {
+            let file = folder.join(name);
+            let is_same = std::fs::read(&file).is_ok_and(|bytes| bytes == text.as_bytes());
+            if !is_same && !dry_run {
+                let written = durable::create_folder(&folder).and_then(|()| durable::replace(&file, text.as_bytes()));
+                written.map_err(|e| disk("write the plugin's files", &e))?;
+            }
+            changed |= !is_same;
+            report.steps.push(file_step(&file, "the plugin", !is_same, dry_run));
+        }
+        let bridge = self.home.join("bridge");
+        let is_missing = !bridge.is_dir();
+        if is_missing && !dry_run {
+            BridgeDir::open(&self.home).map_err(|e| disk("make the bridge's folder", &e))?;
+        }
+        report.steps.push(file_step(&bridge, "where Moon and the plugin meet", is_missing, dry_run));
+        Ok(changed)
+    }
+
+    /// Removes the plugin's files by name, and its folder if nothing else is in it.
+    fn remove_files(&self, dry_run: bool, report: &mut Report) -> Result<()> {
+        let folder = self.plugin_folder();
+        for (name, _) in PLUGIN_FILES {
+            let file = folder.join(name);
+            if !file.exists() {
+                continue;
+            }
+            if !dry_run {
+                durable::remove(&file).map_err(|e| disk("remove the plugin's files", &e))?;
+            }
+            report.steps.push(file_step(&file, "removed", true, dry_run));
+        }
+        if !dry_run {
+            // Fails, as it should, when somebody put a file of their own beside ours.
+            let _ = std::fs::remove_dir(&folder);
+        }
+        Ok(())
+    }
+
+    fn back_up(&self, authored: &Authored) -> Result<PathBuf> {
+        let folder = self.home.join("backups").join("openclaw-config");
+        let file = folder.join(format!("{}.json", Utc::now().format("%Y%m%dT%H%M%S%.6fZ")));
+        let written = durable::create_folder(&folder).and_then(|()| durable::replace(&file, authored.text.as_bytes()));
+        written.map_err(|e| disk("copy OpenClaw's configuration aside", &e))?;
+        Ok(file)
+    }
+
+    fn write_record(&self, record: &Record) -> Result<()> {
+        let path = self.record_path();
+        let text = serde_json::to_vec_pretty(record).expect("a record of strings and values is JSON");
+        let folder = path.parent().expect("the record has a folder");
+        let written = durable::create_folder(folder).and_then(|()| durable::replace(&path, &text));
+        written.map_err(|e| disk("record what is changed", &e))
+    }
+
+    fn load_record(&self) -> Result<Option<Record>> {
+        let path = self.record_path();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(disk("read the record of the installation", &error)),
+        };
+        let damaged = |cause: String| {
+            Error::data("install.record_damaged", format!("the record {} cannot be read", path.display()))
+                .cause(cause)
+                .hint("compare OpenClaw's configuration with the copies in backups/openclaw-config, then remove the record")
+        };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if record.v == 1 { Ok(Some(record)) } else { Err(damaged(format!("version {} is unknown", record.v))) }
+    }
+
+    /// The record, if it is about this configuration.
+    fn read_record(&self, config: &Path) -> Result<Option<Record>> {
+        match self.load_record()? {
+            Some(record) if record.config != config => {
+                let message = format!("Moon is installed in {}, not in {}", record.config.display(), config.display());
+                Err(Error::conflict("install.other_config", message)
+                    .hint("run `moon uninstall` with the settings of that time first"))
+            }
+            record => Ok(record),
+        }
+    }
+}
+
+impl Authored {
+    fn notes(&self, will_be_written: bool) -> Vec<String> {
+        let has_comments = will_be_written && serde_json::from_str::<Value>(&self.text).is_err();
+        let note = "OpenClaw drops the comments of its configuration when it writes it; the copy keeps them";
+        has_comments.then(|| note.to_owned()).into_iter().collect()
+    }
+}
+
+fn read_authored(path: &Path) -> Result<Authored> {
+    let describe = || format!("read OpenClaw's configuration {}", path.display());
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::config("openclaw.not_configured", describe())
+                .cause("there is no such file")
+                .hint("set OpenClaw up first (`openclaw onboard`), or set openclaw.state_dir in moon.toml"));
+        }
+        Ok(meta) if meta.len() > CONFIG_LIMIT => {
+            return Err(Error::data("openclaw.config_unreadable", describe()).cause(format!("{} bytes", meta.len())));
+        }
+        _ => {}
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint = "run Moon as the user who owns OpenClaw's configuration";
+        Error::config("openclaw.config_unreadable", describe()).cause(error).hint(hint)
+    })?;
+    // The parser's words could quote a line with a secret; where it is says enough.
+    let value = json5::from_str::<Value>(&text).ok().filter(Value::is_object).ok_or_else(|| {
+        Error::data("openclaw.config_unreadable", describe())
+            .cause("it is not a JSON5 object")
+            .hint("see `openclaw config validate`")
+    })?;
+    Ok(Authored { path: path.to_owned(), text, value })
+}
+
+/// Applies a patch the way OpenClaw does: objects merge, `null` deletes, everything else replaces.
+fn json_patch(target: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let object = target.as_object_mut().expect("made an object just above");
+    for (key, value) in patch {
+        if value.is_null() {
+            object.shift_remove(key);
+        } else {
+            json_patch(object.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn step(outcome: Outcome, dry_run: bool) -> Step {
+    let state = match outcome.before == outcome.after {
+        true if outcome.why.starts_with("changed by somebody else") => StepState::Left,
+        true => StepState::Already,
+        false if dry_run => StepState::Planned,
+        false => StepState::Done,
+    };
+    let Outcome { path, before, after, why } = outcome;
+    Step { what: edit::dotted(&path), why, before, after, state }
+}
+
+fn file_step(file: &Path, why: &str, is_change: bool, dry_run: bool) -> Step {
+    let state = match (is_change, dry_run) {
+        (false, _) => StepState::Already,
+        (true, true) => StepState::Planned,
+        (true, false) => StepState::Done,
+    };
+    Step { what: file.display().to_string(), why: why.into(), before: None, after: None, state }
+}
+
+fn disk(operation: &str, error: &io::Error) -> Error {
+    let failed = if durable::is_full(error) {
+        Error::transient("install.disk_full", operation).hint("free space on Moon's disk")
+    } else {
+        Error::config("install.disk", operation).hint("Moon's home must belong to the user who runs Moon")
+    };
+    failed.cause(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Edits on values, and the command's ways to fail. The real OpenClaw is asked in `tests/bridge_real.rs`.
+
+use super::edit::{apply, patch, revert, wishes};
+use super::*;
+use serde_json::json;
+
+const FOLDER: &str = "/m/openclaw/moon-bridge";
+
+fn install_into(config: &Value, mode: Mode, recorded: &[Change]) -> (Value, Vec<Change>) {
+    let base = edit::without_moon(config, recorded);
+    let wished = wishes(&base, mode, FOLDER, "/m", 20_000).expect("may be installed");
+    let (target, changes, _) = apply(config, &base, &wished, recorded);
+    (target, changes)
+}
+
+fn there_and_back(before: &Value, mode: Mode) -> Value {
+    let (target, changes) = install_into(before, mode, &[]);
+    let (again, recorded) = install_into(&target, mode, &changes);
+    assert_eq!((&again, &recorded), (&target, &changes), "a second run changes nothing");
+    let mut patched = before.clone();
+    if let Some(patch) = patch(before, &target) {
+        json_patch(&mut patched, &patch);
+    }
+    assert_eq!(patched, target, "the patch says what the edit does");
+    // Through the file, as the next process sees it.
+    let stored = serde_json::to_string(&changes).expect("serialisable");
+    let changes: Vec<Change> = serde_json::from_str(&stored).expect("readable");
+    let mut after = target.clone();
+    revert(&mut after, &changes);
+    assert_eq!(&after, before, "taken back exactly");
+    target
+}
+
+#[test]
+fn what_install_did_uninstall_takes_back_exactly() {
+    for config in [
+        json!({}),
+        json!({"plugins": {}}),
+        json!({"plugins": {"enabled": false}}),
+        json!({"plugins": {"enabled": false, "allow": []}}),
+        json!({"plugins": {"allow": ["other"], "load": {"paths": ["/o"]}, "entries": {"other": {"enabled": true}}}}),
+        json!({"agents": {"defaults": {"compaction": {"provider": "theirs", "mode": "safeguard"}}}, "gateway": {"port": 1}}),
+        json!({"agents": {"defaults": {"compaction": {"enabled": null}}}, "plugins": {"load": {"paths": []}, "entries": {}}}),
+    ] {
+        for mode in [Mode::Observe, Mode::Lead] {
+            there_and_back(&config, mode);
+        }
+    }
+}
+
+#[test]
+fn foreign_entries_stay_and_lists_are_merged() {
+    let before =
+        json!({"plugins": {"allow": ["other"], "load": {"paths": ["/o"]}, "entries": {"other": {"enabled": true}}}});
+    let target = there_and_back(&before, Mode::Lead);
+    assert_eq!(target["plugins"]["allow"], json!(["other", "moon-bridge"]));
+    assert_eq!(target["plugins"]["load"]["paths"], json!(["/o", FOLDER]));
+    assert_eq!(target["plugins"]["entries"]["other"], json!({"enabled": true}));
+    assert_eq!(target["agents"]["defaults"]["compaction"], json!({"enabled": false, "provider": "moon-bridge"}));
+}
+
+#[test]
+fn moons_item_keeps_its_place_when_others_come_after_it() {
+    let (mut config, changes) = install_into(&json!({}), Mode::Observe, &[]);
+    config["plugins"]["load"]["paths"].as_array_mut().expect("a list").push(json!("/later"));
+    let (again, _) = install_into(&config, Mode::Observe, &changes);
+    assert_eq!(again, config);
+}
+
+#[test]
+fn observing_touches_no_compaction_setting() {
+    let target = there_and_back(&json!({}), Mode::Observe);
+    assert_eq!(target.get("agents"), None);
+    assert_eq!(target["plugins"].get("allow"), None, "a list that is not there lets every plugin in");
+}
+
+#[test]
+fn switching_from_lead_to_observe_puts_the_owners_compaction_back() {
+    let before = json!({"agents": {"defaults": {"compaction": {"provider": "theirs"}}}});
+    let (led, changes) = install_into(&before, Mode::Lead, &[]);
+    let (watched, recorded) = install_into(&led, Mode::Observe, &changes);
+    assert_eq!(watched["agents"], before["agents"]);
+    let (again, back) = install_into(&watched, Mode::Lead, &recorded);
+    assert_eq!(again, led);
+    let mut after = again.clone();
+    revert(&mut after, &back);
+    assert_eq!(after, before);
+}
+
+#[test]
+fn what_somebody_changed_since_is_left_alone() {
+    let (mut config, changes) = install_into(&json!({}), Mode::Lead, &[]);
+    config["agents"]["defaults"]["compaction"]["provider"] = json!("theirs");
+    config["plugins"]["load"]["paths"].as_array_mut().expect("a list").push(json!("/later"));
+    config["plugins"]["entries"]["moon-bridge"]["hooks"]["timeouts"] = json!({"agent_end": 5});
+    let outcomes = revert(&mut config, &changes);
+    assert_eq!(config["agents"]["defaults"]["compaction"], json!({"provider": "theirs"}));
+    assert_eq!(config["plugins"]["load"]["paths"], json!(["/later"]));
+    assert_eq!(config["plugins"]["entries"]["moon-bridge"], json!({"hooks": {"timeouts": {"agent_end": 5}}}));
+    assert!(outcomes.iter().any(|o| o.why.starts_with("changed by somebody else")));
+}
+
+#[test]
+fn a_setting_that_was_there_before_is_not_moons_to_take_away() {
+    let before = json!({"agents": {"defaults": {"compaction": {"enabled": false}}}});
+    there_and_back(&before, Mode::Lead);
+}
+
+#[test]
+fn switching_all_plugins_on_for_moon_is_refused_when_it_would_wake_others() {
+    let refusal = |config: Value| wishes(&config, Mode::Observe, FOLDER, "/m", 1).expect_err("refused").code;
+    assert_eq!(refusal(json!({"plugins": {"enabled": false, "allow": ["other"]}})), "openclaw.plugins_off");
+    assert_eq!(refusal(json!({"plugins": {"deny": ["moon-bridge"]}})), "openclaw.plugin_denied");
+    let included = edit::refuse_includes(&json!({"plugins": {"$include": "p.json5"}})).expect_err("refused");
+    assert_eq!(included.code, "openclaw.config_included");
+}
+
+/// A command that stands in for OpenClaw's.
+fn fake(folder: &Path, script: &str) -> Installer {
+    let command = folder.join("openclaw");
+    std::fs::write(&command, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o700)).expect("executable");
+    let settings = OpenClaw { command: command.display().to_string(), ..OpenClaw::default() };
+    Installer::new(&folder.join("moon"), &settings)
+}
+
+#[tokio::test]
+async fn a_missing_command_says_what_to_do() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let settings = OpenClaw { command: "/nowhere/openclaw".into(), ..OpenClaw::default() };
+    let error = Installer::new(scratch.path(), &settings).install(Mode::Observe, false).await.expect_err("missing");
+    assert_eq!(error.code, "openclaw.command_missing");
+    assert!(error.hint.is_some_and(|hint| hint.contains("openclaw.command")));
+}
+
+#[tokio::test]
+async fn an_openclaw_without_a_configuration_is_told_from_a_broken_one() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let config = scratch.path().join("openclaw.json");
+    let installer = fake(scratch.path(), &format!("echo '{{\"path\": \"{}\"}}'", config.display()));
+    let code = async || installer.install(Mode::Observe, false).await.expect_err("refused").code;
+    assert_eq!(code().await, "openclaw.not_configured");
+    std::fs::write(&config, "{\"gateway\": {\"token\": \"s3cret\", ").expect("written");
+    let error = installer.install(Mode::Observe, false).await.expect_err("refused");
+    assert_eq!(error.code, "openclaw.config_unreadable");
+    assert!(!format!("{error:?}").contains("s3cret"));
+    assert!(!installer.plugin_folder().exists(), "nothing is written before the configuration is understood");
+}
+
+#[tokio::test]
+async fn a_refused_patch_is_an_error_with_openclaws_words() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let config = scratch.path().join("openclaw.json");
+    std::fs::write(&config, "{}").expect("written");
+    let script = format!(
+        "if [ \"$2\" = file ]; then echo '{{\"path\": \"{}\"}}'; else cat > /dev/null; echo 'config is immutable' >&2; exit 3; fi",
+        config.display()
+    );
+    let installer = fake(scratch.path(), &script);
+    let error = installer.install(Mode::Lead, false).await.expect_err("refused");
+    assert_eq!(error.code, "openclaw.command_failed");
+    assert!(error.cause.is_some_and(|cause| cause.contains("immutable")));
+    assert_eq!(std::fs::read_to_string(&config).expect("there"), "{}");
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_ended_with_everything_it_started() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let installer = fake(scratch.path(), "sleep 600 & echo $! > \"$TMPDIR/child\"; wait");
+    let environment =
+        vec![("TMPDIR".to_owned(), scratch.path().as_os_str().to_owned()), ("PATH".to_owned(), "/usr/bin:/bin".into())];
+    let cli = Cli::new(&installer.settings, environment.into_iter(), Duration::from_secs(1));
+    let error = cli.run(&["gateway"], b"").await.expect_err("given up");
+    assert_eq!(error.code, "openclaw.command_timeout");
+    let child = std::fs::read_to_string(scratch.path().join("child")).expect("it had started one");
+    let pid = rustix::process::Pid::from_raw(child.trim().parse().expect("a number")).expect("not zero");
+    let gone = async {
+        while std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_ok_and(|s| !s.contains(") Z"))
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("ended too");
+}
+
+#[tokio::test]
+async fn the_command_sees_no_variable_it_does_not_need() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let installer = fake(scratch.path(), "env");
+    let environment = [("SECRET", "x"), ("HOME", "/h"), ("PATH", "/usr/bin:/bin"), ("AWS_KEY", "y"), ("GIVEN", "z")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), OsString::from(value)));
+    let cli = Cli::new(&installer.settings, environment.into_iter(), Duration::from_secs(10));
+    let named = command::variables("{apiKey: \"${GIVEN}\", other: \"${not a name}\"}");
+    let printed =
+        cli.with_variables(named.into_iter().map(|name| (name, "z".into()))).run(&[], b"").await.expect("runs");
+    assert!(printed.contains("HOME=/h") && printed.contains("GIVEN=z"));
+    assert!(!printed.contains("SECRET") && !printed.contains("AWS_KEY"));
+}
