@@ -103,7 +103,7 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(&format!(
             "CREATE VIRTUAL TABLE chunk_text USING fts5(
-               head, body, content='', contentless_delete=1, tokenize='{TOKENIZER}');
+               head, body, content='', tokenize='{TOKENIZER}');
              CREATE VIRTUAL TABLE chunk_term USING fts5vocab(chunk_text, row);
              PRAGMA user_version = {VERSION};"
         ))?;

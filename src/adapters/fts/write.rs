@@ -89,6 +89,8 @@ fn transcript(connection: &Connection, doc: &IndexDoc) -> Result<i64> {
 struct Open {
     /// `None` for a chunk that is not stored yet.
     id: Option<i64>,
+    /// Head and body as they are indexed, for a stored chunk: FTS5 takes an entry out only when shown what went in.
+    indexed: Option<(String, String)>,
     chars: usize,
     last_at: Option<i64>,
     head: Head,
@@ -132,6 +134,8 @@ fn tail(connection: &Connection, transcript: i64, doc: &IndexDoc) -> Result<Open
             let at = row.get::<_, Option<i64>>(0)?.and_then(DateTime::from_timestamp_micros);
             open.take(at, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
         }
+        let head = open.head.line(doc.session.as_str(), &doc.session_id);
+        open.indexed = Some((head, open.body.clone()));
     }
     Ok(open)
 }
@@ -192,8 +196,14 @@ impl Writing<'_> {
             insert.execute(params![id, self.segment, p.seq, p.part, p.parts, at, p.speaker, p.text])?;
         }
         let head = open.head.line(self.doc.session.as_str(), &self.doc.session_id);
+        if let Some((head, body)) = open.indexed {
+            // Not `contentless_delete`: that leaves the row in the totals bm25 counts with, and every put would skew it more.
+            self.connection
+                .prepare_cached("INSERT INTO chunk_text(chunk_text, rowid, head, body) VALUES('delete', ?1, ?2, ?3)")?
+                .execute(params![id, head, body])?;
+        }
         self.connection
-            .prepare_cached("INSERT OR REPLACE INTO chunk_text(rowid, head, body) VALUES(?1, ?2, ?3)")?
+            .prepare_cached("INSERT INTO chunk_text(rowid, head, body) VALUES(?1, ?2, ?3)")?
             .execute(params![id, head, open.body])?;
         Ok(())
     }
