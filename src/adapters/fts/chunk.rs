@@ -58,7 +58,7 @@ mod tests {
         #[test]
         fn pieces_are_small_and_lose_nothing(text in any::<String>(), limit in 2usize..40) {
             let all: Vec<_> = pieces(&text, limit).collect();
-            prop_assert_eq!(all.concat(), text);
+            prop_assert_eq!(all.concat(), text.as_str());
             prop_assert!(all.iter().all(|p| !p.is_empty() && p.chars().count() <= limit));
         }
     }

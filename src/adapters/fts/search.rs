@@ -27,6 +27,16 @@ const TURNS_SHOWN: usize = 3;
 const WHOLE_TURN: usize = 8_000;
 /// A turn of more pieces is longer than that for certain; it is not even read.
 const MOST_PARTS: i64 = 80;
+/// Weight of the line in front of a chunk (days, session, speakers) against its text.
+const HEAD_WEIGHT: f64 = 1.5;
+/// bm25 among turns: how fast repetition stops counting, and how much a long turn is held back. Less than among chunks (0.75):
+/// turns differ in length by nature, a long answer is not padding.
+const TURN_K1: f64 = 1.2;
+const TURN_B: f64 = 0.3;
+/// What a turn gets of the score of the turn before it: an answer seldom repeats the words of its question.
+const ANSWER_SHARE: f64 = 0.2;
+/// What a turn gets of the score of its chunk: between equals, the one in better company.
+const CHUNK_SHARE: f64 = 0.2;
 /// Below this many chunks "most chunks have the word" says nothing.
 const FEW_CHUNKS: i64 = 200;
 
@@ -41,10 +51,6 @@ struct Ranked {
     score: f64,
     /// Best first.
     chunks: Vec<(f64, i64)>,
-}
-
-fn tune(name: &str, default: f64) -> f64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
 pub(super) fn search(connection: &Connection, query: &Query) -> Result<Hits> {
@@ -156,11 +162,10 @@ fn rank_among(
     limit: usize,
     most: i64,
 ) -> Result<(Vec<Ranked>, usize)> {
-    let head = tune("HEAD", 1.0);
     let order = if most < 0 { "" } else { "ORDER BY score LIMIT ?2" };
     let sql = format!(
         "SELECT c.transcript, f.score, c.id
-         FROM (SELECT rowid AS id, bm25(chunk_text, {head:?}, 1.0) AS score FROM chunk_text WHERE chunk_text MATCH ?1 {order}) f
+         FROM (SELECT rowid AS id, bm25(chunk_text, {HEAD_WEIGHT:?}, 1.0) AS score FROM chunk_text WHERE chunk_text MATCH ?1 {order}) f
          JOIN chunk c ON c.id = f.id
          WHERE (?3 IS NULL OR c.transcript IN (SELECT id FROM transcript WHERE session = ?3))
            AND (?4 IS NULL OR c.last_at >= ?4) AND ?2 IS NOT NULL"
@@ -181,11 +186,11 @@ fn rank_among(
             chunks.truncate(CHUNKS_SHOWN);
         }
     }
-    let fold = tune("FOLD", 0.0);
-    let folded =
-        |chunks: &[(f64, i64)]| chunks.iter().zip(0..).map(|((score, _), place)| score * fold.powi(place)).sum();
-    let mut ranked: Vec<Ranked> =
-        best.into_iter().map(|(transcript, chunks)| Ranked { transcript, score: folded(&chunks), chunks }).collect();
+    // The best chunk speaks for its session: adding up more of them only favours long sessions.
+    let mut ranked: Vec<Ranked> = best
+        .into_iter()
+        .map(|(transcript, chunks)| Ranked { transcript, score: chunks.first().map_or(0.0, |c| c.0), chunks })
+        .collect();
     // Equal scores: the newer transcript first.
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.transcript.cmp(&a.transcript)));
     ranked.truncate(limit);
@@ -196,6 +201,7 @@ fn rank_among(
 struct Candidate {
     id: i64,
     transcript: i64,
+    chunk: i64,
     segment: i64,
     seq: i64,
     part: i64,
@@ -249,6 +255,7 @@ fn candidates(connection: &Connection, sessions: &[Ranked], since: Option<i64>) 
                 candidates.push(Candidate {
                     id: row.get(0)?,
                     transcript: session.transcript,
+                    chunk: *chunk,
                     segment: row.get(1)?,
                     seq: row.get(2)?,
                     part: row.get(3)?,
@@ -269,7 +276,6 @@ fn candidates(connection: &Connection, sessions: &[Ranked], since: Option<i64>) 
 /// bm25 of each piece, but with the rarity of a word in the whole index: among the few pieces at hand every word they share
 /// would look common.
 fn score(connection: &Connection, candidates: &mut [Candidate], terms: &[Term], chunks: i64) -> Result<()> {
-    let (k1, b) = (tune("K1", 1.2), tune("B", 0.75));
     let mut insert = connection.prepare_cached("INSERT INTO temp.shown(rowid, text) VALUES(?1, ?2)")?;
     for (row, candidate) in candidates.iter().enumerate() {
         insert.execute(params![row as i64, format!("{} {}", candidate.speaker, spaced(&candidate.text))])?;
@@ -282,12 +288,17 @@ fn score(connection: &Connection, candidates: &mut [Candidate], terms: &[Term], 
         let mut rows = matching.query([&term.expression])?;
         while let Some(row) = rows.next()? {
             let candidate = &mut candidates[row.get::<_, i64>(0)? as usize];
-            candidate.score += rarity * (k1 + 1.0) / (1.0 + k1 * (1.0 - b + b * candidate.chars / mean));
+            let length = 1.0 - TURN_B + TURN_B * candidate.chars / mean;
+            candidate.score += rarity * (TURN_K1 + 1.0) / (1.0 + TURN_K1 * length);
         }
     }
-    let share = tune("SHARE", 0.0);
-    for candidate in candidates {
-        candidate.score += share * candidate.chunk_score;
+    let own: Vec<f64> = candidates.iter().map(|c| c.score).collect();
+    let chunk: Vec<i64> = candidates.iter().map(|c| c.chunk).collect();
+    for (row, candidate) in candidates.iter_mut().enumerate() {
+        if row > 0 && chunk[row - 1] == candidate.chunk {
+            candidate.score += ANSWER_SHARE * own[row - 1];
+        }
+        candidate.score += CHUNK_SHARE * candidate.chunk_score;
     }
     Ok(())
 }
