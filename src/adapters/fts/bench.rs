@@ -6,7 +6,7 @@
 use super::FtsIndex;
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 use moon_actors::domain::{Role, SessionKey, Sha256, Turn};
-use moon_actors::port::{Hit, IndexDoc, Query, SearchIndex};
+use moon_actors::port::{Hit, IndexDoc, Query, SearchIndex, TurnHit};
 use moon_actors::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -32,37 +32,44 @@ pub enum Feed {
 pub struct Report {
     /// Questions asked.
     pub count: usize,
-    /// A session with evidence is the first hit / among the first five.
-    pub recall_at_1: f64,
-    pub recall_at_5: f64,
-    /// Mean of 1 / rank of the first session with evidence, 0 beyond the tenth.
-    pub mrr: f64,
     /// Questions without any hit.
     pub empty: f64,
-    /// An evidence turn is the first shown turn / among the shown turns (up to three) of the first hit.
-    pub evidence_1: f64,
-    pub evidence_3: f64,
+    /// `None` where nobody knows the right answers.
+    pub ranking: Option<Ranking>,
     pub search_p50_ms: f64,
     pub search_p95_ms: f64,
     pub puts: usize,
     pub put_p50_ms: f64,
     pub put_p95_ms: f64,
-    /// Size of the index at the end.
+    /// Size of the index at the end, with its log.
     pub bytes: u64,
+}
+
+/// How often the right session and turn came first, as shares of the questions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Ranking {
+    /// A session with evidence is the first hit.
+    pub recall_at_1: f64,
+    /// ... is among the first five.
+    pub recall_at_5: f64,
+    /// Mean of 1 / rank of the first session with evidence, 0 beyond the tenth.
+    pub mrr: f64,
+    /// An evidence turn is the first shown turn of the first hit.
+    pub evidence_1: f64,
+    /// ... is among its shown turns (up to three).
+    pub evidence_3: f64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "questions   {}", self.count)?;
-        writeln!(f, "recall@1    {:.3}   recall@5 {:.3}   MRR {:.3}", self.recall_at_1, self.recall_at_5, self.mrr)?;
-        writeln!(
-            f,
-            "empty       {:.3}   evidence@1 {:.3}   evidence@3 {:.3}",
-            self.empty, self.evidence_1, self.evidence_3
-        )?;
-        writeln!(f, "search      p50 {:.2} ms   p95 {:.2} ms", self.search_p50_ms, self.search_p95_ms)?;
-        writeln!(f, "put ({:>5}) p50 {:.2} ms   p95 {:.2} ms", self.puts, self.put_p50_ms, self.put_p95_ms)?;
-        write!(f, "index       {} bytes", self.bytes)
+        writeln!(f, "questions  {}, without a hit {:.3}", self.count, self.empty)?;
+        if let Some(r) = &self.ranking {
+            writeln!(f, "sessions   recall@1 {:.3}   recall@5 {:.3}   MRR {:.3}", r.recall_at_1, r.recall_at_5, r.mrr)?;
+            writeln!(f, "turns      evidence@1 {:.3}   evidence@3 {:.3}", r.evidence_1, r.evidence_3)?;
+        }
+        writeln!(f, "search     p50 {:.2} ms   p95 {:.2} ms", self.search_p50_ms, self.search_p95_ms)?;
+        writeln!(f, "put        p50 {:.2} ms   p95 {:.2} ms   ({} puts)", self.put_p50_ms, self.put_p95_ms, self.puts)?;
+        write!(f, "index      {} bytes", self.bytes)
     }
 }
 
@@ -84,7 +91,7 @@ pub async fn locomo_fed(path: &Path, feed: Feed) -> Result<Report> {
             put_session(&index, conversation, session, feed, &mut clock.puts).await?;
         }
     }
-    let mut report = Report::default();
+    let (mut report, mut ranking) = (Report::default(), Ranking::default());
     for conversation in &conversations {
         for question in &conversation.questions {
             let query =
@@ -92,10 +99,13 @@ pub async fn locomo_fed(path: &Path, feed: Feed) -> Result<Report> {
             let started = Instant::now();
             let answer = index.search(&query).await?;
             clock.searches.push(milliseconds(started));
-            report.score(&answer.hits, &question.evidence);
+            report.count += 1;
+            report.empty += f64::from(u8::from(answer.hits.is_empty()));
+            ranking.add(&answer.hits, &question.evidence);
         }
     }
-    report.average();
+    report.empty /= report.count.max(1) as f64;
+    report.ranking = Some(ranking.over(report.count));
     clock.report(&mut report);
     report.bytes = index.status().await?.bytes;
     Ok(report)
@@ -137,36 +147,29 @@ pub async fn latency(turns: usize) -> Result<Report> {
     Ok(report)
 }
 
-impl Report {
-    fn score(&mut self, hits: &[Hit], evidence: &HashSet<(String, i64)>) {
-        let hit = |b: bool| f64::from(u8::from(b));
+impl Ranking {
+    fn add(&mut self, hits: &[Hit], evidence: &HashSet<(String, i64)>) {
+        let one = |b: bool| f64::from(u8::from(b));
         let gold: HashSet<&str> = evidence.iter().map(|(session, _)| session.as_str()).collect();
         let rank = hits.iter().position(|h| gold.contains(h.session_id.as_str()));
-        self.count += 1;
-        self.empty += hit(hits.is_empty());
-        self.recall_at_1 += hit(rank == Some(0));
-        self.recall_at_5 += hit(rank.is_some_and(|r| r < 5));
+        self.recall_at_1 += one(rank == Some(0));
+        self.recall_at_5 += one(rank.is_some_and(|r| r < 5));
         self.mrr += rank.filter(|r| *r < 10).map_or(0.0, |r| 1.0 / (r + 1) as f64);
         if let Some(first) = hits.first() {
-            let shown =
-                |n: usize| first.turns.iter().take(n).any(|t| evidence.contains(&(first.session_id.clone(), t.seq)));
-            self.evidence_1 += hit(shown(1));
-            self.evidence_3 += hit(shown(3));
+            let is_evidence = |t: &TurnHit| evidence.contains(&(first.session_id.clone(), t.seq));
+            self.evidence_1 += one(first.turns.iter().take(1).any(is_evidence));
+            self.evidence_3 += one(first.turns.iter().take(3).any(is_evidence));
         }
     }
 
-    fn average(&mut self) {
-        let count = self.count.max(1) as f64;
-        let sums = [
-            &mut self.recall_at_1,
-            &mut self.recall_at_5,
-            &mut self.mrr,
-            &mut self.empty,
-            &mut self.evidence_1,
-            &mut self.evidence_3,
-        ];
-        for sum in sums {
-            *sum /= count;
+    fn over(self, count: usize) -> Self {
+        let share = |sum: f64| sum / count.max(1) as f64;
+        Self {
+            recall_at_1: share(self.recall_at_1),
+            recall_at_5: share(self.recall_at_5),
+            mrr: share(self.mrr),
+            evidence_1: share(self.evidence_1),
+            evidence_3: share(self.evidence_3),
         }
     }
 }

@@ -14,6 +14,8 @@ mod schema;
 mod search;
 mod stopword;
 mod store;
+#[cfg(test)]
+mod tests;
 mod text;
 mod write;
 
