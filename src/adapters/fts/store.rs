@@ -115,6 +115,7 @@ impl Store {
 
     fn reopen(&self, writer: &mut Option<Connection>) -> Result<()> {
         *writer = None;
+        lock(&self.state).idle.clear();
         let opened = open_file(&self.path);
         let mut state = lock(&self.state);
         state.generation += 1;

@@ -2,11 +2,13 @@
 
 use super::FtsIndex;
 use chrono::{DateTime, Duration, Utc};
-use moon_actors::domain::{Role, SessionKey, Sha256, Turn};
+use moon_actors::domain::{Role, Sha256, Turn};
 use moon_actors::port::{Hits, IndexDoc, Put, Query, SearchIndex};
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+type Damage<'a> = &'a dyn Fn(&Path);
 
 fn open(folder: &Path) -> FtsIndex {
     FtsIndex::open(&file(folder), 1_200).expect("opens")
@@ -236,21 +238,19 @@ async fn a_turn_that_a_rewrite_archived_again_is_shown_once() {
 
 #[tokio::test]
 async fn a_damaged_foreign_or_newer_file_is_refused_kept_and_replaced_by_clear() {
-    let scratch = scratch();
-    let path = file(scratch.path());
-    let newer = || {
-        let other = rusqlite::Connection::open(&path).expect("a database");
-        other.execute_batch("CREATE TABLE t(x); PRAGMA user_version = 999;").expect("a schema");
+    let schema = |path: &Path, sql: &str| {
+        let other = rusqlite::Connection::open(path).expect("a database");
+        other.execute_batch(sql).expect("a schema");
     };
-    let foreign = || {
-        let other = rusqlite::Connection::open(&path).expect("a database");
-        other.execute_batch("CREATE TABLE t(x);").expect("a schema");
-    };
-    let garbage = || std::fs::write(&path, vec![b'x'; 10_000]).expect("written");
-    std::fs::create_dir(scratch.path().join("index")).expect("a folder");
-    let damages: [(&str, &dyn Fn()); 3] = [("newer", &newer), ("foreign", &foreign), ("garbage", &garbage)];
-    for (n, (name, damage)) in (1..).zip(damages) {
-        damage();
+    let newer = |path: &Path| schema(path, "CREATE TABLE t(x); PRAGMA user_version = 999;");
+    let foreign = |path: &Path| schema(path, "CREATE TABLE t(x);");
+    let garbage = |path: &Path| std::fs::write(path, vec![b'x'; 10_000]).expect("written");
+    let damages: [(&str, Damage<'_>); 3] = [("newer", &newer), ("foreign", &foreign), ("garbage", &garbage)];
+    for (name, damage) in damages {
+        let scratch = scratch();
+        let path = file(scratch.path());
+        std::fs::create_dir(scratch.path().join("index")).expect("a folder");
+        damage(&path);
         let before = std::fs::read(&path).expect("readable");
         let index = open(scratch.path());
         let refused = index.put(said("a", "word")).await.expect_err(name);
@@ -260,10 +260,8 @@ async fn a_damaged_foreign_or_newer_file_is_refused_kept_and_replaced_by_clear()
         index.clear().await.expect("cleared");
         index.put(said("a", "word")).await.expect("usable again");
         assert_eq!(first(&index, "word").await, "a");
-        let kept = scratch.path().join(format!("index/history.db.corrupt-{n}"));
+        let kept = scratch.path().join("index/history.db.corrupt-1");
         assert_eq!(std::fs::read(kept).expect("kept"), before, "{name} is kept as it was");
-        drop(index);
-        std::fs::remove_file(&path).expect("removed for the next case");
     }
 }
 
