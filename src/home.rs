@@ -16,8 +16,17 @@ use std::path::{Path, PathBuf};
 /// Longest path a socket may have, bytes: Linux takes 107, macOS 103, and some room is left for a temporary name.
 const SOCKET_PATH_MAX: usize = 100;
 
+/// A folder of this name was meant for Moon, whatever else lies in it.
+const DEFAULT_NAME: &str = ".lilac_metaflora";
+
+/// Any of these files shows that a folder was Moon's home before.
+const MARKERS: [&str; 3] = ["run/moon.lock", "state/moon.db", "state/moon_state.json"];
+
+/// What may lie in a new home beside [`FOLDERS`]: settings, a file of the first plan, and what systems leave behind.
+const BESIDE: [&str; 5] = ["moon.toml", "moon.toml.example", "MEMORY.md", "lost+found", ".DS_Store"];
+
 /// Folders made at opening, parents first.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "",
     "state",
     "archives",
@@ -33,6 +42,7 @@ const FOLDERS: [&str; 15] = [
     "logs",
     "bridge",
     "run",
+    "backups",
 ];
 
 /// Folders whose own files are looked at when rights are narrowed. The many files below `archives/` are not walked: the
@@ -55,13 +65,14 @@ impl Home {
         Self { root: root.as_ref().components().collect() }
     }
 
-    /// Opens a home for writing: refuses a link (`home.is_link`), a file (`home.not_a_folder`) or another user's folder
-    /// (`home.foreign_owner`), makes what is missing with mode 0700, and narrows wider rights of what Moon knows.
+    /// Opens a home for writing: refuses a link (`home.is_link`), a file (`home.not_a_folder`), another user's folder
+    /// (`home.foreign_owner`) or a folder full of other things (`home.not_moons`), makes what is missing with mode 0700, and narrows wider rights of what Moon knows.
     /// Returns one sentence per narrowed path, to be logged once.
     pub fn open(root: impl AsRef<Path>) -> Result<(Self, Vec<String>)> {
         let home = Self::at(root);
         home.refuse_unsafe()?;
-        for folder in FOLDERS.iter().chain(&["backups"]) {
+        home.refuse_others_folder()?;
+        for folder in FOLDERS {
             let path = home.root.join(folder);
             crate::durable::create_folder(&path)
                 .map_err(|e| io_error(&e, format!("could not make the folder {}", path.display())))?;
@@ -92,6 +103,33 @@ impl Home {
                 .hint("name a folder with --home or MOON_HOME"));
         }
         refuse_foreign(&found, &self.root)
+    }
+
+    /// Refuses a folder that holds what is not Moon's. Opening changes rights and makes folders, and a mistyped home must not
+    /// do that to somebody's `$HOME` or to `/`.
+    fn refuse_others_folder(&self) -> Result<()> {
+        let shown = self.root.display();
+        let has_its_name = self.root.file_name().is_some_and(|name| name == DEFAULT_NAME);
+        if has_its_name || MARKERS.iter().any(|marker| self.root.join(marker).is_file()) {
+            return Ok(());
+        }
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io_error(&e, format!("could not list the folder {shown}"))),
+        };
+        let is_moons = |name: &str| {
+            FOLDERS.contains(&name) || BESIDE.contains(&name) || name.starts_with(crate::durable::TEMPORARY_PREFIX)
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| io_error(&e, format!("could not list the folder {shown}")))?;
+            if !entry.file_name().to_str().is_some_and(is_moons) {
+                return Err(Error::config("home.not_moons", format!("could not use {shown} as the home"))
+                    .cause("it holds other things and no sign of an earlier Moon")
+                    .hint("name an empty folder, or one that does not exist yet, with --home or MOON_HOME"));
+            }
+        }
+        Ok(())
     }
 
     /// True once the folder is there.
@@ -222,7 +260,7 @@ impl Home {
 
     fn narrow(&self) -> Result<Vec<String>> {
         let mut narrowed = Vec::new();
-        for folder in FOLDERS.iter().chain(&["backups"]) {
+        for folder in FOLDERS {
             narrowed.extend(narrow_one(&self.root.join(folder))?);
         }
         for folder in FOLDERS_OF_FILES {
@@ -230,7 +268,9 @@ impl Home {
             let entries = std::fs::read_dir(&path)
                 .map_err(|e| io_error(&e, format!("could not list the folder {}", path.display())))?;
             for entry in entries.take(FILES_LOOKED_AT).flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                // At the top other programs may keep things; they are not ours to change.
+                let is_ours = !folder.is_empty() || entry.file_name().to_str().is_some_and(|n| BESIDE.contains(&n));
+                if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
                     narrowed.extend(narrow_one(&entry.path())?);
                 }
             }
@@ -351,6 +391,20 @@ mod tests {
         assert_ne!(one, two);
         assert!(long("one").socket_candidates().contains(&one));
         assert_eq!(Home::at("/srv/moon").socket_path(), Path::new("/srv/moon/run/moon.sock"));
+    }
+
+    #[test]
+    fn a_folder_full_of_other_things_is_refused_and_left_as_it_is() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        std::fs::write(scratch.path().join(".bashrc"), b"x").expect("a file");
+        std::fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).expect("widened");
+        assert_eq!(Home::open(scratch.path()).expect_err("not Moon's").code, "home.not_moons");
+        assert_eq!((mode(scratch.path()), scratch.path().join("state").exists()), (0o755, false));
+        std::fs::rename(scratch.path().join(".bashrc"), scratch.path().join("moon.toml")).expect("renamed");
+        Home::open(scratch.path()).expect("only settings in it");
+        std::fs::write(scratch.path().join("state/moon.db"), b"x").expect("a ledger");
+        std::fs::write(scratch.path().join("notes.txt"), b"x").expect("a file");
+        Home::open(scratch.path()).expect("known as Moon's by its ledger");
     }
 
     #[test]

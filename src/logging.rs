@@ -10,13 +10,16 @@ use moon_actors::settings::Log;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
 /// Lines waiting for the disk; at a few hundred bytes each this is some megabytes at worst.
 const QUEUE_LINES: usize = 4096;
@@ -24,14 +27,18 @@ const QUEUE_LINES: usize = 4096;
 /// How often a writing log looks whether its file is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-type FilterHandle = reload::Handle<EnvFilter, Registry>;
+/// Sets the filter of one of the two destinations.
+type SetFilter = Box<dyn Fn(EnvFilter) + Send + Sync>;
 
 struct Handles {
-    stderr: FilterHandle,
+    stderr: SetFilter,
+    file: SetFilter,
     verbose: u8,
 }
 
 static HANDLES: OnceLock<Handles> = OnceLock::new();
+/// True while the daemon runs: only then does the time of a line matter on stderr.
+static IS_DAEMON: AtomicBool = AtomicBool::new(false);
 /// Where JSON lines go, while the daemon runs.
 static FILE: Mutex<Option<NonBlocking>> = Mutex::new(None);
 
@@ -51,6 +58,7 @@ impl LogFile {
 
 impl Drop for LogFile {
     fn drop(&mut self) {
+        set(|handles| &handles.file, EnvFilter::new("off"));
         *file() = None;
     }
 }
@@ -58,9 +66,11 @@ impl Drop for LogFile {
 /// Starts logging to stderr for a command (`warn`; more with `-v`) and sends panics there. Calls after the first do nothing.
 pub fn start(verbose: u8) {
     let (stderr_filter, stderr_handle) = reload::Layer::new(filter(command_level(verbose)));
+    let (file_filter, file_handle) = reload::Layer::new(EnvFilter::new("off"));
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never)
+        .with_timer(DaemonTime)
         .with_target(false)
         // It would report a closed stderr with a macro that panics when stderr is closed.
         .log_internal_errors(false)
@@ -71,9 +81,11 @@ pub fn start(verbose: u8) {
         .with_span_list(false)
         .with_writer(FileWriter)
         .log_internal_errors(false)
-        .with_filter(tracing_subscriber::filter::filter_fn(|_| file().is_some()));
+        .with_filter(file_filter);
     if tracing_subscriber::registry().with(stderr).with(json).try_init().is_ok() {
-        let _ = HANDLES.set(Handles { stderr: stderr_handle, verbose });
+        let stderr = Box::new(move |filter| drop(stderr_handle.reload(filter)));
+        let file = Box::new(move |filter| drop(file_handle.reload(filter)));
+        let _ = HANDLES.set(Handles { stderr, file, verbose });
         std::panic::set_hook(Box::new(log_panic));
     }
 }
@@ -81,10 +93,10 @@ pub fn start(verbose: u8) {
 /// Adds the daemon's log file and its levels. Call it while holding the daemon's lock: two writers would rotate each
 /// other's file. A log that cannot be opened is a warning and `None`; the daemon then runs without one.
 pub fn daemon(home: &Home, settings: &Log) -> Option<LogFile> {
-    if let Some(handles) = HANDLES.get() {
-        let level = if handles.verbose > 0 { command_level(handles.verbose) } else { &settings.level };
-        let _ = handles.stderr.reload(filter(level));
-    }
+    let verbose = HANDLES.get().map_or(0, |handles| handles.verbose);
+    let level = if verbose > 0 { command_level(verbose) } else { &settings.level };
+    IS_DAEMON.store(true, Ordering::Relaxed);
+    set(|handles| &handles.stderr, filter(level));
     let writer = RotatingFile::new(home, settings);
     if let Err(error) = writer.probe() {
         tracing::warn!(file = %home.log_file().display(), %error, "could not open the log file; going on without it");
@@ -97,7 +109,14 @@ pub fn daemon(home: &Home, settings: &Log) -> Option<LogFile> {
         .finish(writer);
     let lost = queue.error_counter();
     *file() = Some(queue);
+    set(|handles| &handles.file, filter(level));
     Some(LogFile { _worker: worker, lost })
+}
+
+fn set(which: impl Fn(&'static Handles) -> &'static SetFilter, filter: EnvFilter) {
+    if let Some(handles) = HANDLES.get() {
+        which(handles)(filter);
+    }
 }
 
 fn command_level(verbose: u8) -> &'static str {
@@ -112,14 +131,12 @@ fn command_level(verbose: u8) -> &'static str {
 /// A plain level is meant for Moon; a filter is taken as it is. The settings were checked, so a bad one cannot come here
 /// but from a caller's mistake, and then `info` is used.
 fn filter(level: &str) -> EnvFilter {
-    let text = match level {
-        "off" | "error" => level.to_owned(),
+    let text = match level.to_lowercase().as_str() {
+        quiet @ ("off" | "error") => quiet.to_owned(),
         plain if !plain.contains(['=', ',']) => format!("warn,moon={plain},moon_actors={plain}"),
-        filter => filter.to_owned(),
+        _ => level.to_owned(),
     };
-    EnvFilter::builder()
-        .parse(&text.to_lowercase())
-        .unwrap_or_else(|_| EnvFilter::new("warn,moon=info,moon_actors=info"))
+    EnvFilter::builder().parse(text).unwrap_or_else(|_| EnvFilter::new("warn,moon=info,moon_actors=info"))
 }
 
 fn file() -> std::sync::MutexGuard<'static, Option<NonBlocking>> {
@@ -132,6 +149,15 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
     tracing::error!(panic = message, place, thread = thread.name().unwrap_or("unnamed"), "a part of moon crashed");
+}
+
+/// The time of a line, for the daemon; a command's remark is about now.
+struct DaemonTime;
+
+impl FormatTime for DaemonTime {
+    fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
+        if IS_DAEMON.load(Ordering::Relaxed) { SystemTime.format_time(to) } else { Ok(()) }
+    }
 }
 
 /// Hands each JSON line to the queue, if there is one.

@@ -4,7 +4,6 @@
 //! the text is not TOML at all, and never read without a limit.
 
 use super::keys;
-use super::origin::shown;
 use super::{Origin, Problem};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,7 +29,7 @@ pub(super) fn read(path: &Path) -> FileValues {
     match text_of(path) {
         Ok(text) => understand(path, &text),
         Err(message) => {
-            let problem = Problem { place: shown(path), key: String::new(), message };
+            let problem = Problem { place: path.display().to_string(), key: String::new(), message };
             FileValues { problems: vec![problem], ..FileValues::default() }
         }
     }
@@ -139,7 +138,7 @@ fn not_a_section(name: &str, value: &Value, place: String) -> Problem {
             (None, None) => format!("unknown {kind}; there are {}", sections.join(", ")),
         }
     };
-    Problem { place, key: crate::cli::output::escape(name), message }
+    Problem { place, key: name.to_owned(), message }
 }
 
 /// The parser's words on one line.
@@ -161,7 +160,7 @@ impl Lines<'_> {
         before[before.rfind('\n').map_or(0, |i| i + 1)..].chars().count() + 1
     }
     fn place(&self, at: usize) -> String {
-        format!("{}:{}", shown(self.path), self.line(at))
+        format!("{}:{}", self.path.display(), self.line(at))
     }
     fn before(&self, at: usize) -> &str {
         self.text.get(..at.min(self.text.len())).unwrap_or(self.text)

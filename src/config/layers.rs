@@ -13,9 +13,6 @@ use toml::{Table, Value};
 /// Words a log level may be; anything else must look like a filter.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Other variables that belong to Moon and are not settings.
-const OTHER_VARIABLES: [&str; 1] = ["MOON_LOG"];
-
 /// The stack while it grows.
 #[derive(Default)]
 struct Stack {
@@ -116,8 +113,7 @@ impl Stack {
 
     /// One warning for all of them: a variable may belong to a newer Moon or to somebody else, so it is not refused.
     fn unknown_variables(&mut self, sources: &Sources, variables: &[Variable]) {
-        let known: BTreeSet<&str> =
-            variables.iter().map(|v| v.name.as_str()).chain(FILE_VARIABLES).chain(OTHER_VARIABLES).collect();
+        let known: BTreeSet<&str> = variables.iter().map(|v| v.name.as_str()).chain(FILE_VARIABLES).collect();
         let mut unknown = Vec::new();
         for name in sources.environment.keys() {
             let name = name.to_string_lossy();

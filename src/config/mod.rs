@@ -18,6 +18,7 @@ pub use keys::{all as keys, mask};
 pub use locate::expand;
 pub use origin::Origin;
 
+use crate::cli::output::escape;
 use moon_actors::settings::Settings;
 use moon_actors::{Error, Result};
 use std::collections::BTreeMap;
@@ -67,13 +68,14 @@ pub struct Problem {
 }
 
 impl fmt::Display for Problem {
+    /// One line, whatever the file holds: a key with a line break in it must not look like another problem.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.place.is_empty(), self.key.is_empty()) {
-            (true, true) => f.write_str(&self.message),
-            (true, false) => write!(f, "{}: {}", self.key, self.message),
-            (false, true) => write!(f, "{}: {}", self.place, self.message),
-            (false, false) => write!(f, "{}: {}: {}", self.place, self.key, self.message),
+        for part in [&self.place, &self.key] {
+            if !part.is_empty() {
+                write!(f, "{}: ", escape(part))?;
+            }
         }
+        f.write_str(&escape(&self.message))
     }
 }
 

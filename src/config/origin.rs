@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The source of one value, weakest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,15 +22,10 @@ impl Origin {
     pub fn place(&self) -> String {
         match self {
             Self::Default => String::new(),
-            Self::File { path, line } => format!("{}:{line}", shown(path)),
+            Self::File { path, line } => format!("{}:{line}", path.display()),
             Self::Environment(name) | Self::Flag(name) => name.clone(),
         }
     }
-}
-
-/// A path on one line: a line break in a file's name must not look like another problem.
-pub(super) fn shown(path: &Path) -> String {
-    crate::cli::output::escape(&path.display().to_string())
 }
 
 impl fmt::Display for Origin {
