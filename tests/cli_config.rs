@@ -324,6 +324,27 @@ fn nothing_is_taken_from_the_working_directory() {
 }
 
 #[test]
+fn a_path_or_a_program_that_depends_on_the_working_directory_is_refused() {
+    let scene = Scene::new();
+    let got = problems(&scene.with_file(
+        "[watch]\ntranscripts_dir = \"logs\"\n[openclaw]\ncommand = \"./openclaw\"\ntoken_file = \"~/token\"\n",
+    ));
+    assert_eq!(got.len(), 2, "{got:?}");
+    assert!(got[0].contains(":2: watch.transcripts_dir: \"logs\" must be absolute"), "{}", got[0]);
+    assert!(got[1].contains(":4: openclaw.command: \"./openclaw\" must be absolute"), "{}", got[1]);
+}
+
+#[test]
+fn a_settings_file_that_everybody_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::new();
+    let sources = scene.with_file("[recall]\nlimit = 7\n");
+    std::fs::set_permissions(scene.path("given.toml"), std::fs::Permissions::from_mode(0o666)).expect("widened");
+    let got = problems(&sources);
+    assert!(got.len() == 1 && got[0].contains("given.toml: everybody may write to this file"), "{got:?}");
+}
+
+#[test]
 fn demo_and_bench_stay_apart_from_a_broken_installation() {
     let scene = Scene::new();
     let sources = set(scene.with_file("not toml"), "MOON_RECALL_LIMIT", "many");

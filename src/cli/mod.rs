@@ -33,6 +33,7 @@ use moon_actors::settings::Settings;
 use moon_actors::{Error, Result};
 use output::{Output, Report};
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Keep a long-running AI agent alive without losing a byte of its memory
@@ -130,7 +131,7 @@ impl Context {
     pub fn open_home(&self) -> Result<Home> {
         let (home, narrowed) = Home::open(self.home.root())?;
         for sentence in narrowed {
-            tracing::warn!(path_rights = %sentence, "rights were too wide");
+            tracing::warn!(narrowed = %sentence, "rights were too wide");
         }
         Ok(home)
     }
@@ -170,7 +171,13 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
     }
     let home = Home::at(&loaded.home);
     let context = Context { globals: cli.globals, home, loaded, out, environment };
-    match dispatch(&context, &cli.command) {
+    // A bug in a command ends that command like any other failure; the panic hook has said where it is.
+    let result = catch_unwind(AssertUnwindSafe(|| dispatch(&context, &cli.command))).unwrap_or_else(|_| {
+        Err(Error::data("cli.crashed", format!("could not finish `moon {name}`"))
+            .cause("a bug in moon; its place is in the line above")
+            .hint("run it again with -v and report what it says"))
+    });
+    match result {
         Ok(report) => context.out.report(&report),
         Err(error) => context.out.error(name, &error),
     }

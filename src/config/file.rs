@@ -6,7 +6,7 @@
 use super::keys;
 use super::{Origin, Problem};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
@@ -43,8 +43,13 @@ fn text_of(path: &Path) -> Result<String, String> {
         .custom_flags(nonblocking)
         .open(path)
         .map_err(|e| format!("could not open the file: {e}"))?;
-    if !file.metadata().is_ok_and(|m| m.is_file()) {
+    let found = file.metadata().map_err(|e| format!("could not look at the file: {e}"))?;
+    if !found.is_file() {
         return Err("not a file".to_owned());
+    }
+    // The settings name a program that is run and a file whose content is sent as a token.
+    if found.mode() & 0o002 != 0 {
+        return Err("everybody may write to this file; take that right away first (chmod o-w)".to_owned());
     }
     let mut bytes = Vec::new();
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|e| format!("could not read the file: {e}"))?;
@@ -77,7 +82,7 @@ pub(super) fn understand(path: &Path, text: &str) -> FileValues {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
         match (values.get(name), place.get_ref()) {
-            (Some(Value::Table(fields)), DeValue::Table(places)) if keys::defaults().contains_key(name) => {
+            (Some(Value::Table(fields)), DeValue::Table(places)) if !keys::fields(name).is_empty() => {
                 section(name, fields, places, &lines, &mut out);
             }
             (Some(value), _) => out.problems.push(not_a_section(name, value, lines.place(at))),
@@ -88,8 +93,7 @@ pub(super) fn understand(path: &Path, text: &str) -> FileValues {
 }
 
 fn section(section: &str, fields: &Table, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut FileValues) {
-    let defaults = keys::defaults();
-    let known: Vec<&str> = defaults[section].as_table().into_iter().flat_map(Table::keys).map(String::as_str).collect();
+    let known = keys::fields(section);
     let mut places: Vec<_> = places.iter().collect();
     places.sort_by_key(|(name, _)| name.span().start);
     for (name, _) in places {
@@ -98,7 +102,7 @@ fn section(section: &str, fields: &Table, places: &DeTable<'_>, lines: &Lines<'_
         let field = name.get_ref().as_ref();
         let key = format!("{section}.{field}");
         let problem = |message| Problem { place: origin.place(), key: key.clone(), message };
-        if !known.contains(&field) {
+        if !known.iter().any(|name| name == field) {
             out.problems.push(problem(unknown_key(field, &known)));
             continue;
         }
@@ -112,8 +116,8 @@ fn section(section: &str, fields: &Table, places: &DeTable<'_>, lines: &Lines<'_
     }
 }
 
-fn unknown_key(field: &str, known: &[&str]) -> String {
-    if let Some(near) = keys::nearest(field, known.iter().copied()) {
+fn unknown_key(field: &str, known: &[String]) -> String {
+    if let Some(near) = keys::nearest(field, known.iter().map(String::as_str)) {
         return format!("unknown key; did you mean \"{near}\"?");
     }
     // The right name under the wrong heading.
@@ -126,13 +130,13 @@ fn unknown_key(field: &str, known: &[&str]) -> String {
 
 fn not_a_section(name: &str, value: &Value, place: String) -> Problem {
     let sections = keys::sections();
-    let message = if sections.contains(&name) {
+    let message = if sections.iter().any(|section| section == name) {
         format!("expected a table [{name}], found {}", value.type_str())
     } else {
         let kind = if value.is_table() { "table" } else { "key" };
         let all = keys::all();
         let elsewhere = all.iter().find(|key| !value.is_table() && key.ends_with(&format!(".{name}")));
-        match (elsewhere, keys::nearest(name, sections.iter().copied())) {
+        match (elsewhere, keys::nearest(name, sections.iter().map(String::as_str))) {
             (Some(key), _) => format!("unknown key; did you mean \"{key}\"?"),
             (None, Some(near)) => format!("unknown {kind}; did you mean \"[{near}]\"?"),
             (None, None) => format!("unknown {kind}; there are {}", sections.join(", ")),

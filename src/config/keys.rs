@@ -32,35 +32,29 @@ pub(super) fn defaults() -> Table {
 }
 
 /// The sections, in the order of the documentation.
-pub(super) fn sections() -> Vec<&'static str> {
-    vec![
-        "home",
-        "thresholds",
-        "watch",
-        "openclaw",
-        "archive",
-        "index",
-        "distill",
-        "continuity",
-        "recall",
-        "supervision",
-        "log",
-    ]
+pub(super) fn sections() -> Vec<String> {
+    ordered().into_iter().map(|(section, _)| section).collect()
 }
 
-/// Every dotted key, section by section.
+/// The keys of one section, in order; none for a section that does not exist.
+pub(super) fn fields(section: &str) -> Vec<String> {
+    ordered().into_iter().find(|(name, _)| name == section).map(|(_, fields)| fields).unwrap_or_default()
+}
+
+/// Every dotted key, in the order of the documentation.
 pub fn all() -> Vec<String> {
-    let table = defaults();
-    let mut order = sections();
-    // A section that the list above does not know yet still has keys.
-    order.extend(table.keys().map(String::as_str).filter(|name| !sections().contains(name)));
-    let mut keys = Vec::new();
-    for section in order {
-        if let Some(Value::Table(fields)) = table.get(section) {
-            keys.extend(fields.keys().map(|field| format!("{section}.{field}")));
-        }
-    }
-    keys
+    let dotted = |(section, fields): (String, Vec<String>)| -> Vec<String> {
+        fields.into_iter().map(|field| format!("{section}.{field}")).collect()
+    };
+    ordered().into_iter().flat_map(dotted).collect()
+}
+
+/// Sections with their fields as they are declared. JSON keeps that order, TOML tables are sorted.
+fn ordered() -> Vec<(String, Vec<String>)> {
+    let defaults = serde_json::to_value(Settings::default()).expect("the defaults are plain values");
+    let sections = defaults.as_object().into_iter().flatten();
+    let fields = |value: &serde_json::Value| value.as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
+    sections.map(|(section, value)| (section.clone(), fields(value))).collect()
 }
 
 /// Every variable that sets a key: the former names first, so that a present name overrides a former one.
@@ -201,12 +195,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_section_of_the_settings_has_its_place_in_the_order() {
-        let mut named: Vec<String> = sections().into_iter().map(str::to_owned).collect();
-        let mut there: Vec<String> = defaults().keys().cloned().collect();
-        named.sort();
-        there.sort();
-        assert_eq!(named, there);
+    fn keys_come_in_the_order_they_are_declared() {
+        assert_eq!(all()[..4], ["home.path", "thresholds.archive", "thresholds.prune", "thresholds.distill"]);
+        assert_eq!(sections().last().map(String::as_str), Some("log"));
+        assert_eq!(fields("log"), ["level", "max_mib", "keep"]);
     }
 
     #[test]

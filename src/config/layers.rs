@@ -42,7 +42,7 @@ pub(super) fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     }
     stack.flags(sources);
     let home = stack.home(sources, named_home, file.as_deref().filter(|_| !is_named));
-    let settings = stack.settings();
+    let settings = stack.settings(sources);
     match (settings, home) {
         (Some(settings), Some(home)) if stack.problems.is_empty() => {
             Ok(Loaded { settings, home, file, origins: stack.origins, warnings: stack.warnings })
@@ -188,7 +188,7 @@ impl Stack {
     }
 
     /// The settings, with every broken rule added to the problems.
-    fn settings(&mut self) -> Option<Settings> {
+    fn settings(&mut self, sources: &Sources) -> Option<Settings> {
         let settings = match Settings::deserialize(self.table.clone()) {
             Ok(settings) => settings,
             Err(error) => {
@@ -200,6 +200,7 @@ impl Stack {
         let mut broken: Vec<(String, String)> =
             settings.check().into_iter().map(|p| (p.key.to_owned(), p.message)).collect();
         broken.extend(level_problem(&settings.log.level).map(|message| ("log.level".to_owned(), message)));
+        broken.extend(path_problems(&settings, sources));
         for (key, message) in broken {
             let involved: Vec<String> =
                 std::iter::once(key.clone()).chain(keys::all().into_iter().filter(|k| message.contains(k))).collect();
@@ -222,6 +223,24 @@ fn nearest_variable<'k>(name: &str, known: &BTreeSet<&'k str>) -> Option<&'k str
     const ALIKE: f64 = 0.93; // All of them begin alike, which Jaro-Winkler rewards.
     let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
     scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}
+
+/// Paths must mean the same wherever Moon is started, and a program must never come from the working directory.
+fn path_problems(settings: &Settings, sources: &Sources) -> Vec<(String, String)> {
+    let paths = [
+        ("watch.transcripts_dir", &settings.watch.transcripts_dir),
+        ("openclaw.state_dir", &settings.openclaw.state_dir),
+        ("openclaw.token_file", &settings.openclaw.token_file),
+        ("openclaw.command", &settings.openclaw.command),
+    ];
+    let is_name = |key: &str, text: &str| key == "openclaw.command" && !text.contains('/');
+    let check = |(key, text): (&str, &String)| {
+        if text.is_empty() || is_name(key, text) {
+            return None;
+        }
+        locate::expand(Path::new(text), &sources.environment).err().map(|message| (key.to_owned(), message))
+    };
+    paths.into_iter().filter_map(check).collect()
 }
 
 /// A plain word must be a level: as a filter, `inof` would silently mean "everything of a part called inof".

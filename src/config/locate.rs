@@ -17,11 +17,13 @@ pub(super) fn named_file(sources: &Sources) -> Result<Option<PathBuf>, Problem> 
     }
     for name in FILE_VARIABLES {
         if let Some(value) = non_empty(&sources.environment, name) {
-            return expand(Path::new(value), &sources.environment).map(Some).map_err(|message| Problem {
-                place: name.to_owned(),
-                key: String::new(),
-                message,
-            });
+            let path = Path::new(value);
+            return match expand(path, &sources.environment) {
+                Ok(path) => Ok(Some(path)),
+                // Naming a file there is asking for it.
+                Err(_) if !path.starts_with("~") => resolve_flag(path, name).map(Some),
+                Err(message) => Err(Problem { place: name.to_owned(), key: String::new(), message }),
+            };
         }
     }
     Ok(None)
