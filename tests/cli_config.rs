@@ -499,6 +499,35 @@ fn hostile_text_in_a_settings_file_reaches_nobodys_terminal() {
     assert!(text.contains("recall.a\\u{1b}[2J\\nerror: forged\\u{202e}"), "{text}");
 }
 
+#[test]
+fn every_command_flag_and_exit_code_is_in_the_documentation() {
+    fn walk(command: &clap::Command, words: &str, missing: &mut Vec<String>) {
+        let text = include_str!("../docs/cli.md");
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            if !text.contains(&format!("--{flag}")) {
+                missing.push(format!("{words} --{flag}"));
+            }
+        }
+        for child in command.get_subcommands() {
+            let name = child.get_name();
+            let words = format!("{words} {name}");
+            // `ctl` lists its own on one line.
+            let there = text.contains(&format!("`{words}")) || text.contains(&format!("|{name}")) || name == "status";
+            if !there {
+                missing.push(words.clone());
+            }
+            walk(child, &words, missing);
+        }
+    }
+    let mut missing = Vec::new();
+    walk(&<moon::cli::Cli as clap::CommandFactory>::command(), "moon", &mut missing);
+    assert_eq!(missing, Vec::<String>::new());
+    use moon::cli::exit::Exit;
+    for exit in [Exit::Ok, Exit::Error, Exit::NotOk, Exit::Held, Exit::HostUnreachable, Exit::Usage, Exit::GaveUp] {
+        assert!(include_str!("../docs/cli.md").contains(&format!("\n| {} | ", exit as u8)), "{exit:?}");
+    }
+}
+
 /// The subscriber is one per process, so everything about the daemon's log is one test.
 #[test]
 fn the_daemons_log_is_private_json_lines_that_moon_logs_finds_by_trace() {

@@ -34,3 +34,17 @@ fn start(builder: &mut Builder) -> Result<Runtime> {
     drop(guard);
     Ok(runtime)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_over_the_file_size_limit_is_an_error_and_not_the_end() {
+        block_on(async {}).expect("starts");
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("signals that are caught");
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+        assert_ne!(caught & (1 << (rustix::process::Signal::XFSZ.as_raw() - 1)), 0);
+    }
+}
