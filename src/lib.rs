@@ -9,4 +9,5 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod durable;
+pub mod home;
 pub mod logging;

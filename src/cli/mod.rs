@@ -1,1 +1,298 @@
-//! Stub, being written.
+//! The command line: what there is to type, and which file carries it out.
+//!
+//! Help texts are the doc comments. Each verb has a file of its own with its `Args` and `run(ctx, args) -> Result<Report>`;
+//! this file only reads the words, loads the settings and hands over. It must never do a verb's work.
+
+mod bench;
+mod config;
+mod continuity;
+mod ctl;
+mod demo;
+mod distill;
+pub mod exit;
+mod index;
+mod install;
+mod logs;
+pub mod output;
+mod recall;
+pub mod runtime;
+mod sessions;
+mod snapshot;
+mod status;
+mod tail;
+mod uninstall;
+mod verify;
+mod watch;
+
+use crate::config::{Environment, Loaded, Problem, Sources};
+use crate::home::Home;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use exit::Exit;
+use moon_actors::settings::Settings;
+use moon_actors::{Error, Result};
+use output::{Output, Report};
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// Keep a long-running AI agent alive without losing a byte of its memory
+#[derive(Debug, Parser)]
+#[command(name = "moon", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command understands
+#[derive(Clone, Debug, Default, Args)]
+pub struct Globals {
+    /// Keep everything in this folder instead of `MOON_HOME` or ~/.lilac_metaflora
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Read this settings file instead of `MOON_CONFIG_PATH` or moon.toml in the home
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key for this run, such as `--set thresholds.archive=0.7`; may be given again
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print one JSON report instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on stderr; -vv and -vvv say still more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The verbs. The aliases are the names of the first plan.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch the sessions and keep them safe, for as long as it runs
+    #[command(alias = "moon-watch")]
+    Watch(watch::Args),
+    /// Show the daemon, its actors, the sessions and what needs attention
+    #[command(alias = "moon-status")]
+    Status(status::Args),
+    /// List the sessions with their fill level and what is archived of them
+    Sessions(sessions::Args),
+    /// Archive sessions now, whatever their fill level
+    #[command(alias = "moon-snapshot")]
+    Snapshot(snapshot::Args),
+    /// Bring the search index up to date with the archives
+    #[command(alias = "moon-index")]
+    Index(index::Args),
+    /// Find archived passages, and put one back into a session
+    #[command(alias = "moon-recall")]
+    Recall(recall::Args),
+    /// Distil sessions into the daily memory now
+    #[command(alias = "moon-distill")]
+    Distill(distill::Args),
+    /// Look at the maps that new windows begin with
+    #[command(subcommand)]
+    Continuity(continuity::Command),
+    /// Check the audit chain, every archive's hash, the ledger, the projections and the installation
+    Verify(verify::Args),
+    /// Install the service and the bridge into the session host
+    Install(install::Args),
+    /// Take the service and the bridge out again; archives and memory stay
+    Uninstall(uninstall::Args),
+    /// Show or check the settings
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show the daemon's log
+    Logs(logs::Args),
+    /// Talk to the running daemon
+    #[command(subcommand)]
+    Ctl(ctl::Command),
+    /// Play the whole story against a made-up host, apart from any installation
+    Demo(demo::Args),
+    /// Measure speed and memory on made-up sessions
+    Bench(bench::Args),
+}
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct Context {
+    pub globals: Globals,
+    /// Paths only: call [`Context::open_home`] before writing.
+    pub home: Home,
+    pub loaded: Loaded,
+    pub out: Output,
+    pub environment: Environment,
+}
+
+impl Context {
+    pub fn settings(&self) -> &Settings {
+        &self.loaded.settings
+    }
+    /// Makes the home and its folders if needed, refuses an unsafe one, and logs what was too open.
+    pub fn open_home(&self) -> Result<Home> {
+        let (home, narrowed) = Home::open(self.home.root())?;
+        for sentence in narrowed {
+            tracing::warn!(narrowed = %sentence, "rights were too wide");
+        }
+        Ok(home)
+    }
+    /// A path from the settings: `~` is the user's home, empty is none, relative is refused.
+    pub fn setting_path(&self, key: &str, text: &str) -> Result<Option<PathBuf>> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        crate::config::expand(Path::new(text), &self.environment).map(Some).map_err(|message| {
+            Error::config("config.invalid", "could not use the configuration").cause(format!("{key}: {message}"))
+        })
+    }
+}
+
+/// Runs the command line and returns the code to end with. The process's first act must already have been the umask.
+pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
+    let words = by_own_name(words.into_iter().collect());
+    let wants_json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => return unreadable(&error, wants_json),
+    };
+    crate::logging::start(cli.globals.verbose);
+    let out = Output::new(cli.globals.json);
+    let name = cli.command.name();
+    let sources = sources(&cli, &environment);
+    let loaded = crate::config::load(&sources);
+    if let Command::Config(command) = &cli.command {
+        return conclude(out, name, |_| config::run(command, &loaded));
+    }
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&out, name, &problems),
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let home = Home::at(&loaded.home);
+    let context = Context { globals: cli.globals, home, loaded, out, environment };
+    // A bug in a command ends that command like any other failure; the panic hook has said where it is.
+    let result = catch_unwind(AssertUnwindSafe(|| dispatch(&context, &cli.command))).unwrap_or_else(|_| {
+        Err(Error::data("cli.crashed", format!("could not finish `moon {name}`"))
+            .cause("a bug in moon; its place is in the line above")
+            .hint("run it again with -v and report what it says"))
+    });
+    match result {
+        Ok(report) => context.out.report(&report),
+        Err(error) => context.out.error(name, &error),
+    }
+}
+
+fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
+    match command {
+        Command::Watch(args) => watch::run(ctx, args),
+        Command::Status(args) => status::run(ctx, args),
+        Command::Sessions(args) => sessions::run(ctx, args),
+        Command::Snapshot(args) => snapshot::run(ctx, args),
+        Command::Index(args) => index::run(ctx, args),
+        Command::Recall(args) => recall::run(ctx, args),
+        Command::Distill(args) => distill::run(ctx, args),
+        Command::Continuity(command) => continuity::run(ctx, command),
+        Command::Verify(args) => verify::run(ctx, args),
+        Command::Install(args) => install::run(ctx, args),
+        Command::Uninstall(args) => uninstall::run(ctx, args),
+        Command::Config(_) => unreachable!("handled before the settings are required"),
+        Command::Logs(args) => logs::run(ctx, args),
+        Command::Ctl(command) => ctl::run(ctx, command),
+        Command::Demo(args) => demo::run(ctx, args),
+        Command::Bench(args) => bench::run(ctx, args),
+    }
+}
+
+impl Command {
+    /// The verb as reports name it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Watch(_) => "watch",
+            Self::Status(_) => "status",
+            Self::Sessions(_) => "sessions",
+            Self::Snapshot(_) => "snapshot",
+            Self::Index(_) => "index",
+            Self::Recall(_) => "recall",
+            Self::Distill(_) => "distill",
+            Self::Continuity(_) => "continuity show",
+            Self::Verify(_) => "verify",
+            Self::Install(_) => "install",
+            Self::Uninstall(_) => "uninstall",
+            Self::Config(command) => command.name(),
+            Self::Logs(_) => "logs",
+            Self::Ctl(command) => command.name(),
+            Self::Demo(_) => "demo",
+            Self::Bench(_) => "bench",
+        }
+    }
+
+    /// False for commands that must not read or touch a real installation.
+    fn uses_installation(&self) -> bool {
+        !matches!(self, Self::Demo(_) | Self::Bench(_))
+    }
+}
+
+fn sources(cli: &Cli, environment: &Environment) -> Sources {
+    let Globals { home, config, set, .. } = cli.globals.clone();
+    let installation = cli.command.uses_installation();
+    Sources { home, file: config, set, environment: environment.clone(), installation }
+}
+
+fn conclude(out: Output, name: &str, run: impl FnOnce(&Output) -> Result<Report>) -> Exit {
+    match run(&out) {
+        Ok(report) => out.report(&report),
+        Err(error) => out.error(name, &error),
+    }
+}
+
+fn refuse(out: &Output, name: &str, problems: &[Problem]) -> Exit {
+    out.error(name, &crate::config::as_error(problems))
+}
+
+/// Called through a link named `moon-watch`, the program is `moon moon-watch`.
+fn by_own_name(mut words: Vec<OsString>) -> Vec<OsString> {
+    const NAMES: [&str; 6] =
+        ["moon-watch", "moon-recall", "moon-distill", "moon-snapshot", "moon-index", "moon-status"];
+    let own = words.first().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
+    if let Some(name) = own.and_then(|own| NAMES.into_iter().find(|name| *name == own)) {
+        words.splice(0..1, ["moon".into(), name.into()]);
+    }
+    words
+}
+
+/// Help and version are answers; everything else is a wrong command line.
+fn unreadable(error: &clap::Error, wants_json: bool) -> Exit {
+    let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if wants_json && !is_answer {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        return Output::new(true).error("", &Error::config("cli.usage", message).hint("moon --help"));
+    }
+    // A reader that went away is not worth a word.
+    let _ = error.print();
+    if is_answer { Exit::Ok } else { Exit::Usage }
+}
+
+/// The answer of a verb that is not written yet.
+fn not_built(verb: &str) -> Result<Report> {
+    Err(Error::unavailable("cli.not_built", format!("could not run `moon {verb}`")).cause("it is not written yet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_link_named_like_a_verb_runs_that_verb_and_other_names_run_moon() {
+        let words = |list: &[&str]| by_own_name(list.iter().map(OsString::from).collect());
+        assert_eq!(words(&["/usr/bin/moon-recall", "x"]), ["moon", "moon-recall", "x"]);
+        assert_eq!(words(&["/usr/bin/moon-thing", "x"]), ["/usr/bin/moon-thing", "x"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! `moon config`: shows the settings in force with their origin, or says what is wrong with them.
+
+use super::exit::Exit;
+use super::output::{Issue, Report, table};
+use crate::config::{Loaded, Problem, as_error};
+use moon_actors::Result;
+use serde_json::json;
+
+/// Show or check the settings
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show every key with the value in force
+    Show {
+        /// Say for each value where it came from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Check the settings and report every problem at once
+    Check,
+}
+
+impl Command {
+    /// The verb as reports name it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Show { .. } => "config show",
+            Self::Check => "config check",
+        }
+    }
+}
+
+/// Takes what loading gave, good or bad: checking bad settings is this command's work.
+pub(super) fn run(command: &Command, loaded: &std::result::Result<Loaded, Vec<Problem>>) -> Result<Report> {
+    match (command, loaded) {
+        (Command::Show { origin }, Ok(loaded)) => show(command.name(), loaded, *origin),
+        (Command::Show { .. }, Err(problems)) => Err(as_error(problems)),
+        (Command::Check, Ok(loaded)) => Ok(sound(command.name(), loaded)),
+        (Command::Check, Err(problems)) => Ok(broken(command.name(), problems)),
+    }
+}
+
+fn show(name: &str, loaded: &Loaded, origin: bool) -> Result<Report> {
+    let mut report = Report::new(name);
+    let entries = loaded.entries()?;
+    if origin {
+        let rows: Vec<Vec<String>> =
+            entries.iter().map(|(key, value, from)| vec![key.clone(), value.clone(), from.to_string()]).collect();
+        report.details = table(&["KEY", "VALUE", "ORIGIN"], &rows);
+    } else {
+        report.details = entries.iter().map(|(key, value, _)| format!("{key} = {value}")).collect();
+    }
+    remarks(&mut report, loaded);
+    let keys: Vec<_> =
+        entries.iter().map(|(key, value, from)| json!({ "key": key, "value": value, "origin": from })).collect();
+    report.data(&json!({ "home": loaded.home, "file": loaded.file, "keys": keys }));
+    Ok(report)
+}
+
+fn sound(name: &str, loaded: &Loaded) -> Report {
+    let mut report = Report::new(name);
+    let set = loaded.origins.len();
+    report.detail(match &loaded.file {
+        Some(file) => format!("{}: in order; {set} keys are set here or elsewhere", file.display()),
+        None => format!("no settings file; the defaults are in force, {set} keys are set elsewhere"),
+    });
+    remarks(&mut report, loaded);
+    report.data(&json!({ "home": loaded.home, "file": loaded.file, "problems": [] }));
+    report
+}
+
+fn broken(name: &str, problems: &[Problem]) -> Report {
+    let mut report = Report::new(name);
+    for problem in problems {
+        let issue = Issue::from(problem.to_string());
+        report.issue(Issue { code: Some("config.invalid".into()), ..issue });
+    }
+    let list: Vec<_> =
+        problems.iter().map(|p| json!({ "place": p.place, "key": p.key, "message": p.message })).collect();
+    report.data(&json!({ "problems": list }));
+    report.exit = Some(Exit::Usage);
+    report
+}
+
+fn remarks(report: &mut Report, loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        report.remark(warning.as_str());
+    }
+}

@@ -1,0 +1,172 @@
+//! Reads one TOML file into values with their lines, collecting every problem.
+//!
+//! The file is parsed twice: once for values, once for the places of keys. It must never stop at the first mistake unless
+//! the text is not TOML at all, and never read without a limit.
+
+use super::keys;
+use super::{Origin, Problem};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+/// A settings file is a few kilobytes; anything near this is another file.
+const FILE_MAX: u64 = 1 << 20;
+
+/// What one file says.
+#[derive(Debug, Default)]
+pub(super) struct FileValues {
+    /// Good values with their key and origin.
+    pub(super) values: Vec<(String, Value, Origin)>,
+    /// Keys that are there with a value that cannot be used.
+    pub(super) bad: Vec<String>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Reads and understands `path`.
+pub(super) fn read(path: &Path) -> FileValues {
+    match text_of(path) {
+        Ok(text) => understand(path, &text),
+        Err(message) => {
+            let problem = Problem { place: path.display().to_string(), key: String::new(), message };
+            FileValues { problems: vec![problem], ..FileValues::default() }
+        }
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    // Not blocking: a pipe under this name must not hang the start.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("open flags are small");
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .map_err(|e| format!("could not open the file: {e}"))?;
+    let found = file.metadata().map_err(|e| format!("could not look at the file: {e}"))?;
+    if !found.is_file() {
+        return Err("not a file".to_owned());
+    }
+    // The settings name a program that is run and a file whose content is sent as a token.
+    if found.mode() & 0o002 != 0 {
+        return Err("everybody may write to this file; take that right away first (chmod o-w)".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|e| format!("could not read the file: {e}"))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(format!("larger than {FILE_MAX} bytes: this is not a settings file"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        format!("not UTF-8 text, first in line {line}")
+    })
+}
+
+/// Understands the text of a file. `path` is for the places only.
+pub(super) fn understand(path: &Path, text: &str) -> FileValues {
+    let lines = Lines { path, text };
+    let parsed = DeTable::parse(text).and_then(|places| Ok((places, toml::from_str::<Table>(text)?)));
+    let (places, values) = match parsed {
+        Ok(both) => both,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            let place = format!("{}, column {}", lines.place(at), lines.column(at));
+            let problem = Problem { place, key: String::new(), message: syntax(error.message()) };
+            return FileValues { problems: vec![problem], ..FileValues::default() };
+        }
+    };
+    let mut out = FileValues::default();
+    let mut sections: Vec<_> = places.get_ref().iter().collect();
+    sections.sort_by_key(|(name, _)| name.span().start);
+    for (name, place) in sections {
+        let at = name.span().start;
+        let name = name.get_ref().as_ref();
+        match (values.get(name), place.get_ref()) {
+            (Some(Value::Table(fields)), DeValue::Table(places)) if !keys::fields(name).is_empty() => {
+                section(name, fields, places, &lines, &mut out);
+            }
+            (Some(value), _) => out.problems.push(not_a_section(name, value, lines.place(at))),
+            (None, _) => unreachable!("both readings are of the same text"),
+        }
+    }
+    out
+}
+
+fn section(section: &str, fields: &Table, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut FileValues) {
+    let known = keys::fields(section);
+    let mut places: Vec<_> = places.iter().collect();
+    places.sort_by_key(|(name, _)| name.span().start);
+    for (name, _) in places {
+        let line = lines.line(name.span().start);
+        let origin = Origin::File { path: lines.path.to_owned(), line };
+        let field = name.get_ref().as_ref();
+        let key = format!("{section}.{field}");
+        let problem = |message| Problem { place: origin.place(), key: key.clone(), message };
+        if !known.iter().any(|name| name == field) {
+            out.problems.push(problem(unknown_key(field, &known)));
+            continue;
+        }
+        match keys::accept(&key, &fields[field]) {
+            Ok(()) => out.values.push((key, fields[field].clone(), origin)),
+            Err(message) => {
+                out.problems.push(problem(message));
+                out.bad.push(key);
+            }
+        }
+    }
+}
+
+fn unknown_key(field: &str, known: &[String]) -> String {
+    if let Some(near) = keys::nearest(field, known.iter().map(String::as_str)) {
+        return format!("unknown key; did you mean \"{near}\"?");
+    }
+    // The right name under the wrong heading.
+    let everywhere = keys::all();
+    match everywhere.iter().find(|key| key.ends_with(&format!(".{field}"))) {
+        Some(elsewhere) => format!("unknown key; did you mean \"{elsewhere}\"?"),
+        None => format!("unknown key; there are {}", known.join(", ")),
+    }
+}
+
+fn not_a_section(name: &str, value: &Value, place: String) -> Problem {
+    let sections = keys::sections();
+    let message = if sections.iter().any(|section| section == name) {
+        format!("expected a table [{name}], found {}", value.type_str())
+    } else {
+        let kind = if value.is_table() { "table" } else { "key" };
+        let all = keys::all();
+        let elsewhere = all.iter().find(|key| !value.is_table() && key.ends_with(&format!(".{name}")));
+        match (elsewhere, keys::nearest(name, sections.iter().map(String::as_str))) {
+            (Some(key), _) => format!("unknown key; did you mean \"{key}\"?"),
+            (None, Some(near)) => format!("unknown {kind}; did you mean \"[{near}]\"?"),
+            (None, None) => format!("unknown {kind}; there are {}", sections.join(", ")),
+        }
+    };
+    Problem { place, key: name.to_owned(), message }
+}
+
+/// The parser's words on one line.
+fn syntax(message: &str) -> String {
+    format!("not valid TOML: {}", message.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+struct Lines<'t> {
+    path: &'t Path,
+    text: &'t str,
+}
+
+impl Lines<'_> {
+    fn line(&self, at: usize) -> usize {
+        self.before(at).bytes().filter(|b| *b == b'\n').count() + 1
+    }
+    fn column(&self, at: usize) -> usize {
+        let before = self.before(at);
+        before[before.rfind('\n').map_or(0, |i| i + 1)..].chars().count() + 1
+    }
+    fn place(&self, at: usize) -> String {
+        format!("{}:{}", self.path.display(), self.line(at))
+    }
+    fn before(&self, at: usize) -> &str {
+        self.text.get(..at.min(self.text.len())).unwrap_or(self.text)
+    }
+}

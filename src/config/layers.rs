@@ -1,0 +1,259 @@
+//! Lays the sources over one another: defaults, file, environment, flags. Then checks the whole.
+
+use super::file::{self, FileValues};
+use super::keys::{self, Variable};
+use super::locate::{self, FILE_VARIABLES};
+use super::{Loaded, Origin, Problem, Sources};
+use moon_actors::settings::Settings;
+use serde::Deserialize as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Words a log level may be; anything else must look like a filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The stack while it grows.
+#[derive(Default)]
+struct Stack {
+    table: Table,
+    origins: BTreeMap<String, Origin>,
+    /// Keys with a value nobody could read: rules about them would only add noise.
+    bad: BTreeSet<String>,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
+    let mut stack = Stack { table: keys::defaults(), ..Stack::default() };
+    let named_file = take(locate::named_file(sources), &mut stack.problems).flatten();
+    let named_home = take(locate::named_home(sources), &mut stack.problems).flatten();
+    if !stack.problems.is_empty() {
+        // Which file to read is not known, so there is nothing more to say.
+        return Err(stack.problems);
+    }
+    let is_named = named_file.is_some();
+    let file = named_file.or_else(|| beside_home(sources, named_home.as_ref()));
+    if let Some(path) = &file {
+        stack.file(file::read(path));
+    }
+    if sources.installation {
+        stack.environment(sources);
+    }
+    stack.flags(sources);
+    let home = stack.home(sources, named_home, file.as_deref().filter(|_| !is_named));
+    let settings = stack.settings(sources);
+    match (settings, home) {
+        (Some(settings), Some(home)) if stack.problems.is_empty() => {
+            Ok(Loaded { settings, home, file, origins: stack.origins, warnings: stack.warnings })
+        }
+        _ => Err(stack.problems),
+    }
+}
+
+fn take<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
+    result.map_err(|problem| problems.push(problem)).ok()
+}
+
+/// `moon.toml` in the home, if something is there. That it cannot be read is then a problem, not an absence.
+fn beside_home(sources: &Sources, named: Option<&(PathBuf, Origin)>) -> Option<PathBuf> {
+    if !sources.installation {
+        return None;
+    }
+    let default = || locate::expand(Path::new(&Settings::default().home.path), &sources.environment).ok();
+    let file = crate::home::Home::at(named.map(|(home, _)| home.clone()).or_else(default)?).config_file();
+    std::fs::symlink_metadata(&file).is_ok().then_some(file)
+}
+
+impl Stack {
+    fn put(&mut self, key: &str, value: Value, origin: Origin) {
+        keys::assign(&mut self.table, key, value);
+        self.origins.insert(key.to_owned(), origin);
+        self.bad.remove(key);
+    }
+
+    fn refuse(&mut self, key: &str, place: &str, message: String) {
+        self.problems.push(Problem { place: place.to_owned(), key: key.to_owned(), message });
+        self.bad.insert(key.to_owned());
+    }
+
+    fn file(&mut self, read: FileValues) {
+        self.problems.extend(read.problems);
+        self.bad.extend(read.bad);
+        for (key, value, origin) in read.values {
+            self.put(&key, value, origin);
+        }
+    }
+
+    fn environment(&mut self, sources: &Sources) {
+        let variables = keys::variables();
+        for Variable { name, key, bare_seconds } in &variables {
+            // The home was found before the file was, see `locate`.
+            let Some(value) = sources.environment.get(std::ffi::OsStr::new(name)).filter(|_| key != "home.path") else {
+                continue;
+            };
+            let text = value.to_str().ok_or_else(|| "is not UTF-8 text".to_owned());
+            let parsed = text.and_then(|text| match bare_seconds {
+                true if text.trim().parse::<u64>().is_ok() => keys::parse(key, &format!("{}s", text.trim())),
+                true => Err(format!("expected a whole number of seconds, found {text:?}")),
+                false => keys::parse(key, text),
+            });
+            match parsed {
+                Ok(value) => {
+                    if let Some(Origin::Environment(former)) = self.origins.get(key) {
+                        self.warnings.push(format!("{former} is ignored: {name} sets {key} too"));
+                    }
+                    self.put(key, value, Origin::Environment(name.clone()));
+                }
+                Err(message) => self.refuse(key, name, message),
+            }
+        }
+        self.unknown_variables(sources, &variables);
+    }
+
+    /// One warning for all of them: a variable may belong to a newer Moon or to somebody else, so it is not refused.
+    fn unknown_variables(&mut self, sources: &Sources, variables: &[Variable]) {
+        let known: BTreeSet<&str> = variables.iter().map(|v| v.name.as_str()).chain(FILE_VARIABLES).collect();
+        let mut unknown = Vec::new();
+        for name in sources.environment.keys() {
+            let name = name.to_string_lossy();
+            if name.starts_with("MOON_") && !known.contains(name.as_ref()) {
+                unknown.push(match nearest_variable(&name, &known) {
+                    Some(near) => format!("{name} (did you mean {near}?)"),
+                    None => name.into_owned(),
+                });
+            }
+        }
+        if !unknown.is_empty() {
+            self.warnings.push(format!("unknown variables are ignored: {}", unknown.join(", ")));
+        }
+    }
+
+    fn flags(&mut self, sources: &Sources) {
+        for assignment in &sources.set {
+            let Some((key, text)) = assignment.split_once('=') else {
+                self.refuse("", "--set", "expected KEY=VALUE".to_owned());
+                continue;
+            };
+            let (key, all) = (key.trim(), keys::all());
+            if !all.iter().any(|known| known == key) {
+                let message = match keys::nearest(key, all.iter().map(String::as_str)) {
+                    Some(near) => format!("unknown key; did you mean \"{near}\"?"),
+                    None => "unknown key".to_owned(),
+                };
+                self.refuse(key, "--set", message);
+            } else if key == "home.path" {
+                self.refuse(key, "--set", "use --home".to_owned());
+            } else {
+                match keys::parse(key, text) {
+                    Ok(value) => self.put(key, value, Origin::Flag("--set".into())),
+                    Err(message) => self.refuse(key, "--set", message),
+                }
+            }
+        }
+    }
+
+    /// Settles the home and writes it back, so that the settings show the folder in force. `implicit` is a settings file
+    /// that was found in the home, which therefore cannot name another one.
+    fn home(
+        &mut self,
+        sources: &Sources,
+        named: Option<(PathBuf, Origin)>,
+        implicit: Option<&Path>,
+    ) -> Option<PathBuf> {
+        if let Some((home, origin)) = named {
+            self.put("home.path", Value::String(home.to_string_lossy().into_owned()), origin);
+            return Some(home);
+        }
+        let text = keys::lookup(&self.table, "home.path").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let place = self.place("home.path");
+        if self.bad.contains("home.path") || text.trim().is_empty() {
+            return None; // Reported with its place by the reader or by the rules.
+        }
+        let home = match locate::expand(Path::new(&text), &sources.environment) {
+            Ok(home) => home,
+            Err(message) => {
+                self.refuse("home.path", &place, message);
+                return None;
+            }
+        };
+        let found_in = implicit.and_then(Path::parent);
+        if found_in.is_some_and(|folder| crate::home::Home::at(folder) != crate::home::Home::at(&home)) {
+            let message = "names another home than the one this file lies in; use MOON_HOME or --home for that, or name this \
+                           file with --config";
+            self.refuse("home.path", &place, message.to_owned());
+            return None;
+        }
+        Some(home)
+    }
+
+    /// The settings, with every broken rule added to the problems.
+    fn settings(&mut self, sources: &Sources) -> Option<Settings> {
+        let settings = match Settings::deserialize(self.table.clone()) {
+            Ok(settings) => settings,
+            Err(error) => {
+                // Each value was accepted alone, so this is a value nobody foresaw; still a problem and not a panic.
+                self.refuse("", "", error.message().to_owned());
+                return None;
+            }
+        };
+        let mut broken: Vec<(String, String)> =
+            settings.check().into_iter().map(|p| (p.key.to_owned(), p.message)).collect();
+        broken.extend(level_problem(&settings.log.level).map(|message| ("log.level".to_owned(), message)));
+        broken.extend(path_problems(&settings, sources));
+        for (key, message) in broken {
+            let involved: Vec<String> =
+                std::iter::once(key.clone()).chain(keys::all().into_iter().filter(|k| message.contains(k))).collect();
+            if involved.iter().any(|key| self.bad.contains(key)) {
+                continue;
+            }
+            // A default can only be wrong beside something that was set: point at that.
+            let place = involved.iter().map(|key| self.place(key)).find(|place| !place.is_empty()).unwrap_or_default();
+            self.problems.push(Problem { place, key, message });
+        }
+        Some(settings)
+    }
+
+    fn place(&self, key: &str) -> String {
+        self.origins.get(key).map(Origin::place).unwrap_or_default()
+    }
+}
+
+fn nearest_variable<'k>(name: &str, known: &BTreeSet<&'k str>) -> Option<&'k str> {
+    const ALIKE: f64 = 0.93; // All of them begin alike, which Jaro-Winkler rewards.
+    let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
+    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}
+
+/// Paths must mean the same wherever Moon is started, and a program must never come from the working directory.
+fn path_problems(settings: &Settings, sources: &Sources) -> Vec<(String, String)> {
+    let paths = [
+        ("watch.transcripts_dir", &settings.watch.transcripts_dir),
+        ("openclaw.state_dir", &settings.openclaw.state_dir),
+        ("openclaw.token_file", &settings.openclaw.token_file),
+        ("openclaw.command", &settings.openclaw.command),
+    ];
+    let is_name = |key: &str, text: &str| key == "openclaw.command" && !text.contains('/');
+    let check = |(key, text): (&str, &String)| {
+        if text.is_empty() || is_name(key, text) {
+            return None;
+        }
+        locate::expand(Path::new(text), &sources.environment).err().map(|message| (key.to_owned(), message))
+    };
+    paths.into_iter().filter_map(check).collect()
+}
+
+/// A plain word must be a level: as a filter, `inof` would silently mean "everything of a part called inof".
+fn level_problem(level: &str) -> Option<String> {
+    let is_filter = level.contains(['=', ',']);
+    if is_filter {
+        return tracing_subscriber::EnvFilter::builder().parse(level).err().map(|e| format!("not a filter: {e}"));
+    }
+    if LEVELS.contains(&level.to_lowercase().as_str()) {
+        return None;
+    }
+    Some(match keys::nearest(level, LEVELS) {
+        Some(near) => format!("unknown level {level:?}; did you mean \"{near}\"?"),
+        None => format!("unknown level {level:?}; there are {}, or a filter such as moon=debug", LEVELS.join(", ")),
+    })
+}
