@@ -1,1 +1,3 @@
 //! Stub, being written.
+
+pub mod estimate;
