@@ -294,7 +294,7 @@ async fn an_unreadable_file_does_not_hide_the_others() {
     let bench = Bench::new();
     bench.write("open", b"one\n");
     bench.write("shut", b"one\n");
-    std::fs::set_permissions(bench.path("shut"), std::fs::Permissions::from_mode(0)).expect("shut");
+    std::fs::set_permissions(bench.path("shut"), std::fs::Permissions::from_mode(0o000)).expect("shut");
     // The superuser reads everything: then there is nothing to be denied.
     let denied = std::fs::File::open(bench.path("shut")).is_err();
     assert!(bench.reading("open").await.fresh);
