@@ -1,0 +1,169 @@
+//! How much of a transcript is in the model's window, kept up to date line by line.
+//!
+//! A transcript is longer than the window: a `reset` record empties the window, a `compaction` record replaces everything
+//! before `firstKeptEntryId` by its summary. This follows both and prices the rest. Lines it cannot read are priced as
+//! plain text. It must never fail: an estimate of damaged input is still an estimate.
+//!
+//! Abandoned branches of OpenClaw's record tree are counted as if they were active: too high rather than too low.
+
+use moon_actors::usage::estimate;
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Entries remembered one by one; older ones are only remembered as a sum.
+const MAX_ENTRIES: usize = 65_536;
+/// What a message costs beside its text: role and separators, tokens.
+const MESSAGE_OVERHEAD: u64 = 4;
+/// A picture's price does not depend on the length of its encoding, tokens.
+const IMAGE: u64 = 1_200;
+
+/// Record types of OpenClaw that the model never sees.
+const OUTSIDE: [&str; 6] = ["session", "session_info", "model_change", "thinking_level_change", "custom", "label"];
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Hash of the record's id; 0 without one.
+    id: u64,
+    tokens: u64,
+}
+
+/// The estimated content of a window.
+#[derive(Debug, Default)]
+pub(crate) struct ActiveContext {
+    entries: VecDeque<Entry>,
+    /// Tokens of what stands before the entries: a summary, or entries too old to be kept one by one.
+    base: u64,
+    tokens: u64,
+    /// Reset records seen.
+    pub(crate) resets: u64,
+    /// The model that answered last, if a record names one.
+    pub(crate) model: Option<String>,
+}
+
+impl ActiveContext {
+    /// Estimated tokens in the window now.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Takes the next line of the transcript, without its newline.
+    pub(crate) fn feed(&mut self, line: &[u8]) {
+        if line.is_empty() {
+            return;
+        }
+        match serde_json::from_slice::<Value>(line) {
+            Ok(record) => self.take(&record),
+            Err(_) => self.push(0, estimate::tokens(&String::from_utf8_lossy(line))),
+        }
+    }
+
+    /// Takes a line that is too long to be looked into.
+    pub(crate) fn feed_unread(&mut self, bytes: u64) {
+        self.push(0, bytes / 4);
+    }
+
+    fn take(&mut self, record: &Value) {
+        let kind = record["type"].as_str();
+        match kind {
+            Some(kind) if OUTSIDE.contains(&kind) => {}
+            Some("reset") => {
+                self.resets += 1;
+                self.keep_from(record["firstKeptEntryId"].as_str());
+            }
+            Some("compaction") => {
+                self.keep_from(record["firstKeptEntryId"].as_str());
+                let summary = record["summary"].as_str().map_or(0, estimate::tokens) + MESSAGE_OVERHEAD;
+                self.base += summary;
+                self.tokens += summary;
+            }
+            Some("branch_summary") => {
+                self.push(id_of(record), content_tokens(&record["summary"]) + MESSAGE_OVERHEAD);
+            }
+            _ => self.take_message(kind.is_some(), record),
+        }
+        let named = record["message"]["model"].as_str().or_else(|| record["modelId"].as_str());
+        if let Some(model) = named {
+            self.model = Some(model.to_owned());
+        }
+    }
+
+    fn take_message(&mut self, typed: bool, record: &Value) {
+        let message = if record["message"].is_object() { &record["message"] } else { record };
+        let tokens = match &message["content"] {
+            // A record of a type nobody knows is the host's bookkeeping; an object without any type is probably talk.
+            Value::Null if typed => return,
+            Value::Null => leaf_tokens(message),
+            content => content_tokens(content),
+        };
+        self.push(id_of(record), tokens + MESSAGE_OVERHEAD);
+    }
+
+    fn push(&mut self, id: u64, tokens: u64) {
+        self.entries.push_back(Entry { id, tokens });
+        self.tokens += tokens;
+        if self.entries.len() > MAX_ENTRIES
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            self.base += oldest.tokens;
+        }
+    }
+
+    /// Drops everything before the named entry; everything if there is no such entry.
+    fn keep_from(&mut self, first_kept: Option<&str>) {
+        let at = first_kept.and_then(|id| {
+            let id = hash(id);
+            self.entries.iter().rposition(|e| e.id == id)
+        });
+        match at {
+            Some(at) => drop(self.entries.drain(..at)),
+            None => self.entries.clear(),
+        }
+        self.base = 0;
+        self.tokens = self.entries.iter().map(|e| e.tokens).sum();
+    }
+}
+
+fn id_of(record: &Value) -> u64 {
+    record["id"].as_str().map_or(0, hash)
+}
+
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// Tokens of a message's content: a text, or a list of blocks.
+fn content_tokens(content: &Value) -> u64 {
+    match content {
+        Value::String(text) => estimate::tokens(text),
+        Value::Array(blocks) => blocks.iter().map(block_tokens).sum(),
+        other => leaf_tokens(other),
+    }
+}
+
+fn block_tokens(block: &Value) -> u64 {
+    match block["type"].as_str() {
+        Some("text") => block["text"].as_str().map_or(0, estimate::tokens),
+        Some("thinking") => block["thinking"].as_str().map_or(0, estimate::tokens),
+        Some("image" | "image_url" | "input_image") => IMAGE,
+        Some("toolCall") => {
+            let name = block["name"].as_str().map_or(0, estimate::tokens);
+            name + estimate::tokens(&block["arguments"].to_string()) + 2 * MESSAGE_OVERHEAD
+        }
+        _ if block["content"].is_null() => leaf_tokens(block),
+        _ => content_tokens(&block["content"]),
+    }
+}
+
+/// Tokens of every text anywhere in a value.
+fn leaf_tokens(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => estimate::tokens(text),
+        Value::Array(items) => items.iter().map(leaf_tokens).sum(),
+        Value::Object(fields) => fields.values().map(leaf_tokens).sum(),
+        Value::Number(_) => 1,
+        Value::Null | Value::Bool(_) => 0,
+    }
+}
