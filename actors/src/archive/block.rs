@@ -145,8 +145,8 @@ pub enum Part<'a> {
 pub fn parts(text: &str) -> Vec<Part<'_>> {
     let mut found = Vec::new();
     let (mut start, mut at) = (0, 0);
-    // A scan that reached the end without closing would reach it again: one failure each is enough.
-    let (mut calls, mut thoughts) = (true, true);
+    // A scan that finds no end reads all that is left, so only a few may fail.
+    let (mut calls, mut thoughts) = (8_u32, true);
     while at < text.len() {
         let rest = &text[at..];
         let mut taken = None;
@@ -158,14 +158,16 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
                 }
                 None => thoughts = false,
             }
-        } else if calls && let Some(name) = call_name(rest) {
+        } else if calls > 0
+            && let Some(name) = call_name(rest)
+        {
             match close(&rest[name.len() + 1..]) {
                 Some(length) => {
                     let end = name.len() + 1 + length;
                     let arguments = &rest[name.len() + 1..end];
                     taken = Some((Part::Call { name, arguments, whole: &rest[..end] }, end));
                 }
-                None => calls = false,
+                None => calls -= 1,
             }
         }
         if let Some((part, length)) = taken {
@@ -190,7 +192,11 @@ fn push_text<'a>(found: &mut Vec<Part<'a>>, text: &'a str) {
 /// The tool's name if a line begins like `name {"` or `name {}`.
 fn call_name(line: &str) -> Option<&str> {
     let end = line.bytes().take(129).position(|b| !(b.is_ascii_alphanumeric() || b"_-.:".contains(&b)))?;
-    let opens = line[end..].starts_with(" {\"") || line[end..].starts_with(" {}");
+    let arguments = line[end..].strip_prefix(" {")?;
+    // A key of ordinary length and its colon, so that prose with a brace is not scanned for one that closes it.
+    let key =
+        |rest: &str| rest.bytes().take(200).position(|b| b == b'"').is_some_and(|at| rest[at + 1..].starts_with(':'));
+    let opens = arguments.starts_with('}') || arguments.strip_prefix('"').is_some_and(key);
     (end > 0 && opens).then(|| &line[..end])
 }
 

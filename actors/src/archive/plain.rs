@@ -36,7 +36,7 @@ const ELEMENTS: &[&str] = &[
 ];
 
 /// Words that make a bracket a marker of Moon's or of a chat template, e.g. `[MOON_ARCHIVE_INDEX]`, `[/INST]`.
-const BRACKETS: &[&str] = &["moon", "archive", "inst", "system", "end of", "/inst"];
+const BRACKETS: &[&str] = &["moon", "archive", "inst", "system", "end of"];
 
 /// Put between the first and the rest of a defused marker. Visible, in no marker, and not an ASCII character.
 pub const DEFUSED: char = '·';
@@ -123,7 +123,7 @@ pub fn defuse(text: &str) -> Cow<'_, str> {
         let rest = &text[at + c.len_utf8()..];
         let marker = match c {
             '<' => begins(rest.trim_start_matches(['/', ' ', '<']), ELEMENTS),
-            '[' => begins(rest.trim_start_matches([' ', '[']), BRACKETS),
+            '[' => begins(rest.trim_start_matches([' ', '[', '/']), BRACKETS),
             // Three or more of them begin front matter, a separator, a fence or a PEM block.
             '-' | '=' | '`' => {
                 let mut next = rest.chars();
@@ -150,3 +150,6 @@ pub fn quote(text: &str, max: usize) -> String {
     let line = line.trim_start_matches(['#', '>', '*', '-', '+', '|', '=', ' ']);
     clip(&defuse(line), max).into_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ fn prose_line(line: &str, mark: bool, out: &mut String) {
     }
     out.push_str(body);
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,3 +249,6 @@ fn instant(value: &Value) -> Option<DateTime<Utc>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,6 @@ fn shell(query: &str) -> String {
 pub fn is_block(text: &str) -> bool {
     lexicon::is_own(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -329,3 +329,6 @@ fn reply(sentences: &[Sentence<'_>], role: Role) -> Reply {
     reply.stems = words::stems(&all);
     reply
 }
+
+#[cfg(test)]
+mod tests;

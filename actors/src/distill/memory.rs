@@ -57,3 +57,6 @@ pub fn markdown(session: &SessionKey, distillate: &Distillate, archive_refs: &[S
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,3 +69,6 @@ impl Outline {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,9 @@ pub fn redact(text: &str) -> Cow<'_, str> {
         let mut out = String::with_capacity(text.len());
         let mut last = 0;
         for found in pattern.captures_iter(&text) {
-            let Some(secret) = found.get(group) else { continue };
+            let Some(secret) = found.get(group).filter(|secret| group == 0 || plausible(secret.as_str())) else {
+                continue;
+            };
             out.push_str(&text[last..secret.start()]);
             out.push_str(REDACTED);
             last = secret.end();
@@ -63,3 +65,13 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
     text
 }
+
+/// Whether a value that stands behind a telling name can be a secret: not a plain word, not a reference to one.
+fn plausible(value: &str) -> bool {
+    let reference = value.starts_with(['/', '$', '<', '%']) || value.contains("env.") || value.contains("environ");
+    let plain = value.trim_end_matches(['.', '!', '?', ':']).chars().all(|c| c.is_alphabetic() || c == '-' || c == '_');
+    !reference && !plain
+}
+
+#[cfg(test)]
+mod tests;

@@ -217,3 +217,6 @@ fn abbreviates(before: &str, after: &str) -> bool {
     let initial = word.chars().count() == 1 && word.chars().all(char::is_alphabetic) && word != "i";
     goes_on || initial || (ABBREVIATIONS.contains(&word.as_str()) && !after.trim().is_empty())
 }
+
+#[cfg(test)]
+mod tests;

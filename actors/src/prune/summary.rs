@@ -49,3 +49,6 @@ fn hint(distillate: &Distillate) -> String {
 fn code(path: &str) -> String {
     defuse(&clip(&one_line(path), 300)).replace('`', "'")
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,3 +96,6 @@ fn without(text: &str, boundary: &str) -> String {
     out.push_str(&text[last..]);
     out
 }
+
+#[cfg(test)]
+mod tests;
