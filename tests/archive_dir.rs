@@ -155,7 +155,8 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 #[test]
 fn a_segment_larger_than_its_window_survives_and_every_bit_of_its_frame_headers_counts() {
     let home = scratch();
-    // The window of level 1 is half a mebibyte; beyond it the frame header has a byte that few flips of are noticed by zstd.
+    // The window of level 1 is half a mebibyte; beyond it the frame header has a byte of which
+    // zstd notices few flips.
     let archive = ArchiveDir::open(home.path(), 1, "moon test".into()).expect("a scratch home can be opened");
     let given: Vec<Record> = (0..12).map(|seq| Record { seq, bytes: noise(seq as u64 * 2 + 1, 50_000) }).collect();
     let stored = wait(archive.put(draft(0, given.clone()))).expect("stored");
@@ -368,6 +369,22 @@ fn a_symlink_in_place_of_the_archive_is_refused() {
     assert!(ArchiveDir::open(home.path(), 3, "moon test".into()).is_err());
     assert!(files(elsewhere.path()).is_empty());
     assert!(ArchiveDir::open(elsewhere.path(), 20, "moon test".into()).is_err());
+}
+
+#[test]
+fn an_object_whose_manifest_cannot_be_written_is_removed_unless_it_was_there_before() {
+    let (first, home) = (scratch(), scratch());
+    let stored = wait(open(first.path()).put(draft(0, records(&[b"x"])))).expect("stored");
+    let archive = open(home.path());
+    let folder = home.path().join(&stored.manifest_path).parent().expect("a folder").to_owned();
+    std::fs::write(&folder, b"in the way").expect("an obstacle");
+    let error = wait(archive.put(draft(0, records(&[b"x"])))).expect_err("no manifest");
+    assert_eq!(code(&error), (Kind::Transient, "archive.io"));
+    assert_eq!(files(home.path()), [folder]);
+    let other = SegmentDraft { session_key: SessionKey::from("other"), ..draft(0, records(&[b"x"])) };
+    let shared = wait(archive.put(other)).expect("stored");
+    wait(archive.put(draft(0, records(&[b"x"])))).expect_err("no manifest");
+    wait(archive.verify(&segment(&shared))).expect("somebody else's acknowledged object stays");
 }
 
 /// Stores until there is no room; then everything acknowledged is sound, the failure says so and left nothing behind.
