@@ -1,6 +1,7 @@
 //! Series and segments: what is archived, how far, and what of it is searchable.
 
 use super::{Stamp, audit, from_json, hash_column, instant, millis, to_json};
+use moon_actors::contract::ArchiveRecord;
 use moon_actors::domain::{Job, Segment, Series, SessionKey, SessionRef, Sha256};
 use moon_actors::port::{AuditEntry, Stored};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -144,6 +145,13 @@ pub(super) fn tail(db: &Connection, series: i64) -> rusqlite::Result<Option<Segm
 
 pub(super) fn all_segments(db: &Connection) -> rusqlite::Result<Vec<Segment>> {
     db.prepare_cached(&format!("{SEGMENT} ORDER BY g.id"))?.query_map([], segment_row)?.collect()
+}
+
+pub(super) fn rows(db: &Connection, after: i64, limit: usize) -> rusqlite::Result<Vec<(i64, ArchiveRecord)>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(&format!("{SEGMENT} WHERE g.id > ?1 ORDER BY g.id LIMIT ?2"))?
+        .query_map((after, limit), |r| segment_row(r).map(|segment| (segment.id, ArchiveRecord::from(&segment))))?
+        .collect()
 }
 
 pub(super) fn unindexed(db: &Connection, key: Option<&SessionKey>, limit: usize) -> rusqlite::Result<Vec<Segment>> {

@@ -13,6 +13,7 @@ mod sessions;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use moon_actors::contract::ArchiveRecord;
 use moon_actors::domain::{
     BootId, Claim, CycleId, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, UsageReading,
 };
@@ -126,6 +127,11 @@ impl SqliteLedger {
         if let Err(error) = made {
             tracing::warn!(%error, "could not set aside the ledger's reserve");
         }
+    }
+
+    /// Archived segments as records of the plan, after a row id, oldest first.
+    pub async fn archive_rows(&self, after: i64, limit: usize) -> Result<Vec<(i64, ArchiveRecord)>> {
+        self.read("list the archives", move |db, _| archive::rows(db, after, limit)).await
     }
 
     fn stamp(&self) -> Stamp {

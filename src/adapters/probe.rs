@@ -1,0 +1,35 @@
+//! Stops the process dead at a named point, so that tests can show that a restart loses and doubles nothing.
+//!
+//! Exists in debug builds only; a release build has [`NoProbe`] and reads no variable.
+
+use async_trait::async_trait;
+use moon_actors::port::{NoProbe, Probe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// `MOON_TEST_KILL_AT=prune.acted` or `archive.stored:3` (the third time it is reached).
+const VARIABLE: &str = "MOON_TEST_KILL_AT";
+
+struct KillAt {
+    point: String,
+    left: AtomicU32,
+}
+
+#[async_trait]
+impl Probe for KillAt {
+    async fn reach(&self, point: &'static str) {
+        if point == self.point && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Nothing is flushed, no destructor runs: as if the power of this process had been cut.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The probe this process runs with.
+pub fn from_environment() -> Arc<dyn Probe> {
+    let wanted = if cfg!(debug_assertions) { std::env::var(VARIABLE).ok() } else { None };
+    let Some(wanted) = wanted else { return Arc::new(NoProbe) };
+    let (point, times) = wanted.split_once(':').unwrap_or((&wanted, "1"));
+    Arc::new(KillAt { point: point.to_owned(), left: AtomicU32::new(times.parse().unwrap_or(1)) })
+}

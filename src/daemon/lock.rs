@@ -1,0 +1,106 @@
+//! One writer per home: a kernel lock on `run/moon.lock`, freed at once when its holder dies.
+//!
+//! The file's content names the holder for people; nobody believes it, the lock itself decides.
+
+use crate::home::Home;
+use moon_actors::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// Who holds the home, as written into the lock file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    pub started_at_epoch_secs: i64,
+    pub version: String,
+    /// `daemon`, or the one-shot command.
+    pub what: String,
+}
+
+/// Held until dropped.
+#[derive(Debug)]
+pub struct HomeLock {
+    _file: File,
+}
+
+impl HomeLock {
+    /// Takes the lock, or says who has it: `conflict` `daemon.held` with the holder's pid.
+    pub fn take(home: &Home, what: &str) -> Result<Self> {
+        let path = home.lock_file();
+        let failed = |e: std::io::Error| {
+            Error::config("home.lock", format!("could not open {}", path.display()))
+                .cause(e)
+                .hint("check that Moon's home belongs to you and is writable")
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(held(holder(&mut file))),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        let me = Holder {
+            pid: std::process::id(),
+            started_at_epoch_secs: chrono::Utc::now().timestamp(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            what: what.into(),
+        };
+        let text = serde_json::to_vec(&me).expect("a holder is plain data");
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+
+    /// Who holds the home now, if anybody.
+    pub fn holder(home: &Home) -> Option<Holder> {
+        let mut file = OpenOptions::new().read(true).write(true).open(home.lock_file()).ok()?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Some(holder(&mut file).unwrap_or(Holder {
+                pid: 0,
+                started_at_epoch_secs: 0,
+                version: "unknown".into(),
+                what: "unknown".into(),
+            })),
+            _ => None,
+        }
+    }
+}
+
+fn holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    Read::take(file, 4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn held(holder: Option<Holder>) -> Error {
+    let who = holder.map_or("another moon".to_owned(), |h| format!("moon {} (pid {}, {})", h.what, h.pid, h.version));
+    Error::conflict("daemon.held", format!("this home is held by {who}"))
+        .hint("talk to it with `moon status` or `moon ctl`, or stop it with `moon ctl stop`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_is_told_who_holds_the_home_and_a_dead_holder_holds_nothing() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("opens");
+        let first = HomeLock::take(&home, "daemon").expect("free");
+        let refused = HomeLock::take(&home, "snapshot").expect_err("held");
+        assert_eq!(refused.code, "daemon.held");
+        assert!(refused.message.contains(&std::process::id().to_string()), "{refused}");
+        assert_eq!(HomeLock::holder(&home).map(|h| h.what), Some("daemon".into()));
+        drop(first);
+        assert_eq!(HomeLock::holder(&home), None);
+        HomeLock::take(&home, "snapshot").expect("free again, whatever the file says");
+    }
+}

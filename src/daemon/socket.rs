@@ -1,0 +1,164 @@
+//! The control socket: HTTP over a Unix socket that only its owner can open, so that `curl --unix-socket` works.
+//!
+//! The socket is bound while the home's lock is held, in a 0700 folder under umask 0077; a leftover of a dead daemon is removed only
+//! if it is a socket. Each connection's user is checked again by the kernel's credentials.
+
+use crate::home::Home;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{DefaultBodyLimit, Path, Request as HttpRequest, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, serve};
+use moon_actors::contract::{Report, Request, ctl::PROTOCOL};
+use moon_actors::control::{Router, Serving, Transport};
+use moon_actors::{Error, Result};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path as FsPath, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+/// Largest request, bytes: a query and some names.
+const BODY_LIMIT: usize = 64 << 10;
+/// Longest wait of a client for an answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Serves a home's socket.
+pub struct SocketTransport {
+    home: Home,
+}
+
+impl SocketTransport {
+    pub fn new(home: Home) -> Self {
+        Self { home }
+    }
+}
+
+impl Transport for SocketTransport {
+    fn serve(&self, router: Router) -> Result<Box<dyn Serving>> {
+        let path = self.home.prepare_socket_folder()?;
+        remove_leftover(&path)?;
+        let listener = UnixListener::bind(&path).map_err(|e| {
+            Error::config("control.bind", format!("could not open the control socket {}", path.display())).cause(e)
+        })?;
+        let app = app(router).into_make_service_with_connect_info::<Peer>();
+        let task = tokio::spawn(async move { serve(listener, app).await.map_err(|e| e.to_string()) });
+        Ok(Box::new(Socket { task, path }))
+    }
+}
+
+struct Socket {
+    task: JoinHandle<std::result::Result<(), String>>,
+    path: PathBuf,
+}
+
+impl Serving for Socket {
+    fn ended(&self) -> Option<String> {
+        if self.task.is_finished() {
+            return Some("the server task ended".into());
+        }
+        (!self.path.exists()).then(|| "its file was removed".into())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn remove_leftover(path: &FsPath) -> Result<()> {
+    let occupied = |what: &str| Error::config("control.bind", format!("{} is {what}", path.display()));
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)
+            .map_err(|e| occupied("a socket of a dead daemon that cannot be removed").cause(e)),
+        Ok(_) => Err(occupied("not a socket").hint("move it away")),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Who is at the other end, as the kernel says.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|c| c.uid()) }
+    }
+}
+
+fn app(router: Router) -> axum::Router {
+    axum::Router::new()
+        .route("/v1/health", get(|| async { Json(serde_json::json!({ "ok": true, "protocol": PROTOCOL })) }))
+        .route("/v1/status", get(|State(r): State<Router>| async move { answer(r.ask(Request::Status).await) }))
+        .route("/v1/tree", get(|State(r): State<Router>| async move { answer(r.ask(Request::Tree).await) }))
+        .route("/v1/restart/{actor}", post(restart))
+        .route("/v1/stop", post(|State(r): State<Router>| async move { answer(r.ask(Request::Stop).await) }))
+        .route("/v1/request", post(request))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(owner_only))
+        .with_state(router)
+}
+
+async fn owner_only(ConnectInfo(peer): ConnectInfo<Peer>, request: HttpRequest, next: Next) -> Response {
+    if peer.uid == Some(rustix::process::geteuid().as_raw()) {
+        return next.run(request).await;
+    }
+    let error = Error::config("control.foreign_user", "the control socket answers its owner only");
+    (StatusCode::FORBIDDEN, Json(Report::failed("ctl", error))).into_response()
+}
+
+async fn restart(State(router): State<Router>, Path(actor): Path<String>) -> Response {
+    answer(router.ask(Request::Restart { actor }).await)
+}
+
+async fn request(State(router): State<Router>, body: axum::body::Bytes) -> Response {
+    match serde_json::from_slice::<Request>(&body) {
+        Ok(request) => answer(router.ask(request).await),
+        Err(e) => {
+            let error = Error::config("control.bad_request", "could not read the request")
+                .cause(e)
+                .hint(format!("this daemon speaks protocol {PROTOCOL}; use the moon of the same version"));
+            (StatusCode::BAD_REQUEST, Json(Report::failed("ctl", error))).into_response()
+        }
+    }
+}
+
+/// The report says how it went; the HTTP status only repeats it for scripts.
+fn answer(report: Report) -> Response {
+    let status = match &report.error {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, Json(report)).into_response()
+}
+
+/// Asks the daemon of a home. `None` when nobody listens.
+pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Error::transient("control.io", "could not talk to the moon daemon").cause(e).hint("see `moon logs`")
+    };
+    for path in home.socket_candidates() {
+        if !path.exists() {
+            continue;
+        }
+        let client = reqwest::Client::builder()
+            .unix_socket(path)
+            .timeout(CLIENT_TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|e| failed(&e))?;
+        match client.post("http://moon/v1/request").json(request).send().await {
+            Ok(response) => return response.json::<Report>().await.map(Some).map_err(|e| failed(&e)),
+            Err(e) if e.is_connect() => {}
+            Err(e) => return Err(failed(&e)),
+        }
+    }
+    Ok(None)
+}
