@@ -1,8 +1,11 @@
 //! `moon ctl`: talks to the running daemon.
 
-use super::output::Report;
-use super::{Context, not_built};
+use super::Context;
+use super::output::{Report, table};
+use super::route::{self, Needs};
 use moon_actors::Result;
+use moon_actors::contract::Request;
+use moon_actors::supervisor::{ChildStatus, Phase};
 
 /// Talk to the running daemon
 #[derive(Debug, clap::Subcommand)]
@@ -32,6 +35,72 @@ impl Command {
     }
 }
 
-pub(super) fn run(_ctx: &Context, _args: &Command) -> Result<Report> {
-    not_built("ctl")
+pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
+    let request = match command {
+        Command::Status => Request::Status,
+        Command::Tree => Request::Tree,
+        Command::Restart { actor } => Request::Restart { actor: actor.clone() },
+        Command::Stop => Request::Stop,
+    };
+    let answer = route::ask(ctx, request, Needs::Daemon)?;
+    let mut report = match command {
+        Command::Status => super::status::report(ctx, answer, true)?,
+        _ => route::shown(answer)?,
+    };
+    report.command = command.name().into();
+    match command {
+        Command::Tree => tree(&mut report),
+        // "Stopped" is true only once the lock is free.
+        Command::Stop => stopped(ctx, &mut report),
+        Command::Status | Command::Restart { .. } => {}
+    }
+    Ok(report)
+}
+
+fn stopped(ctx: &Context, report: &mut Report) {
+    let limit = ctx.settings().supervision.drain * 12;
+    let begun = std::time::Instant::now();
+    while crate::daemon::lock::HomeLock::holder(&ctx.home).is_some() {
+        if begun.elapsed() > limit {
+            report.issue("the daemon was told to stop and has not ended yet");
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    report.detail("moon has stopped");
+}
+
+fn tree(report: &mut Report) {
+    let Ok(tree) = serde_json::from_value::<Vec<ChildStatus>>(report.data["tree"].clone()) else { return };
+    let mut rows = Vec::new();
+    lines(&tree, 0, &mut rows);
+    let parked: Vec<String> =
+        rows.iter().filter(|row| row[1] == "parked").map(|row| row[0].trim().to_owned()).collect();
+    for line in table(&["ACTOR", "STATE", "RESTARTS", "SINCE", "LAST ERROR"], &rows) {
+        report.detail(line);
+    }
+    for name in parked {
+        report.issue(format!("{name} is parked: `moon ctl restart {name}` revives it"));
+    }
+}
+
+fn lines(children: &[ChildStatus], depth: usize, rows: &mut Vec<Vec<String>>) {
+    for child in children {
+        let phase = match child.phase {
+            Phase::Up => "up",
+            Phase::Waiting => "waiting",
+            Phase::Parked => "parked",
+            Phase::Stopped => "stopped",
+        };
+        let since = humantime::format_duration(std::time::Duration::from_secs(child.since.as_secs())).to_string();
+        let error: String = child.last_error.as_deref().unwrap_or("").chars().take(60).collect();
+        rows.push(vec![
+            format!("{}{}", "  ".repeat(depth), child.name),
+            phase.into(),
+            child.restarts.to_string(),
+            since,
+            error,
+        ]);
+        lines(&child.children, depth + 1, rows);
+    }
 }

@@ -1,8 +1,10 @@
 //! `moon index`: brings the search index up to date.
 
+use super::Context;
 use super::output::Report;
-use super::{Context, not_built};
+use super::route::{self, Needs};
 use moon_actors::Result;
+use moon_actors::contract::Request;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -11,6 +13,6 @@ pub struct Args {
     pub rebuild: bool,
 }
 
-pub(super) fn run(_ctx: &Context, _args: &Args) -> Result<Report> {
-    not_built("index")
+pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    route::shown(route::ask(ctx, Request::Index { rebuild: args.rebuild }, Needs::Lock)?)
 }

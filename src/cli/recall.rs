@@ -1,8 +1,11 @@
-//! `moon recall`: finds archived passages.
+//! `moon recall`: finds archived passages, and puts one back into a session.
 
+use super::Context;
 use super::output::Report;
-use super::{Context, not_built};
-use moon_actors::Result;
+use super::route::{self, Needs};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use moon_actors::contract::{RecallResult, Request};
+use moon_actors::{Error, Result};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,6 +39,79 @@ impl Args {
     }
 }
 
-pub(super) fn run(_ctx: &Context, _args: &Args) -> Result<Report> {
-    not_built("recall")
+pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    let pick = usize::from(args.pick);
+    let request = Request::Recall {
+        query: args.query().to_owned(),
+        session: args.session.clone(),
+        since: args.since.as_deref().map(|text| since(text, Utc::now())).transpose()?,
+        limit: args.limit.map_or(ctx.settings().recall.limit, usize::from).max(pick),
+        inject: args.inject.clone(),
+        pick,
+    };
+    let mut report = route::shown(route::ask(ctx, request, Needs::Nothing)?)?;
+    if args.inject.is_none()
+        && let Ok(found) = serde_json::from_value::<RecallResult>(report.data.clone())
+    {
+        describe(&mut report, &found);
+    }
+    Ok(report)
+}
+
+/// A day, a moment, or a span before now.
+fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+    if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+        return Ok(moment.to_utc());
+    }
+    if let Some(day) = text.parse::<NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)) {
+        return Ok(day.and_utc());
+    }
+    let span = humantime::parse_duration(text).ok().and_then(|span| TimeDelta::from_std(span).ok());
+    span.and_then(|span| now.checked_sub_signed(span)).ok_or_else(|| {
+        Error::config("cli.usage", format!("--since does not understand {text:?}"))
+            .hint("write a date (2026-11-20), a time (2026-11-20T08:00:00Z) or a span (3d)")
+    })
+}
+
+fn describe(report: &mut Report, found: &RecallResult) {
+    if let Some(why) = &found.degraded {
+        report.remark(format!("the index is {why}: the answer may be incomplete"));
+    }
+    for (word, instead) in &found.repaired {
+        report.detail(format!("(nobody wrote {word:?}; searched {instead:?} instead)"));
+    }
+    if found.matches.is_empty() {
+        report.detail("nothing found");
+    }
+    for (rank, one) in found.matches.iter().enumerate() {
+        let text = |key: &str| one.metadata[key].as_str().unwrap_or("unknown").to_owned();
+        report.detail(format!(
+            "{}. {}  {}  {}  score {:.2}",
+            rank + 1,
+            text("session"),
+            text("at"),
+            text("speaker"),
+            one.score
+        ));
+        for line in one.snippet.lines().take(12) {
+            report.detail(format!("   {line}"));
+        }
+        report.detail(format!("   {} #{}", one.archive_path, one.metadata["seq"]));
+        report.detail("");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_understands_a_day_a_moment_and_a_span() {
+        let now = DateTime::parse_from_rfc3339("2026-11-20T12:00:00Z").expect("a time").to_utc();
+        let at = |text| since(text, now).expect("understood").to_rfc3339();
+        assert_eq!(at("2026-11-01"), "2026-11-01T00:00:00+00:00");
+        assert_eq!(at("2026-11-20T08:00:00+02:00"), "2026-11-20T06:00:00+00:00");
+        assert_eq!(at("3d"), "2026-11-17T12:00:00+00:00");
+        assert_eq!(since("yesterday-ish", now).expect_err("not a time").code, "cli.usage");
+    }
 }

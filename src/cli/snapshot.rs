@@ -1,8 +1,10 @@
 //! `moon snapshot`: archives sessions now.
 
 use super::output::Report;
-use super::{Context, not_built};
+use super::route::{self, Needs};
+use super::{Context, once};
 use moon_actors::Result;
+use moon_actors::contract::Request;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -14,6 +16,9 @@ pub struct Args {
     pub dry_run: bool,
 }
 
-pub(super) fn run(_ctx: &Context, _args: &Args) -> Result<Report> {
-    not_built("snapshot")
+pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    if args.dry_run {
+        return once::preview(ctx, "snapshot", args.session.as_deref());
+    }
+    route::shown(route::ask(ctx, Request::Snapshot { session: args.session.clone() }, Needs::Host)?)
 }

@@ -67,6 +67,14 @@ pub fn open(home: &Home, settings: &Settings, host: Arc<dyn SessionHost>) -> Res
     Ok((assemble(home, settings, host, ledger.clone(), clock, ids)?, ledger))
 }
 
+/// Only the ledger, for a look beside a running writer. `None` when there is none yet.
+pub fn open_ledger_read_only(home: &Home) -> Result<Option<SqliteLedger>> {
+    if !home.ledger_db().exists() {
+        return Ok(None);
+    }
+    SqliteLedger::read_only(&home.ledger_db(), Arc::new(SystemClock::start()), Arc::new(UuidIds)).map(Some)
+}
+
 /// The same for a command that only reads beside a running writer. `None` when there is no ledger yet.
 pub fn open_read_only(
     home: &Home,

@@ -93,10 +93,11 @@ impl ContinuityStage {
     /// Puts the block where the next model call takes it from, and reads it back.
     async fn place(&self, claim: &Claim, text: &str) -> Result<Sha256> {
         let session = &claim.job.session;
-        if !self.reducer.archiver.host.capabilities().inject {
+        let bridge = self.reducer.bridge.status().await;
+        if !bridge.alive {
             let message = format!("no bridge is alive that could carry the map into {session}");
             return Err(Error::unavailable("continuity.no_bridge", message)
-                .cause("the old window is kept")
+                .cause(format!("{}; the old window is kept", bridge.detail))
                 .hint("run `moon install`, then `moon verify`"));
         }
         let block = self.reducer.bridge.place(session, Slot::Context, text).await?;

@@ -1,0 +1,166 @@
+//! One pass without actors: `moon watch --once`, and the previews that change nothing.
+
+use super::output::Report;
+use super::{Context, route, runtime};
+use crate::daemon::lock::HomeLock;
+use crate::daemon::ports;
+use moon_actors::port::{Ledger, SessionRow};
+use moon_actors::stage::once::{Ran, run_until_quiet};
+use moon_actors::threshold::engine::machine_of;
+use moon_actors::{Error, Result};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Rounds of judging and working: archive, prune, distil and the end.
+const ROUNDS: usize = 8;
+
+/// Looks once, does what is due, and ends.
+pub(super) fn pass(ctx: &Context) -> Result<Report> {
+    // Before the home is touched: on a machine without a host nothing is made.
+    let plan = route::host_plan(ctx)?;
+    let home = ctx.open_home()?;
+    let lock = HomeLock::take(&home, "watch --once")?;
+    runtime::block_on(async {
+        let host = plan.start(ctx.settings(), &home);
+        route::wait_for(host.as_ref(), ctx.settings().openclaw.connect_timeout).await?;
+        let (ports, ledger) = ports::open(&home, ctx.settings(), host)?;
+        ledger.begin(&ports::writer()).await?;
+        let wiring = ports::alone(ports, ctx.settings().clone());
+        let (ports, engines) = (&wiring.ports, wiring.engines());
+        for engine in &engines {
+            engine.prepare().await?;
+        }
+        let mut watcher = wiring.watcher();
+        watcher.bridge_events().await?;
+        let looked = watcher.look(true).await?;
+        let mut ran = Ran::default();
+        let mut triggers = Vec::new();
+        for _ in 0..ROUNDS {
+            let opened = wiring.judge().look().await?;
+            let round = run_until_quiet(&engines, &ledger, ports.probe.as_ref(), &ctx.settings().supervision).await?;
+            let quiet = opened.is_empty() && round.did.is_empty();
+            triggers.extend(opened.into_iter().map(|(_, trigger)| trigger));
+            ran.did.extend(round.did);
+            ran.failed.extend(round.failed);
+            if quiet {
+                break;
+            }
+            // A reduction is judged by a reading taken after it.
+            watcher.look(true).await?;
+        }
+        watcher.check_arrivals().await?;
+        moon_actors::alert::deliver(&ledger, &ports.notifiers).await?;
+        for repaired in ports.projector.refresh().await? {
+            tracing::warn!("{repaired}");
+        }
+        let rows = ledger.sessions().await?;
+        ledger.end("one pass done").await?;
+        drop(lock);
+        Ok(summary(looked.changed, &rows, &triggers, ran))
+    })?
+}
+
+fn summary(changed: usize, rows: &[SessionRow], triggers: &[moon_actors::domain::Trigger], ran: Ran) -> Report {
+    let mut report = Report::new("watch");
+    report.detail(format!("{} sessions, {changed} of them new or changed", rows.len()));
+    for trigger in triggers {
+        report.detail(format!("triggered {}: {}", trigger.kind.as_str(), trigger.reason));
+    }
+    for (stage, session, message) in &ran.did {
+        report.detail(format!("{} of {session}: {message}", stage.as_str()));
+    }
+    for (stage, session, error) in &ran.failed {
+        report.issue(Error { message: format!("{} of {session}: {}", stage.as_str(), error.message), ..error.clone() });
+    }
+    let did: Vec<_> =
+        ran.did.iter().map(|(stage, session, m)| json!({ "stage": stage, "session": session, "message": m })).collect();
+    report.data(&json!({ "sessions": rows.len(), "changed": changed, "triggers": triggers, "did": did }));
+    report
+}
+
+/// Says what would be done now. Changes no file: no home is made, no lock taken, no device paired.
+pub(super) fn preview(ctx: &Context, command: &str, session: Option<&str>) -> Result<Report> {
+    let plan = route::host_plan(ctx)?;
+    runtime::block_on(async {
+        let mut settings = ctx.settings().clone();
+        settings.openclaw.pair_device = false;
+        let host = plan.start(&settings, &ctx.home);
+        route::wait_for(host.as_ref(), settings.openclaw.connect_timeout).await?;
+        let readings = host.refresh().await?;
+        let known = known_sessions(ctx).await?;
+        let mut report = Report::new(command);
+        let mut planned = Vec::new();
+        for reading in readings.into_iter().filter(|r| session.is_none_or(|s| r.session.key.as_str() == s)) {
+            let row = known.iter().find(|row| row.reading.session.key == reading.session.key).cloned();
+            let row = SessionRow { reading, ..row.unwrap_or_else(empty_row) };
+            let trigger = judge(&settings, Arc::clone(&host), &row);
+            let used = row.reading.ratio().map_or("unknown".into(), |r| format!("{:.1} %", r * 100.0));
+            let what = match &trigger {
+                Some(trigger) => format!("would {} ({})", trigger.kind.as_str(), trigger.reason),
+                None => "would archive what is new".into(),
+            };
+            report.detail(format!("{}: {used} used; {what}", row.reading.session.key));
+            planned.push(
+                json!({ "session": row.reading.session.key, "usage_ratio": row.reading.ratio(), "trigger": trigger }),
+            );
+        }
+        report.detail("dry run: nothing was changed");
+        report.data(&json!({ "dry_run": true, "planned": planned }));
+        Ok(report)
+    })?
+}
+
+fn judge(
+    settings: &moon_actors::settings::Settings,
+    host: Arc<dyn moon_actors::port::SessionHost>,
+    row: &SessionRow,
+) -> Option<moon_actors::domain::Trigger> {
+    use crate::adapters::clock::{SystemClock, UuidIds};
+    let clock: Arc<dyn moon_actors::port::Clock> = Arc::new(SystemClock::start());
+    let ids: Arc<dyn moon_actors::port::Ids> = Arc::new(UuidIds);
+    // Judging asks the ledger nothing; one in memory stands in.
+    let ledger = crate::adapters::sqlite::SqliteLedger::in_memory(Arc::clone(&clock), Arc::clone(&ids)).ok()?;
+    let judge = moon_actors::threshold::engine::Judge {
+        host,
+        ledger: Arc::new(ledger),
+        clock,
+        ids,
+        settings: Arc::new(settings.clone()),
+    };
+    judge.step(row, &machine_of(row)).1
+}
+
+async fn known_sessions(ctx: &Context) -> Result<Vec<SessionRow>> {
+    if !ctx.home.exists() {
+        return Ok(vec![]);
+    }
+    match ports::open_ledger_read_only(&ctx.home)? {
+        Some(ledger) => ledger.sessions().await,
+        None => Ok(vec![]),
+    }
+}
+
+fn empty_row() -> SessionRow {
+    let reading = moon_actors::domain::UsageReading {
+        session: moon_actors::domain::SessionRef { key: "".into(), session_id: String::new() },
+        used_tokens: None,
+        window_tokens: None,
+        fresh: false,
+        running: false,
+        last_activity: None,
+        generation: None,
+        model: None,
+        provider: String::new(),
+        captured_at: chrono::Utc::now(),
+    };
+    SessionRow {
+        reading,
+        last_fresh: None,
+        machine: None,
+        undistilled: 0,
+        open_cycle: None,
+        settled_at: None,
+        prunes: 0,
+        last_freed: None,
+    }
+}
