@@ -244,7 +244,7 @@ impl Inner {
     }
 
     fn check_object(&self, path: &str, manifest: &Manifest) -> Result<(), Flaw> {
-        let file = durable::open_regular(&self.home.join(path)).map_err(Flaw::Io)?;
+        let file = durable::open_from_disk(&self.home.join(path)).map_err(Flaw::Io)?;
         codec::check(file, &manifest.sha256, manifest.bytes)
     }
 
@@ -351,7 +351,7 @@ impl Inner {
 
     fn read_small(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        durable::open_regular(&self.home.join(path))?.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes)?;
+        durable::open_from_disk(&self.home.join(path))?.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than any manifest"));
         }
