@@ -1,6 +1,6 @@
 //! A supervision tree as data: who is started in which order, under which limits, and who may fail alone.
 //!
-//! ```ignore
+//! ```text
 //! supervisor("moon", OneForOne, max(3).per(HOUR))
 //!     .optional("alert", alert::start(wiring))
 //!     .branch(supervisor("control", RestForOne, max(3).per(HOUR)).vital("router", router::start(wiring)))
