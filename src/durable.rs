@@ -116,6 +116,16 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Like [`open_regular`], with the kernel's copy of the bytes given up first where the system can do that: what was synced is
+/// then read from the device, not from memory.
+pub fn open_from_disk(path: &Path) -> io::Result<File> {
+    let file = open_regular(path)?;
+    // Only advice; a file system without it still gives the right bytes.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(file)
+}
+
 /// Moves a file to where it is out of the way and kept, durably. Nothing at `to` may be lost: the caller picks a free name.
 pub fn set_aside(path: &Path, to: &Path) -> io::Result<()> {
     if let Some(folder) = to.parent() {
@@ -249,5 +259,38 @@ mod tests {
         std::fs::write(scratch.path().join("keep"), b"x").expect("kept");
         assert_eq!(sweep(scratch.path()).expect("sweep"), 1);
         assert!(scratch.path().join("keep").exists());
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_seen_is_not_replaced() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let file = scratch.path().join("shared");
+        assert!(replace_unless_changed(&file, None, b"ours").expect("nothing there"));
+        assert!(!replace_unless_changed(&file, None, b"again").expect("something there"));
+        let seen = Seen::of(&file).expect("readable");
+        std::fs::write(&file, b"theirs, longer").expect("somebody writes");
+        assert!(!replace_unless_changed(&file, seen.as_ref(), b"ours").expect("changed"));
+        assert_eq!(std::fs::read(&file).expect("readable"), b"theirs, longer");
+        let seen = Seen::of(&file).expect("readable");
+        assert!(replace_unless_changed(&file, seen.as_ref(), b"ours").expect("unchanged"));
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("listable").count(), 1);
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let (file, link, pipe) =
+            (scratch.path().join("file"), scratch.path().join("link"), scratch.path().join("pipe"));
+        std::fs::write(&file, b"x").expect("a file");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+        assert!(made.success());
+        assert!(open_regular(&file).is_ok() && open_from_disk(&file).is_ok());
+        for refused in [&link, &pipe, &scratch.path().to_owned()] {
+            let error = open_regular(refused).expect_err("refused");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{}", refused.display());
+        }
+        assert!(append_at(&link, 0, b"y").is_err());
+        assert_eq!(std::fs::read(&file).expect("readable"), b"x");
     }
 }

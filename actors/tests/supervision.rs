@@ -46,6 +46,8 @@ enum Msg {
     End,
     Kill,
     Busy(Duration),
+    /// Holds a thread, out of reach of any kill.
+    Block(Duration),
     Count,
     Read(RpcReplyPort<u32>),
 }
@@ -109,6 +111,7 @@ impl Actor for Worker {
             Msg::End => me.stop(None),
             Msg::Kill => me.kill(),
             Msg::Busy(span) => sleep(span).await,
+            Msg::Block(span) => std::thread::sleep(span),
             Msg::Count => state.count += 1,
             Msg::Read(reply) => drop(reply.send(state.count)),
         }
@@ -348,12 +351,12 @@ async fn a_child_that_does_not_end_for_its_restart_is_killed_and_started() {
     let log = Log::default();
     let (a, b) = (kid("a", &log), kid("b", &log));
     let spec = supervisor("moon", OneForOne, max(0).per(HOUR)).vital("a", a.start.clone()).vital("b", b.start.clone());
-    let tree = run(spec, silent()).await;
+    let tree = run(spec.drain(Duration::from_secs(7)), silent()).await;
     sleep(MOMENT).await;
     a.address.cast(Msg::Busy(HOUR));
     let asked = Instant::now();
     assert_eq!(tree.restart("a").await, Ok(()));
-    assert_eq!(asked.elapsed().as_secs(), 5);
+    assert_eq!(asked.elapsed().as_secs(), 7);
     assert_eq!(a.count().await, Some(0));
 }
 
@@ -548,4 +551,36 @@ async fn a_child_that_dies_right_after_its_start_is_never_missed() {
         assert!(tree.stop(Duration::from_secs(5)).await.is_empty());
         assert!(kids.iter().all(|kid| kid.starts.alive.load(SeqCst) == 0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_blocks_a_thread_is_named_and_holds_up_the_stop_no_longer_than_its_grace() {
+    let log = Log::default();
+    let (first, stuck) = (kid("first", &log), kid("stuck", &log));
+    let spec = supervisor("moon", OneForOne, max(3).per(HOUR))
+        .vital("first", first.start.clone())
+        .vital("stuck", stuck.start.clone());
+    let tree = run(spec, silent()).await;
+    while !(first.address.is_up() && stuck.address.is_up()) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    stuck.address.cast(Msg::Block(Duration::from_secs(3)));
+    let asked = Instant::now();
+    assert_eq!(tree.stop(Duration::from_millis(20)).await, ["moon/stuck"]);
+    assert!(asked.elapsed() < Duration::from_millis(2800), "{:?}", asked.elapsed());
+    assert!(log.all().contains(&"first ends with 0".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_child_is_made_counts_as_a_failed_start() {
+    let log = Log::default();
+    let good = kid("good", &log);
+    let broken: StartFn = child(Address::<Msg>::new(), || -> (Worker, ()) { panic!("no arguments") });
+    let spec =
+        supervisor("moon", OneForOne, max(1).per(HOUR)).optional("broken", broken).vital("good", good.start.clone());
+    let tree = run(spec, silent()).await;
+    sleep(Duration::from_secs(5)).await;
+    let status = tree.status().await;
+    assert_eq!((status[0].phase, status[0].crashes_in_window, status[1].phase), (Phase::Parked, 2, Phase::Up));
+    assert!(status[0].last_error.as_deref().is_some_and(|e| e.contains("no arguments")), "{:?}", status[0].last_error);
 }

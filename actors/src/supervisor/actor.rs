@@ -15,22 +15,18 @@
 
 use super::board::Board;
 use super::policy::Decision;
-use super::spec::{Plan, Planned, StartFn, Strategy};
+use super::spec::{Plan, Planned, Strategy};
+use super::start::{Attempt, LET_GO, Outcome};
 use super::{ChildKind, EndReason, Notice, Phase, RestartError};
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// A child that needs longer for `pre_start` has failed to start.
-const START_LIMIT: Duration = Duration::from_secs(30);
 /// At the first start the next sibling waits this long for the one before it.
 const START_PATIENCE: Duration = Duration::from_secs(2);
-/// The task of a dead child that takes longer to let go of its state makes the restart a failed one: two lives of one
-/// child at once would share its resources.
-const LET_GO: Duration = Duration::from_secs(30);
 /// A killed child that is still there after this sits in blocking code, out of anybody's reach.
 const KILL_GRACE: Duration = Duration::from_secs(1);
 
@@ -85,22 +81,6 @@ impl Crash {
             Some(below) => Self { reason: below.reason.clone(), origin: Some(below.path.clone()) },
             None => Self::of(error.to_string()),
         }
-    }
-}
-
-enum Outcome {
-    Up(ActorCell, JoinHandle<()>),
-    Failed(String),
-    /// The former life has not ended; here is its task again.
-    Haunted(JoinHandle<()>),
-}
-
-/// A start under way. Dropped with a supervisor that was killed, so that no child is born to a dead parent.
-struct Attempt(JoinHandle<Outcome>);
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -219,12 +199,11 @@ impl State {
         let Some(planned) = self.plan.children.get(i) else { return };
         let child = &mut self.children[i];
         child.life += 1;
-        let settled = Settled { me: self.me.clone(), child: i, life: child.life };
-        let (start, parent, former) = (Arc::clone(&planned.start), self.me.get_cell(), child.former.take());
-        child.slot = Slot::Starting(Attempt(tokio::spawn(async move {
-            let _settled = settled;
-            attempt(start, parent, former).await
-        })));
+        let (me, life) = (self.me.clone(), child.life);
+        // Fails only when this supervisor is ending itself.
+        let settled = move || drop(me.cast(Msg::Settled { child: i, life }));
+        let former = child.former.take();
+        child.slot = Slot::Starting(Attempt::begin(Arc::clone(&planned.start), self.me.get_cell(), former, settled));
         self.board.enter(planned.row, Phase::Waiting);
         self.me.send_after(START_PATIENCE, move || Msg::Onward { child: i });
     }
@@ -232,7 +211,7 @@ impl State {
     async fn settle(&mut self, i: usize) -> Result<(), ActorProcessingErr> {
         let Slot::Starting(attempt) = &mut self.children[i].slot else { return Ok(()) };
         // It has rung its bell as its last act, so this does not wait.
-        let outcome = (&mut attempt.0).await.unwrap_or_else(|e| Outcome::Failed(format!("the start failed: {e}")));
+        let outcome = attempt.outcome().await;
         self.children[i].slot = Slot::Waiting;
         let reason = match outcome {
             Outcome::Up(cell, task) => return self.came_up(i, cell, task).await,
@@ -383,6 +362,8 @@ impl State {
 
     async fn restart_own(&mut self, i: usize) {
         match &self.children[i].slot {
+            // Asked already: it is ending.
+            Slot::Up { .. } if self.children[i].asked => {}
             Slot::Up { .. } => {
                 self.stop_behind(i).await;
                 let limit = self.drain_limit(i);
@@ -454,13 +435,10 @@ impl State {
         child.asked = false;
         let (cell, mut task) = match std::mem::replace(&mut child.slot, Slot::Waiting) {
             Slot::Up { cell, task } => (cell, task),
-            Slot::Starting(mut attempt) => {
-                attempt.0.abort();
-                match timeout(KILL_GRACE, &mut attempt.0).await {
-                    Ok(Ok(Outcome::Up(cell, task))) => (cell, task),
-                    _ => return,
-                }
-            }
+            Slot::Starting(mut attempt) => match attempt.call_off(KILL_GRACE).await {
+                Some((cell, task)) => (cell, task),
+                None => return,
+            },
             Slot::Parked => {
                 child.slot = Slot::Parked;
                 return;
@@ -478,34 +456,5 @@ impl State {
         if timeout(KILL_GRACE, &mut task).await.is_err() {
             child.former = Some(task);
         }
-    }
-}
-
-/// Rings `Settled` when the start's task ends, in whatever way.
-struct Settled {
-    me: ActorRef<Msg>,
-    child: usize,
-    life: u64,
-}
-
-impl Drop for Settled {
-    fn drop(&mut self) {
-        let _ = self.me.cast(Msg::Settled { child: self.child, life: self.life });
-    }
-}
-
-async fn attempt(start: StartFn, parent: ActorCell, former: Option<JoinHandle<()>>) -> Outcome {
-    // The event of an end can overtake the drop of the old state; only its task's end proves that locks are free.
-    if let Some(mut former) = former
-        && timeout(LET_GO, &mut former).await.is_err()
-    {
-        return Outcome::Haunted(former);
-    }
-    match timeout(START_LIMIT, start(parent)).await {
-        Ok(Ok((cell, task))) => Outcome::Up(cell, task),
-        // ractor's own text says "panicked" for a plain error, too.
-        Ok(Err(SpawnErr::StartupFailed(error))) => Outcome::Failed(error.to_string()),
-        Ok(Err(error)) => Outcome::Failed(error.to_string()),
-        Err(_) => Outcome::Failed(format!("did not start within {START_LIMIT:?}")),
     }
 }

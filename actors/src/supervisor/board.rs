@@ -10,9 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Unless `stop` says otherwise, a child may take this long to finish its work.
-pub(super) const DRAIN: Duration = Duration::from_secs(5);
-
 pub(super) struct Row {
     name: &'static str,
     path: String,
@@ -64,8 +61,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Board {
-    pub(super) fn new(rows: Vec<Row>, sink: Sink) -> Self {
-        let (deadline, killed, end) = (Mutex::new(DRAIN), Mutex::default(), Mutex::default());
+    pub(super) fn new(rows: Vec<Row>, drain: Duration, sink: Sink) -> Self {
+        let (deadline, killed, end) = (Mutex::new(drain), Mutex::default(), Mutex::default());
         Self { origin: Instant::now(), rows: Mutex::new(rows), deadline, killed, end, sink }
     }
 

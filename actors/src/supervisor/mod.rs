@@ -15,6 +15,7 @@ mod address;
 mod board;
 pub mod policy;
 mod spec;
+mod start;
 
 pub use address::Address;
 pub use policy::Limits;
@@ -141,7 +142,8 @@ pub struct Tree {
 /// # Panics
 /// When a name is used twice in the spec: a mistake in the program, not in the world.
 pub async fn run(spec: SupervisorSpec, sink: Sink) -> Tree {
-    let (plan, board) = spec::plan(spec, |rows| Board::new(rows, sink));
+    let drain = spec.drain;
+    let (plan, board) = spec::plan(spec, |rows| Board::new(rows, drain, sink));
     let path = plan.path.clone();
     let (root, task) = Actor::spawn(None, Supervisor, (plan, Arc::clone(&board)))
         .await

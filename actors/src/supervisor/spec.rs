@@ -1,6 +1,6 @@
 //! A supervision tree as data: who is started in which order, under which limits, and who may fail alone.
 //!
-//! ```ignore
+//! ```text
 //! supervisor("moon", OneForOne, max(3).per(HOUR))
 //!     .optional("alert", alert::start(wiring))
 //!     .branch(supervisor("control", RestForOne, max(3).per(HOUR)).vital("router", router::start(wiring)))
@@ -21,6 +21,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// What a start gives back: the child, linked to its supervisor, and the end of its task.
 pub type Started = Result<(ActorCell, JoinHandle<()>), SpawnErr>;
@@ -53,7 +55,7 @@ impl Max {
 
 /// Opens the description of a supervisor. Its limits hold for each of its children on its own.
 pub fn supervisor(name: &'static str, strategy: Strategy, limits: Limits) -> SupervisorSpec {
-    SupervisorSpec { name, strategy, limits, children: Vec::new() }
+    SupervisorSpec { name, strategy, limits, drain: DRAIN, children: Vec::new() }
 }
 
 /// The way to start an actor of type `A` that is reached at `address`. `make` builds the actor and its arguments anew
@@ -78,6 +80,7 @@ pub struct SupervisorSpec {
     name: &'static str,
     strategy: Strategy,
     limits: Limits,
+    pub(super) drain: Duration,
     children: Vec<ChildSpec>,
 }
 
@@ -87,6 +90,13 @@ enum ChildSpec {
 }
 
 impl SupervisorSpec {
+    /// Sets how long any child of the whole tree may take to finish when it is drained for a restart or because a
+    /// supervisor gives up; 5 s unless set. Only the root's counts.
+    #[must_use]
+    pub fn drain(mut self, limit: Duration) -> Self {
+        self.drain = limit;
+        self
+    }
     /// Adds a child without which the supervisor has no purpose: past its limit the supervisor gives up, too.
     #[must_use]
     pub fn vital(self, name: &'static str, start: StartFn) -> Self {
