@@ -22,6 +22,8 @@ pub(crate) struct Statement {
     pub salience: i32,
     /// What it is about.
     pub stems: Vec<u64>,
+    /// Told by a summary or a system text: it repeats, so it never takes the place of what was said first.
+    hearsay: bool,
     /// Says that something earlier no longer holds.
     revises: bool,
     /// What it names as no longer holding.
@@ -32,7 +34,12 @@ impl Statement {
     pub(crate) fn new(kind: ItemKind, text: String, order: usize, turn: usize, salience: i32) -> Self {
         let revises = lexicon::scores(&text).of(Cue::Revision) > 0;
         let old = if revises { old_value(&text) } else { Vec::new() };
-        Self { kind, order, turn, salience, stems: stems(&text), revises, old, text }
+        Self { kind, order, turn, salience, stems: stems(&text), hearsay: false, revises, old, text }
+    }
+
+    pub(crate) fn hearsay(mut self) -> Self {
+        self.hearsay = true;
+        self
     }
 
     /// An item that was extracted before, at position `order`.
@@ -135,6 +142,9 @@ fn replaces(later: &Statement, earlier: &Statement) -> bool {
 fn latest(statements: Vec<Statement>) -> Vec<Statement> {
     let mut kept: Vec<Statement> = Vec::new();
     for statement in statements {
+        if statement.hearsay && kept.iter().any(|earlier| same(&statement, earlier) || replaces(&statement, earlier)) {
+            continue;
+        }
         let revisable = |earlier: &Statement| statement.kind == ItemKind::Decision && replaces(&statement, earlier);
         let revised_rule = |earlier: &Statement| {
             statement.kind == ItemKind::Rule && statement.revises && shared(&statement.stems, &earlier.stems) >= 2

@@ -47,6 +47,96 @@ impl Scores {
 /// The phrases, a line for some of one kind: see the head of the file.
 const PHRASES: &str = include_str!("lexicon.txt");
 
+/// Headings and labels whose list items are all of one kind, whatever their words.
+const HEADINGS: &[(Cue, &[&str])] = &[
+    (
+        Cue::Decision,
+        &[
+            "decisions",
+            "decisions made",
+            "key decisions",
+            "decided",
+            "entscheidungen",
+            "beschlüsse",
+            "décisions",
+            "decisiones",
+            "решения",
+            "决定",
+            "决策",
+            "決定事項",
+        ],
+    ),
+    (
+        Cue::Rule,
+        &[
+            "rules",
+            "ground rules",
+            "house rules",
+            "constraints",
+            "constraints/rules",
+            "regeln",
+            "règles",
+            "reglas",
+            "правила",
+            "规则",
+            "ルール",
+        ],
+    ),
+    (
+        Cue::Milestone,
+        &[
+            "done",
+            "completed",
+            "milestones",
+            "what was done",
+            "finished",
+            "erledigt",
+            "terminé",
+            "hecho",
+            "сделано",
+            "готово",
+            "已完成",
+            "完了",
+        ],
+    ),
+    (
+        Cue::Task,
+        &[
+            "tasks",
+            "next",
+            "remaining",
+            "open",
+            "open todos",
+            "to do",
+            "aufgaben",
+            "offen",
+            "tâches",
+            "à faire",
+            "задачи",
+            "待办",
+            "タスク",
+        ],
+    ),
+    (
+        Cue::Question,
+        &["questions", "unresolved", "fragen", "questions ouvertes", "preguntas", "вопросы", "问题", "質問"],
+    ),
+];
+
+/// What a heading or label says about the list below it: one of the kinds, or what its own phrases say.
+pub(super) fn under(heading: &str) -> Option<Cue> {
+    if heading.is_empty() {
+        return None;
+    }
+    let plain = heading.trim_matches(['#', '*', '_', ' ', ':', '：']).to_lowercase();
+    let named = HEADINGS.iter().find(|(_, names)| names.contains(&plain.as_str())).map(|(cue, _)| *cue);
+    named.or_else(|| {
+        let scores = scores(heading);
+        let kinds = [Cue::Question, Cue::Decision, Cue::Rule, Cue::Task, Cue::Milestone];
+        kinds.into_iter().find(|cue| scores.of(*cue) >= 20)
+    })
+}
+
 /// Words too common to say what a statement is about, and the words of the phrases themselves.
 const STOP: &str = "the a an and or but nor so yet of to in on at by for with from into onto over under about as is are was \
     were be been being am do does did done doing have has had having will would shall should can could may might must need \

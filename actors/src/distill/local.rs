@@ -83,7 +83,8 @@ fn weight(kind: ItemKind, role: Role) -> i32 {
         (ItemKind::Rule, Role::Assistant) => 5,
         (ItemKind::Decision, Role::Assistant) => 8,
         (_, Role::Assistant) => 10,
-        (_, Role::Summary | Role::System) => 6,
+        (ItemKind::Rule, Role::Summary | Role::System) => 5,
+        (_, Role::Summary | Role::System) => 8,
     }
 }
 
@@ -99,8 +100,8 @@ fn kind_of(sentence: &Sentence<'_>, role: Role) -> Option<(Option<ItemKind>, i32
         return None;
     }
     let own = lexicon::scores(&sentence.text);
-    let under = if sentence.under.is_empty() { Scores::default() } else { lexicon::scores(sentence.under) };
-    let of = |cue: Cue| own.of(cue) + if under.of(cue) >= CLEAR { 30 } else { 0 };
+    let under = lexicon::under(sentence.under);
+    let of = |cue: Cue| own.of(cue) + if under == Some(cue) { 30 } else { 0 };
     if is_question(&sentence.text) {
         if role == Role::User && own.of(Cue::Request) > 0 {
             return Some((None, CLEAR));
@@ -234,7 +235,7 @@ impl Reader {
             let Some((Some(kind), score)) = kind_of(&sentence, role) else { continue };
             if kind != ItemKind::Question || score >= 30 {
                 let kept = self.keep(kind, &sentence.text, at, score, role);
-                self.statements.extend(kept);
+                self.statements.extend(kept.map(Statement::hearsay));
             }
         }
     }
