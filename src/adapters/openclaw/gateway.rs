@@ -6,7 +6,7 @@
 use super::device::Device;
 use super::discovery::{self, Token};
 use super::frame::{Frame, Greeting, Hello, Refusal, refused, request};
-use super::link::{Call, Shared};
+use super::link::{Call, Shared, blocking};
 use super::usage::MOST_SESSIONS;
 use chrono::Utc;
 use futures_util::{SinkExt, StreamExt};
@@ -26,7 +26,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// `policy.maxPayload` of every release seen.
 const LARGEST_FRAME: usize = 26_214_400;
 /// Rows asked for at once.
-pub(super) const PAGE: usize = 200;
+const PAGE: usize = 200;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// The gateway ticks every 30 s and answers pings: this much silence means that nobody is there.
 const SILENCE: Duration = Duration::from_secs(75);
@@ -74,15 +74,31 @@ impl Ended {
     }
 }
 
-/// One way to be let in: a token, and whether Moon's device signs.
+const READ: &[&str] = &["operator.read"];
+const LEAD: &[&str] = &["operator.read", "operator.write", "operator.admin"];
+
+/// One way to be let in: a token, whether Moon's device signs, and what is asked for.
 struct Credential {
     token: Option<Token>,
     device: Option<Device>,
+    scopes: &'static [&'static str],
 }
 
 impl Gateway {
-    /// Runs for ever; ends when it is aborted.
-    pub(super) async fn run(self) {
+    /// Keeps the connection's task alive for ever; ends, with the task, when it is aborted.
+    pub(super) async fn supervise(self) {
+        loop {
+            let mut task = tokio::task::JoinSet::new();
+            task.spawn(self.clone().run());
+            // `run` never returns, so this is a panic: a bug that must not leave old figures looking fresh.
+            task.join_next().await;
+            tracing::error!(url = %self.shared.url, "the connection to OpenClaw panicked and is begun anew");
+            self.shared.set_down(self.unreachable("the connection's task panicked"));
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
+    }
+
+    async fn run(self) {
         let mut growing = SHORTEST_PAUSE;
         loop {
             let began = Instant::now();
@@ -125,39 +141,41 @@ impl Gateway {
         last
     }
 
-    /// The device's own token first, then the shared one with and without the device.
+    /// The device's own token first, then the shared one with and without the device, and last, so that watching and
+    /// archiving go on when Moon may not lead any more, the device's token with read access only.
     async fn credentials(&self) -> Result<Vec<Credential>> {
         let this = self.clone();
-        let read = move || {
+        let (device, shared) = blocking(move || {
             let device = this.settings.pair_device.then(|| Device::load_or_create(&this.home)).and_then(|device| {
                 device.inspect_err(|error| tracing::warn!(%error, "connecting without a device of Moon's own")).ok()
             });
             (device, discovery::current_token(&this.settings, &this.config_path))
+        })
+        .await?;
+        let scopes = match self.settings.mode {
+            Mode::Observe => READ,
+            Mode::Lead => LEAD,
         };
-        let (device, shared) = tokio::task::spawn_blocking(read).await.expect("reading two files does not panic");
+        let own = device.as_ref().and_then(Device::token).cloned();
         let mut credentials = Vec::new();
-        if let Some(own) = device.as_ref().filter(|device| device.token().is_some()) {
-            credentials.push(Credential { token: own.token().cloned(), device: device.clone() });
+        if own.is_some() {
+            credentials.push(Credential { token: own.clone(), device: device.clone(), scopes });
         }
         match shared {
             Ok(token) => {
                 if device.is_some() {
-                    credentials.push(Credential { token: token.clone(), device });
+                    credentials.push(Credential { token: token.clone(), device: device.clone(), scopes });
                 }
-                credentials.push(Credential { token, device: None });
+                credentials.push(Credential { token, device: None, scopes });
             }
             // Paired: the configuration need not be readable any more.
-            Err(error) if credentials.is_empty() => return Err(error),
+            Err(error) if own.is_none() => return Err(error),
             Err(_) => {}
         }
-        Ok(credentials)
-    }
-
-    fn scopes(&self) -> &'static [&'static str] {
-        match self.settings.mode {
-            Mode::Observe => &["operator.read"],
-            Mode::Lead => &["operator.read", "operator.write", "operator.admin"],
+        if own.is_some() && scopes != READ {
+            credentials.push(Credential { token: own, device, scopes: READ });
         }
+        Ok(credentials)
     }
 
     /// Opens a socket and exchanges the greeting, all within the connect timeout.
@@ -176,7 +194,7 @@ impl Gateway {
         let (mut socket, _) = opened.await.map_err(|e| Ended::soon(self.unreachable(socket_error(&e))))?;
         let challenge = self.challenge(&mut socket).await?;
         let greeting = Greeting {
-            scopes: self.scopes(),
+            scopes: credential.scopes,
             token: credential.token.as_ref(),
             device: credential.device.as_ref(),
             challenge: &challenge,
@@ -191,7 +209,7 @@ impl Gateway {
                 _ => {}
             }
         };
-        let lacking: Vec<_> = self.scopes().iter().filter(|scope| !hello.grants(scope)).copied().collect();
+        let lacking: Vec<_> = credential.scopes.iter().filter(|scope| !hello.grants(scope)).copied().collect();
         if hello.grants("operator.read") && (lacking.is_empty() || credential.device.is_none()) {
             return Ok((socket, hello));
         }
@@ -222,8 +240,8 @@ impl Gateway {
     /// Keeps the token the gateway gave Moon's device. Without it the shared token still works, so a failure only warns.
     async fn remember(&self, device: Option<Device>, hello: &Hello) {
         let (Some(mut device), Some(token)) = (device, hello.device_token.clone()) else { return };
-        let saved = tokio::task::spawn_blocking(move || device.set_token(Some(token))).await;
-        if let Err(error) = saved.expect("writing a file does not panic") {
+        let saved = blocking(move || device.set_token(Some(token))).await;
+        if let Err(error) = saved.and_then(|saved| saved) {
             tracing::warn!(%error, "cannot keep the device token");
         }
     }
@@ -274,6 +292,14 @@ fn socket_error(error: &WsError) -> String {
         WsError::WriteBufferFull(_) => "the gateway does not read what is sent".into(),
         WsError::Capacity(_) => "the gateway sent a frame larger than its own limit".into(),
         other => other.to_string(),
+    }
+}
+
+/// Parameters of `sessions.list`; the first page goes without the offset that old releases do not know.
+pub(super) fn page_request(offset: usize) -> Value {
+    match offset {
+        0 => json!({ "limit": PAGE }),
+        _ => json!({ "limit": PAGE, "offset": offset }),
     }
 }
 
@@ -403,7 +429,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn ask_page(&mut self, offset: usize) -> Result<(), Ended> {
-        self.send("sessions.list", &json!({ "limit": PAGE, "offset": offset }), Waiter::List).await
+        self.send("sessions.list", &page_request(offset), Waiter::List).await
     }
 
     /// Gets the full list, once at a time.
