@@ -388,6 +388,9 @@ impl<'a> Connection<'a> {
 
     async fn serve(mut self) -> Ended {
         let ended = self.exchange().await.expect_err("a connection only ends with a reason");
+        if self.published {
+            tracing::warn!(url = %self.gateway.shared.url, error = %ended.error, "lost the connection to OpenClaw");
+        }
         match self.restart_in {
             Some(pause) => Ended { pause: Pause::Exactly(pause), ..ended },
             None => ended,
@@ -539,7 +542,8 @@ impl<'a> Connection<'a> {
         let missed = matches!((self.last_seq, seq), (Some(last), Some(now)) if now > last + 1);
         self.last_seq = seq.or(self.last_seq);
         match name {
-            "sessions.changed" | "session.message" => self.changed(payload).await?,
+            "sessions.changed" => self.changed(payload).await?,
+            "session.message" if payload["session"].is_object() => self.changed(payload).await?,
             // Releases without subscriptions tell every operator when a run begins and ends.
             "agent" if !self.hello.can_subscribe && payload["stream"] == "lifecycle" => self.relist().await?,
             "shutdown" => {
