@@ -5,8 +5,9 @@
 
 use super::discovery::Discovered;
 use super::frame::{Hello, Refusal, shorten};
-use super::gateway::{Gateway, ListPage, Listing, page_request};
+use super::gateway::Gateway;
 use super::link::{Failure, Link, Shared, blocking, still_connecting};
+use super::listing::{ListPage, Listing, page_request};
 use super::store::{SCHEMA_UNKNOWN, Store};
 use super::usage::agent_of_key;
 use async_trait::async_trait;

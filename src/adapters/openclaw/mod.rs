@@ -4,12 +4,14 @@
 //! words of [`SessionHost`] and must never decide when something is reduced, never write into OpenClaw's files, never trim a
 //! transcript (`maxLines`), and never let a token or a line of conversation into an error or a log.
 
+mod connection;
 mod device;
 mod discovery;
 mod frame;
 mod gateway;
 mod host;
 mod link;
+mod listing;
 mod store;
 mod usage;
 
