@@ -4,9 +4,10 @@
 //! for, and an answer "ok" is believed only if its payload says so too. It must never repeat an act whose outcome is unknown.
 
 use super::discovery::Discovered;
-use super::frame::{Refusal, shorten};
-use super::gateway::{Gateway, ListPage, Listing, PAGE};
-use super::link::{Failure, Link, Shared, still_connecting};
+use super::frame::{Hello, Refusal, shorten};
+use super::gateway::Gateway;
+use super::link::{Failure, Link, Shared, blocking, still_connecting};
+use super::listing::{ListPage, Listing, page_request};
 use super::store::{SCHEMA_UNKNOWN, Store};
 use super::usage::agent_of_key;
 use async_trait::async_trait;
@@ -62,7 +63,7 @@ impl OpenClaw {
             shared,
             store: Store::new(discovered.state_dir.clone()),
             inject: Arc::default(),
-            task: tokio::spawn(gateway.run()),
+            task: tokio::spawn(gateway.supervise()),
         }
     }
 
@@ -79,8 +80,7 @@ impl OpenClaw {
         if !due.is_empty() {
             let store = self.store.clone();
             let look = move || due.iter().map(|(agent, keys)| store.generations(agent, keys)).collect::<Vec<_>>();
-            // A panic in there costs the generations of this round, not the readings.
-            let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+            let found = blocking(look).await.unwrap_or_default();
             let mut table = self.shared.table();
             for (key, generation) in found.iter().flatten() {
                 table.set_generation(key, generation);
@@ -93,8 +93,7 @@ impl OpenClaw {
         let mut listing = Listing::default();
         let mut offset = 0;
         loop {
-            let params = json!({ "limit": PAGE, "offset": offset });
-            let answer = self.shared.call("sessions.list", params, self.settings.request_timeout).await;
+            let answer = self.shared.call("sessions.list", page_request(offset), self.settings.request_timeout).await;
             let payload = answer.map_err(|failure| failure.into_error("sessions.list"))?;
             let page = ListPage::take(payload).ok_or_else(|| {
                 Error::unavailable("openclaw.answer_unknown", "cannot read OpenClaw's list of sessions")
@@ -111,9 +110,15 @@ impl OpenClaw {
         Ok(())
     }
 
-    fn may_act(&self, act: &str) -> Result<()> {
+    /// Errors: `unavailable` `openclaw.observe_only`, `openclaw.too_old`, or whatever keeps the connection down.
+    async fn may_act(&self, act: &str) -> Result<()> {
         if self.settings.mode == Mode::Lead {
-            return Ok(());
+            return match self.shared.settled().await {
+                Link::Up { hello, .. } if reduces_safely(&hello) => Ok(()),
+                Link::Up { hello, .. } => Err(too_old(act, &hello)),
+                Link::Down(error) => Err(error),
+                Link::Connecting => Err(still_connecting(&self.shared.url)),
+            };
         }
         Err(Error::unavailable("openclaw.observe_only", format!("{act} is not Moon's to ask for"))
             .cause("openclaw.mode is \"observe\"")
@@ -185,7 +190,7 @@ impl SessionHost for OpenClaw {
         let Link::Up { hello, .. } = self.shared.link() else {
             return Capabilities { inject, ..Capabilities::default() };
         };
-        let act = self.settings.mode == Mode::Lead && hello.grants("operator.admin");
+        let act = self.settings.mode == Mode::Lead && hello.grants("operator.admin") && reduces_safely(&hello);
         Capabilities { push: hello.can_subscribe, compact: act, reset: act, inject }
     }
 
@@ -227,8 +232,7 @@ impl SessionHost for OpenClaw {
         let agent = self.shared.table().agent(&session.key);
         let agent = agent.or_else(|| agent_of_key(session.key.as_str()).map(str::to_owned)).unwrap_or_default();
         let (store, id) = (self.store.clone(), session.session_id.clone());
-        let read = tokio::task::spawn_blocking(move || store.page(&agent, &id, from, max_bytes)).await;
-        match read.expect("reading a page does not panic") {
+        match blocking(move || store.page(&agent, &id, from, max_bytes)).await? {
             Err(unknown) if unknown.code == SCHEMA_UNKNOWN => {
                 let shown = self.records_by_rpc(session, from, max_bytes).await;
                 shown.map_err(|error| Error { cause: Some(format!("{unknown}; {error}")), ..unknown })
@@ -238,7 +242,7 @@ impl SessionHost for OpenClaw {
     }
 
     async fn compact(&self, session: &SessionRef) -> Result<Compacted> {
-        self.may_act("a compaction")?;
+        self.may_act("a compaction").await?;
         let (tries, pause) = SETTLING;
         for _ in 1..tries {
             let running = self.present(session)?.is_some_and(|reading| reading.running);
@@ -252,13 +256,15 @@ impl SessionHost for OpenClaw {
     }
 
     async fn reset(&self, session: &SessionRef) -> Result<String> {
-        self.may_act("a reset")?;
+        self.may_act("a reset").await?;
         // The gateway aborts a running turn for a reset, so the newest list decides; a turn that begins between the list
         // and the reset cannot be protected from here.
         self.list().await?;
-        let present = self.present(session)?.ok_or_else(|| changed(session))?;
-        if present.running {
-            return Err(busy(session, "a turn is running"));
+        self.present(session)?.ok_or_else(|| changed(session))?;
+        match self.shared.table().run_state(&session.key) {
+            Some(false) => {}
+            Some(true) => return Err(busy(session, "a turn is running")),
+            None => return Err(busy(session, "OpenClaw does not say whether a turn is running")),
         }
         let params = json!({ "key": session.key, "reason": "new", "expectedSessionId": session.session_id });
         match self.shared.call("sessions.reset", params, self.settings.request_timeout).await {
@@ -287,6 +293,21 @@ impl OpenClaw {
                 .hint("look at the session in OpenClaw; Moon's archive is complete")),
         }
     }
+}
+
+/// Before protocol 4, `sessions.compact` cuts the transcript off (and a reset cannot be told which transcript is meant):
+/// such a gateway is watched and archived, never acted on.
+fn reduces_safely(hello: &Hello) -> bool {
+    hello.protocol >= 4 && hello.can_subscribe
+}
+
+fn too_old(act: &str, hello: &Hello) -> Error {
+    Error::unavailable("openclaw.too_old", format!("{act} is not safe with this OpenClaw"))
+        .cause(format!(
+            "version {} speaks protocol {}, whose compaction destroys history",
+            hello.version, hello.protocol
+        ))
+        .hint("update OpenClaw to 2026.8 or later; until then Moon watches and archives only")
 }
 
 /// Reads the payload of an accepted `sessions.compact`: accepted does not mean compacted.

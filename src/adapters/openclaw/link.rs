@@ -71,6 +71,9 @@ impl Shared {
     pub(super) fn install_bell(&self, bell: Doorbell) {
         // Called once by contract; a second bell would silence nobody, so it is simply not taken.
         let _ = self.bell.set(bell);
+        if self.table().is_loaded() {
+            self.ring();
+        }
     }
 
     pub(super) fn ring(&self) {
@@ -118,6 +121,15 @@ impl Shared {
         };
         tokio::time::timeout(deadline, exchange).await.unwrap_or_else(|_| Err(Failure::Failed(late(method, deadline))))
     }
+}
+
+/// Runs blocking work off the async threads. A panic in it is a bug and travels on; only a runtime that is shutting down
+/// makes an error of it (`transient` `openclaw.stopping`).
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|ended| match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Error::transient("openclaw.stopping", "cannot read OpenClaw's files").cause("Moon is shutting down"),
+    })
 }
 
 pub(super) fn still_connecting(url: &str) -> Error {

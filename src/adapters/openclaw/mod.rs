@@ -4,6 +4,7 @@
 //! words of [`SessionHost`] and must never decide when something is reduced, never write into OpenClaw's files, never trim a
 //! transcript (`maxLines`), and never let a token or a line of conversation into an error or a log.
 
+mod connection;
 mod device;
 mod discovery;
 mod frame;
@@ -11,6 +12,7 @@ mod gateway;
 mod host;
 pub mod install;
 mod link;
+mod listing;
 mod store;
 mod usage;
 

@@ -195,7 +195,7 @@ fn decode(row: &Row<'_>, path: &Path) -> Result<Record> {
     let announced = row.get::<_, Option<i64>>(3).map_err(failed)?;
     let bytes = match (row.get_ref(1).map_err(failed)?, row.get_ref(2).map_err(failed)?) {
         (ValueRef::Text(text) | ValueRef::Blob(text), _) => text.to_vec(),
-        (_, ValueRef::Blob(packed)) => unpack(packed).map_err(damaged)?,
+        (_, ValueRef::Blob(packed)) => unpack(packed, announced).map_err(damaged)?,
         _ => return Err(damaged("it holds neither text nor a zstd frame".into())),
     };
     match announced {
@@ -206,14 +206,17 @@ fn decode(row: &Row<'_>, path: &Path) -> Result<Record> {
     }
 }
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
+/// Decodes a frame, but not more of it than the store announces.
+fn unpack(packed: &[u8], announced: Option<i64>) -> Result<Vec<u8>, String> {
+    let announced =
+        announced.and_then(|length| u64::try_from(length).ok()).ok_or("its decoded size is not announced")?;
+    if announced > LARGEST_RECORD {
+        return Err(format!("{announced} bytes announced, more than {LARGEST_RECORD}"));
+    }
     let decoder = zstd::stream::read::Decoder::new(packed).map_err(|e| format!("not a zstd frame: {e}"))?;
     let mut bytes = Vec::new();
-    decoder.take(LARGEST_RECORD + 1).read_to_end(&mut bytes).map_err(|e| format!("damaged zstd frame: {e}"))?;
-    match bytes.len() as u64 > LARGEST_RECORD {
-        true => Err(format!("it decodes to more than {LARGEST_RECORD} bytes")),
-        false => Ok(bytes),
-    }
+    decoder.take(announced + 1).read_to_end(&mut bytes).map_err(|e| format!("damaged zstd frame: {e}"))?;
+    Ok(bytes)
 }
 
 /// True when the store knows the session neither by a row nor by a window. A store without windows says nothing.

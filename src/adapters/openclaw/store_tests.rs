@@ -168,6 +168,8 @@ fn a_damaged_row_is_named_and_never_skipped() {
         "VALUES ('s1', 7, NULL, 0, NULL, NULL)",
         "VALUES ('s1', 7, NULL, 0, x'28b52ffd00', 5)",
         "VALUES ('s1', 7, NULL, 0, x'6e6f207a737464', 7)",
+        "VALUES ('s1', 7, NULL, 0, x'6e6f207a737464', NULL)",
+        "VALUES ('s1', 7, NULL, 0, x'6e6f207a737464', 999999999)",
     ];
     for row in rows {
         let scene = Scene::new();
@@ -201,4 +203,27 @@ fn generations_are_found_by_key_and_a_broken_entry_has_none() {
     let found = scene.store().generations("main", &keys);
     assert_eq!(found, HashMap::from([("agent:main:main".into(), "r1".into())]));
     assert!(scene.store().generations("nobody", &keys).is_empty());
+}
+
+#[test]
+fn a_store_that_openclaw_closed_is_read_and_not_changed() {
+    let scene = Scene::new();
+    scene.packed(0, "{\"type\":\"session\"}");
+    let Scene { state, db } = scene;
+    drop(db);
+    let file = state.path().join("agents/main/agent/openclaw-agent.sqlite");
+    let before = std::fs::read(&file).expect("readable");
+    let page = Store::new(state.path().to_owned()).page("main", "s1", -1, 10).expect("readable at rest");
+    assert_eq!(seqs(&page), [0]);
+    assert_eq!(std::fs::read(&file).expect("readable"), before);
+}
+
+#[test]
+fn a_frame_that_decodes_to_more_than_announced_is_refused_without_decoding_it_all() {
+    let scene = Scene::new();
+    let bomb = zstd::encode_all(&vec![b'x'; 64 << 20][..], 3).expect("packed");
+    let sql = "INSERT INTO transcript_events VALUES ('s1', 0, NULL, 0, ?1, 100)";
+    scene.db.execute(sql, params![bomb]).expect("inserted");
+    let refused = scene.page(0, 10).expect_err("more than announced");
+    assert_eq!(refused.cause.as_deref(), Some("101 bytes where the store announces 100"));
 }

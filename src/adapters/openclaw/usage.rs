@@ -18,6 +18,8 @@ struct Row {
     agent: Option<String>,
     /// When the gateway made the row, its own milliseconds, if it said.
     snapshot: Option<i64>,
+    /// The gateway said whether a run is active; `running: false` alone may only mean that it did not say.
+    run_known: bool,
     /// The generation may have changed since it was last looked up.
     generation_due: bool,
 }
@@ -48,7 +50,7 @@ impl Table {
         if matches!((fresh_row.snapshot, old.snapshot), (Some(new), Some(old)) if new < old) {
             return false;
         }
-        fresh_row.inherit(old, row);
+        fresh_row.inherit(old);
         let changed = !same(&fresh_row.reading, &old.reading);
         fresh_row.generation_due |= changed || old.generation_due;
         *old = fresh_row;
@@ -92,6 +94,11 @@ impl Table {
 
     pub(super) fn reading(&self, key: &SessionKey) -> Option<&UsageReading> {
         self.rows.get(key).map(|row| &row.reading)
+    }
+
+    /// Whether a run is active; `None` when the gateway never said so.
+    pub(super) fn run_state(&self, key: &SessionKey) -> Option<bool> {
+        self.rows.get(key).filter(|row| row.run_known).map(|row| row.reading.running)
     }
 
     /// The agent a session belongs to: by its key, else by its row.
@@ -153,11 +160,13 @@ impl Row {
         let generation_due = reading.generation.is_none();
         let snapshot = row.get("snapshotAt").and_then(Value::as_i64);
         let key = reading.session.key.clone();
-        Some((key, Self { reading, agent: word("agentId").map(str::to_owned), snapshot, generation_due }))
+        let run_known = row.get("hasActiveRun").is_some_and(Value::is_boolean);
+        let agent = word("agentId").map(str::to_owned);
+        Some((key, Self { reading, agent, snapshot, run_known, generation_due }))
     }
 
     /// Keeps what this row does not say: the last count that was vouched for, the run state, window and generation.
-    fn inherit(&mut self, old: &Self, row: &Value) {
+    fn inherit(&mut self, old: &Self) {
         let (new, was) = (&mut self.reading, &old.reading);
         self.snapshot = self.snapshot.or(old.snapshot);
         if new.session.session_id != was.session.session_id {
@@ -166,8 +175,9 @@ impl Row {
         if !new.fresh && was.used_tokens.is_some() {
             new.used_tokens = was.used_tokens;
         }
-        if row.get("hasActiveRun").is_none() {
+        if !self.run_known {
             new.running = was.running;
+            self.run_known = old.run_known;
         }
         new.window_tokens = new.window_tokens.or(was.window_tokens);
         new.last_activity = new.last_activity.max(was.last_activity);

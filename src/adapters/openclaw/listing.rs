@@ -1,0 +1,57 @@
+//! Gathering `sessions.list` page by page.
+//!
+//! Pure. It must never ask without an end: a gateway whose pages bring nothing new, or too much, is listed no further.
+
+use super::usage::MOST_SESSIONS;
+use serde_json::{Value, json};
+
+/// Rows asked for at once.
+pub(super) const PAGE: usize = 200;
+
+/// Parameters of `sessions.list`; the first page goes without the offset that old releases do not know.
+pub(super) fn page_request(offset: usize) -> Value {
+    match offset {
+        0 => json!({ "limit": PAGE }),
+        _ => json!({ "limit": PAGE, "offset": offset }),
+    }
+}
+
+/// One page of `sessions.list` (or of the list inside a `sessions.subscribe` answer).
+pub(super) struct ListPage {
+    pub(super) rows: Vec<Value>,
+    pub(super) listed_at: i64,
+    pub(super) next: Option<usize>,
+}
+
+impl ListPage {
+    /// `None` when the answer carries no list.
+    pub(super) fn take(mut payload: Value) -> Option<Self> {
+        let mut list = match payload.get_mut("list") {
+            Some(list) => list.take(),
+            None => payload,
+        };
+        let listed_at = list.get("ts").and_then(Value::as_i64).unwrap_or(i64::MAX);
+        let has_more = list.get("hasMore").and_then(Value::as_bool).unwrap_or(false);
+        let next = list.get("nextOffset").and_then(Value::as_u64).filter(|_| has_more);
+        let Value::Array(rows) = list.get_mut("sessions")?.take() else { return None };
+        Some(Self { rows, listed_at, next: next.and_then(|n| usize::try_from(n).ok()) })
+    }
+}
+
+/// Pages gathered so far.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) rows: Vec<Value>,
+    /// The time of the first page: what was seen later than that is kept.
+    pub(super) listed_at: Option<i64>,
+}
+
+impl Listing {
+    /// Takes a page; the offset of the next one, if it should be asked for.
+    pub(super) fn add(&mut self, page: ListPage) -> Option<usize> {
+        let progress = !page.rows.is_empty();
+        self.rows.extend(page.rows);
+        self.listed_at.get_or_insert(page.listed_at);
+        page.next.filter(|_| progress && self.rows.len() < MOST_SESSIONS)
+    }
+}
