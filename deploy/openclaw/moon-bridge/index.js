@@ -288,9 +288,9 @@ class Slots {
 
 /** Which session a compaction belongs to: OpenClaw asks a provider for a summary without saying whose. */
 class Compactions {
-  constructor() {
-    this.pending = new Map();
-    this.marks = new Map();
+  constructor({ pending, marks }) {
+    this.pending = pending;
+    this.marks = marks;
   }
 
   begin(sessionKey) {
@@ -344,9 +344,10 @@ class Bridge {
     this.waitMs = waitMs;
     this.spool = new Spool(this.folder);
     this.slots = new Slots(this.folder);
-    this.compactions = new Compactions();
-    this.startedAt = Date.now();
-    this.built = new Set();
+    const state = sharedState(home);
+    this.compactions = new Compactions(state);
+    this.startedAt = state.startedAt;
+    this.built = state.built;
   }
 
   /** Tells Moon that a running gateway has loaded the plugin. */
@@ -515,6 +516,14 @@ class Bridge {
   }
 }
 
+// OpenClaw loads a plugin several times in one process (for the gateway, for its agents), each time as a module of its own.
+// What one of them learns of a session the others need, so this is kept where all of them find it.
+function sharedState(home) {
+  const all = (globalThis[Symbol.for("moon-bridge.state.v1")] ??= new Map());
+  if (!all.has(home)) all.set(home, { startedAt: Date.now(), built: new Set(), pending: new Map(), marks: new Map() });
+  return all.get(home);
+}
+
 export default {
   id: ID,
   name: "Moon bridge",
@@ -522,7 +531,6 @@ export default {
   register(api) {
     const { home, waitMs } = api.pluginConfig ?? {};
     if (typeof home !== "string" || !path.isAbsolute(home)) return;
-    if (api.registrationMode !== undefined && api.registrationMode !== "full") return;
     const bridge = new Bridge(home, Number.isInteger(waitMs) ? waitMs : DEFAULT_WAIT_MS);
     // A hook of ours may fail, the agent may not.
     const on = (hook, handler, options) =>
