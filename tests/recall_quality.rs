@@ -2,7 +2,7 @@
 //!
 //! The corpus is made here from a seed: about 2 MB in a hundred sessions, fed in pairs of turns as the daemon does. It is meant to
 //! be hard in the way real history is: the filler is made of the same words as the planted facts, and each fact has imitations
-//! in other sessions that share two or three of its words.
+//! in other sessions that share four of its words.
 
 use chrono::{DateTime, Duration, Utc};
 use moon::adapters::fts::FtsIndex;
@@ -32,7 +32,7 @@ struct Fact {
 const FACTS: [Fact; 20] = [
     Fact { said: "We settled on a lease of ninety seconds for the scheduler, because shorter ones expired during garbage collection.",
         keywords: "scheduler lease ninety seconds", question: "Why did we settle on ninety seconds for the scheduler lease?",
-        misspelt: "schedular lease ninty seconds", paraphrase: "how long may the job runner hold its lock",
+        misspelt: "schedular lease ninty seconds", paraphrase: "how long may the job runner hold its lock before it expires",
         output: "thread panicked at src/lease/renewal.rs:88: expired", identifier: "src/lease/renewal.rs" },
     Fact { said: "The invoice export must round every tax amount half to even, the auditor insisted on that.",
         keywords: "invoice export round tax auditor", question: "What did the auditor insist on for the invoice export?",
@@ -40,7 +40,7 @@ const FACTS: [Fact; 20] = [
         output: "FAILED billing::export::rounds_half_even", identifier: "billing::export::rounds_half_even" },
     Fact { said: "Marta broke her wrist while skiing in Zakopane, so Tobias takes the release this week.",
         keywords: "Marta wrist skiing Tobias release", question: "Who takes the release because Marta broke her wrist?",
-        misspelt: "Marta wirst skeing Zakopane", paraphrase: "colleague injured on holiday, substitute for shipping",
+        misspelt: "Marta wirst skeing Zakopane", paraphrase: "colleague injured on holiday, who does the release instead",
         output: "assigned RELEASE-2291 to tobias", identifier: "RELEASE-2291" },
     Fact { said: "The thermostat in the greenhouse drops offline whenever the irrigation pump starts, it is a grounding fault.",
         keywords: "thermostat greenhouse irrigation pump grounding", question: "What happens to the greenhouse thermostat when the pump starts?",
@@ -48,7 +48,7 @@ const FACTS: [Fact; 20] = [
         output: "mqtt: lost greenhouse/sensor-7f3a/temperature", identifier: "greenhouse/sensor-7f3a/temperature" },
     Fact { said: "Uploads over forty megabytes fail behind the proxy since it buffers the whole body; streaming fixed it.",
         keywords: "uploads forty megabytes proxy streaming", question: "Why do uploads over forty megabytes fail behind the proxy?",
-        misspelt: "uplods megabites proxi streaming", paraphrase: "sending big files through the gateway breaks",
+        misspelt: "uplods megabites proxi streaming", paraphrase: "sending big files through the gateway or proxy breaks",
         output: "nginx: client_max_body_size exceeded", identifier: "client_max_body_size" },
     Fact { said: "The landlord agreed to replace the boiler before October if we sign for two more years.",
         keywords: "landlord boiler October two years", question: "What did the landlord agree to replace before October?",
@@ -68,7 +68,7 @@ const FACTS: [Fact; 20] = [
         output: "note stored as recipes/plum_cake_v3.md", identifier: "recipes/plum_cake_v3.md" },
     Fact { said: "The compass on the rover reads eleven degrees off near the battery, so the firmware now subtracts a calibration table.",
         keywords: "compass rover battery calibration firmware", question: "Why does the rover firmware subtract a calibration table?",
-        misspelt: "compas rover calibratoin firmwear", paraphrase: "magnetic heading is wrong beside the power pack",
+        misspelt: "compas rover calibratoin firmwear", paraphrase: "magnetic heading is wrong beside the battery pack",
         output: "flash ok: rover-fw_1.18.4-rc2.bin", identifier: "rover-fw_1.18.4-rc2.bin" },
     Fact { said: "Search on the shop became slow after the synonym file grew; loading it once per request was the culprit.",
         keywords: "shop search slow synonym file request", question: "What was the culprit when search on the shop became slow?",
@@ -96,7 +96,7 @@ const FACTS: [Fact; 20] = [
         output: "permit HB-0093/K issued", identifier: "HB-0093/K" },
     Fact { said: "The classifier confuses mushrooms with sea shells when the photo is underexposed, so we normalise the histogram first.",
         keywords: "classifier mushrooms shells underexposed histogram", question: "What does the classifier confuse when the photo is underexposed?",
-        misspelt: "clasifier mushroms shells underexpozed", paraphrase: "dark pictures lead to wrong fungus recognition",
+        misspelt: "clasifier mushroms shells underexpozed", paraphrase: "dark photos lead to wrong fungus recognition",
         output: "epoch 12 checkpoint fungi-resnet_0x9af2.pt", identifier: "fungi-resnet_0x9af2.pt" },
     Fact { said: "Login with the hardware token failed on the new laptops as the udev rule for the vendor was missing.",
         keywords: "login hardware token laptops udev rule", question: "Why did login with the hardware token fail on the new laptops?",
@@ -184,16 +184,16 @@ impl Corpus {
     fn new() -> Self {
         let telling = |f: &Fact| f.said.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() > 4).collect();
         Self {
-            random: Random(20_310_402),
+            random: Random(2),
             nouns: NOUNS.split_whitespace().collect(),
             verbs: VERBS.split_whitespace().collect(),
             telling: FACTS.iter().map(telling).collect(),
         }
     }
 
-    /// One word in eight of the filler belongs to some fact.
+    /// One word in five of the filler belongs to some fact.
     fn noun(&mut self) -> &'static str {
-        if self.random.below(8) == 0 {
+        if self.random.below(5) == 0 {
             let fact = self.random.below(FACTS.len());
             let words = self.telling[fact].clone();
             return self.random.of(&words);
@@ -215,11 +215,14 @@ impl Corpus {
         (0..sentences).map(|_| self.sentence() + " ").collect()
     }
 
-    /// A sentence about something else with up to three words of a fact.
+    /// Something else, told with four of the words of a fact.
     fn imitation(&mut self, fact: usize) -> String {
-        let words = self.telling[fact].clone();
-        let (a, b, c) = (self.random.of(&words), self.random.of(&words), self.random.of(&words));
-        format!("Somebody mentioned {a} and {b} in passing, also {c}, nothing came of it.")
+        let mut words = self.telling[fact].clone();
+        while words.len() > 4 {
+            words.swap_remove(self.random.below(words.len()));
+        }
+        let noun = self.noun();
+        format!("Somebody mentioned {} in passing, but it was about the {noun}. ", words.join(" and "))
     }
 
     /// What a tool prints: paths and identifiers that resemble the ones asked for.
@@ -229,7 +232,10 @@ impl Corpus {
             let identifier = FACTS[self.random.below(FACTS.len())].identifier;
             let parts: Vec<&str> = identifier.split(|c: char| !c.is_alphanumeric()).filter(|p| !p.is_empty()).collect();
             let (part, noun) = (self.random.of(&parts), self.noun());
-            out += &format!("src/{noun}/{part}.rs:{}: ok {}\n", self.random.below(900), self.random.below(1 << 30));
+            out += &format!("lib/{noun}/{part}.rs:{}: ok {}\n", self.random.below(900), self.random.below(1 << 30));
+            // The same beginning, another end.
+            let (beginning, _) = identifier.rsplit_once(parts[parts.len() - 1]).expect("the last part is in it");
+            out += &format!("{beginning}{}\n", 10_000 + self.random.below(5_000));
         }
         out
     }
@@ -241,15 +247,15 @@ impl Corpus {
             let sentences = 2 + self.random.below(3);
             turns.push((Role::User, self.prose(sentences)));
             turns.push(if pair % 5 == 4 {
-                let lines = 10 + self.random.below(20);
+                let lines = 5 + self.random.below(12);
                 (Role::Tool, self.listing(lines))
             } else {
-                let sentences = 6 + self.random.below(8);
+                let sentences = 4 + self.random.below(8);
                 (Role::Assistant, self.prose(sentences))
             });
         }
         let place = |random: &mut Random| random.below(2 * PAIRS);
-        for _ in 0..2 {
+        for _ in 0..3 {
             // Of a fact that is told elsewhere.
             let fact = (number + 1 + self.random.below(FACTS.len() - 1)) % FACTS.len();
             let imitation = self.imitation(fact);

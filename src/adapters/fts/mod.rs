@@ -17,6 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+mod turn;
 mod write;
 
 use async_trait::async_trait;

@@ -45,6 +45,12 @@ impl Unit {
         }
     }
 
+    /// An identifier, path or address as typed, in lower case. `None` for plain words, quotations and CJK pairs.
+    pub(super) fn literal(&self) -> Option<String> {
+        let identifier = self.kind == Match::Phrase && !self.text.contains(char::is_whitespace);
+        (identifier && self.text.chars().any(|c| !c.is_alphanumeric())).then(|| self.text.clone())
+    }
+
     /// The words of a phrase no text holds, to be looked for one by one.
     pub(super) fn parts(&self) -> Vec<Self> {
         let words = self.text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty() && !is_stop(w));
