@@ -1,13 +1,76 @@
-//! `moon demo`: plays the whole story against a made-up host.
+//! `moon demo`: plays the whole story with a made-up agent.
 
 use super::output::Report;
-use super::{Context, not_built};
-use moon_actors::Result;
+use super::{Context, runtime};
+use crate::daemon::lock::HomeLock;
+use crate::demo;
+use crate::home::Home;
+use moon_actors::{Error, Result};
+use std::path::{Path, PathBuf};
 
 /// Without `--home` everything happens in a folder that is removed afterwards.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub(super) fn run(_ctx: &Context, _args: &Args) -> Result<Report> {
-    not_built("demo")
+pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
+    let scratch = match &ctx.globals.home {
+        Some(_) => None,
+        None => Some(Scratch::make()?),
+    };
+    let root: &Path = scratch.as_ref().map_or(ctx.globals.home.as_deref().unwrap_or(Path::new("")), |s| &s.0);
+    let root =
+        std::path::absolute(root).map_err(|e| Error::config("cli.usage", "--home is no usable path").cause(e))?;
+    let (home, _) = Home::open(&root)?;
+    let lock = HomeLock::take(&home, "demo")?;
+    let quiet = ctx.out.is_json();
+    let runtime = runtime::daemon()?;
+    let told = runtime.block_on(demo::run(&home, lock, &mut |line| {
+        if !quiet {
+            ctx.out.line(line);
+        }
+    }))?;
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    let mut report = Report::new("demo");
+    report.data(&told);
+    let expectations = [
+        (told.archives > 0 && told.prunes > 0 && told.rollovers > 0, "not every threshold was crossed"),
+        (told.map_arrived, "the map did not arrive in the next model calls"),
+        (told.fact_left_the_context, "the fact never left the context"),
+        (told.recalled_at_rank == Some(1), "recall did not find the fact first"),
+        (told.injected_once, "the injected passage did not arrive exactly once"),
+    ];
+    for (_, wrong) in expectations.iter().filter(|(holds, _)| !holds) {
+        report.issue(*wrong);
+    }
+    report.detail("");
+    report.detail(match &scratch {
+        Some(_) => format!(
+            "{:.1} s, no network. Keep the home with `moon demo --home DIR` and try every other command on it.",
+            told.seconds
+        ),
+        None => format!(
+            "{:.1} s, no network. Try: moon --home {} status | recall \"…\" | verify",
+            told.seconds,
+            root.display()
+        ),
+    });
+    Ok(report)
+}
+
+/// A private folder that goes away with the demo.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("moon-demo-{}", uuid::Uuid::new_v4()));
+        crate::durable::create_folder(&path)
+            .map_err(|e| Error::transient("demo.io", format!("could not make {}", path.display())).cause(e))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

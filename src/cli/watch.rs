@@ -36,7 +36,7 @@ fn daemon(ctx: &Context) -> Result<Report> {
     let runtime = runtime::daemon()?;
     let ended = runtime.block_on(async {
         let host = plan.start(ctx.settings(), &home);
-        Daemon::start(&home, ctx.settings().clone(), lock, host, None).await?.run().await
+        Daemon::start(&home, ctx.settings().clone(), lock, host).await?.run().await
     });
     // A blocking read of a hung disk must not hold the process: the ledger is closed.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

@@ -35,20 +35,10 @@ pub struct Daemon {
     _lock: HomeLock,
 }
 
-/// What a caller may put in the place of a real part before the tree starts (the demo's agent, a test's fake).
-pub type Adjust = Box<dyn FnOnce(Ports) -> Ports + Send>;
-
 impl Daemon {
     /// Starts everything over a home that `lock` holds. Must be called inside a runtime.
-    pub async fn start(
-        home: &Home,
-        settings: Settings,
-        lock: HomeLock,
-        host: Arc<dyn SessionHost>,
-        adjust: Option<Adjust>,
-    ) -> Result<Self> {
+    pub async fn start(home: &Home, settings: Settings, lock: HomeLock, host: Arc<dyn SessionHost>) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
-        let ports = adjust.map_or_else(|| ports.clone(), |adjust| adjust(ports.clone()));
         let recovery = ledger.begin(&ports::writer()).await?;
         let swept = ports.archive.sweep().await?;
         if !recovery.clean_stop || swept > 0 {

@@ -114,6 +114,11 @@ impl DemoAgent {
         (state.played, state.script.len())
     }
 
+    /// Records written so far.
+    pub fn records(&self) -> i64 {
+        i64::try_from(self.lock().records).unwrap_or(i64::MAX)
+    }
+
     /// Writes the next `count` exchanges. Returns how many there were; 0 at the end of the conversation.
     pub fn play(&self, count: usize) -> Result<usize> {
         let mut written = 0;

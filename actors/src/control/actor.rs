@@ -109,4 +109,9 @@ impl Actor for SocketActor {
         }
         Ok(())
     }
+    /// Not left to the drop of the state: ractor keeps that until the supervisor ends.
+    async fn post_stop(&self, _: ActorRef<SocketMsg>, state: &mut SocketState) -> Result<(), ActorProcessingErr> {
+        state.serving = None;
+        Ok(())
+    }
 }
