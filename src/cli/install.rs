@@ -1,8 +1,11 @@
-//! `moon install`: installs the service and the bridge.
+//! `moon install`: puts the bridge into OpenClaw and settles who leads.
 
 use super::output::Report;
-use super::{Context, not_built};
+use super::{Context, runtime};
+use crate::adapters::openclaw::install::{Installer, Report as Installed, StepState};
+use crate::daemon::lock::HomeLock;
 use moon_actors::Result;
+use moon_actors::settings::Mode;
 
 /// Who leads, as a word on the command line
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -23,6 +26,72 @@ pub struct Args {
     pub dry_run: bool,
 }
 
-pub(super) fn run(_ctx: &Context, _args: &Args) -> Result<Report> {
-    not_built("install")
+pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    let mode = match args.mode {
+        Some(ModeArg::Lead) => Mode::Lead,
+        Some(ModeArg::Observe) => Mode::Observe,
+        None => ctx.settings().openclaw.mode,
+    };
+    let home = if args.dry_run { ctx.home.clone() } else { ctx.open_home()? };
+    let installer = Installer::new(home.root(), &ctx.settings().openclaw);
+    let installed = runtime::block_on(installer.install(mode, args.dry_run))??;
+    let mut report = Report::new("install");
+    report.detail(match mode {
+        Mode::Lead => "mode lead: Moon prunes and rolls over. OpenClaw's own threshold compaction is turned off; its recovery from an overflow stays on as the net.",
+        Mode::Observe => "mode observe: OpenClaw decides when to compact. Moon archives continuously and before every compaction; nothing of OpenClaw's compaction is changed.",
+    });
+    describe(&mut report, &installed, args.dry_run);
+    if mode != ctx.settings().openclaw.mode && !args.dry_run {
+        remember(&mut report, &home, mode)?;
+    }
+    if HomeLock::holder(&home).is_some_and(|h| h.what == "daemon") && !args.dry_run {
+        report.remark("a moon daemon is running: restart it, so that it works in this mode");
+    }
+    Ok(report)
+}
+
+/// Writes the chosen mode into moon.toml, keeping everything else in it, comments included.
+fn remember(report: &mut Report, home: &crate::home::Home, mode: Mode) -> Result<()> {
+    let path = home.config_file();
+    let failed = |e: &dyn std::fmt::Display| {
+        moon_actors::Error::config("config.write", format!("could not write openclaw.mode to {}", path.display()))
+            .cause(e)
+            .hint("set it there yourself")
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(failed(&e)),
+    };
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| failed(&e))?;
+    let word = if mode == Mode::Lead { "lead" } else { "observe" };
+    document.entry("openclaw").or_insert(toml_edit::table())["mode"] = toml_edit::value(word);
+    crate::durable::replace(&path, document.to_string().as_bytes()).map_err(|e| failed(&e))?;
+    report.detail(format!("{}: openclaw.mode = \"{word}\"", path.display()));
+    Ok(())
+}
+
+/// The steps, one line each.
+pub(super) fn describe(report: &mut Report, installed: &Installed, dry_run: bool) {
+    for step in &installed.steps {
+        let state = match step.state {
+            StepState::Planned => "would change",
+            StepState::Done => "changed",
+            StepState::Already => "already so",
+            StepState::Left => "left alone",
+        };
+        report.detail(format!("{state:<13}{}  ({})", step.what, step.why));
+    }
+    if let Some(backup) = &installed.backup {
+        report.detail(format!("OpenClaw's configuration as it was: {}", backup.display()));
+    }
+    for note in &installed.notes {
+        report.remark(note.clone());
+    }
+    if dry_run {
+        report.detail("dry run: nothing was changed");
+    } else if !installed.changes_something() {
+        report.detail("nothing had to be changed");
+    }
+    report.data(installed);
 }

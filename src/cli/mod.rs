@@ -276,11 +276,6 @@ fn unreadable(error: &clap::Error, wants_json: bool) -> Exit {
     if is_answer { Exit::Ok } else { Exit::Usage }
 }
 
-/// The answer of a verb that is not written yet.
-fn not_built(verb: &str) -> Result<Report> {
-    Err(Error::unavailable("cli.not_built", format!("could not run `moon {verb}`")).cause("it is not written yet"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

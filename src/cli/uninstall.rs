@@ -1,7 +1,8 @@
-//! `moon uninstall`: takes the service and the bridge out again.
+//! `moon uninstall`: takes the bridge out of OpenClaw again.
 
 use super::output::Report;
-use super::{Context, not_built};
+use super::{Context, install, runtime};
+use crate::adapters::openclaw::install::Installer;
 use moon_actors::Result;
 
 #[derive(Debug, clap::Args)]
@@ -11,6 +12,11 @@ pub struct Args {
     pub dry_run: bool,
 }
 
-pub(super) fn run(_ctx: &Context, _args: &Args) -> Result<Report> {
-    not_built("uninstall")
+pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    let installer = Installer::new(ctx.home.root(), &ctx.settings().openclaw);
+    let undone = runtime::block_on(installer.uninstall(args.dry_run))??;
+    let mut report = Report::new("uninstall");
+    install::describe(&mut report, &undone, args.dry_run);
+    report.detail("archives, memory and index stay where they are");
+    Ok(report)
 }

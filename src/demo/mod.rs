@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A small window, so that the conversation crosses every threshold.
-const WINDOW_TOKENS: u64 = 16_000;
+const WINDOW_TOKENS: u64 = 20_000;
 /// Longest wait for the pipeline to settle after an exchange.
 const SETTLE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
@@ -85,7 +85,7 @@ fn keep_settings(home: &Home, settings: &Settings) -> Result<()> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let text = format!(
         "# Written by `moon demo`: try any command with --home on this folder.\n\n[watch]\nhost = \"transcripts\"\n\
-         transcripts_dir = {}\nwindow_tokens = {WINDOW_TOKENS}\n",
+         transcripts_dir = {}\nwindow_tokens = {WINDOW_TOKENS}\n\n[openclaw]\nmode = \"lead\"\n",
         quoted(&settings.watch.transcripts_dir)
     );
     crate::durable::replace(&home.config_file(), text.as_bytes()).map_err(io_failed)

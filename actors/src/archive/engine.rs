@@ -13,8 +13,8 @@ use crate::stage::{Done, Engine};
 use async_trait::async_trait;
 use std::sync::Arc;
 
-/// The host does not know the session any more.
-pub const SESSION_GONE: &str = "host.session_gone";
+/// The host does not know the transcript any more; codes of every host end so.
+const SESSION_GONE: &str = ".session_gone";
 
 /// Everything that archives: the archive stage, and every stage that must be sure before it reduces.
 #[derive(Clone)]
@@ -188,7 +188,7 @@ impl Engine for ArchiveStage {
 
     async fn run(&self, claim: &Claim) -> Result<Done> {
         let captured = match self.archiver.capture(&claim.job).await {
-            Err(error) if error.code == SESSION_GONE => return Ok(self.gone(claim, &error).await),
+            Err(error) if error.code.ends_with(SESSION_GONE) => return Ok(self.gone(claim, &error).await),
             captured => captured?,
         };
         let series = &captured.series;

@@ -26,7 +26,7 @@ pub struct UsageReading {
     pub running: bool,
     /// Grows with every turn; a change means there is something new to archive.
     pub last_activity: Option<DateTime<Utc>>,
-    /// Changes when the host gives the session a new window (a reset), whoever did it.
+    /// Changes when the host gives the session a new window (a reset), whoever did it. `None`: the host cannot say now.
     pub generation: Option<String>,
     pub model: Option<String>,
     /// `openclaw` or `transcripts`.

@@ -37,13 +37,16 @@ pub trait SessionHost: Send + Sync {
 
     /// Reads records with `seq >= from` (use -1 or 0 for the start), in order, byte-exact, at most about `max_bytes` of
     /// them but always at least one if there is one. Includes everything the store still has: rows before a reset too.
-    /// Errors: `unavailable` (store not there), `data` (store there, not readable: schema unknown, row undecodable).
+    /// Errors: `unavailable` (store not there; a code that ends in `.session_gone` when only this transcript is gone),
+    /// `data` (store there, not readable: schema unknown, row undecodable).
     async fn records(&self, session: &SessionRef, from: i64, max_bytes: usize) -> Result<Page>;
 
     /// Replaces the older part of the session's context by a summary (the bridge supplies Moon's text). An answer "ok"
     /// whose payload says otherwise is an error:
     /// `transient` with code `host.busy` (a turn is running), `conflict` with code `host.nothing_to_compact`,
-    /// `data` with code `host.compact_refused`, `unavailable` (no scope, not connected).
+    /// `conflict` with code `host.changed` (the session has another transcript now), `data` with code
+    /// `host.compact_refused`, `unavailable` (no scope, not connected). After a `transient` error the outcome is unknown: look
+    /// before repeating.
     async fn compact(&self, session: &SessionRef) -> Result<Compacted>;
 
     /// Gives the session a new, empty window under the same key; everything archived must be safe before.

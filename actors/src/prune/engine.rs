@@ -20,6 +20,8 @@ use std::sync::Arc;
 const SUMMARY_BYTES: u64 = 32 << 20;
 /// Longest summary, characters: small beside any window.
 const SUMMARY_CHARS: usize = 6_000;
+/// The host says that the session's transcript is another one now.
+pub(crate) const MOVED_ON: &str = "host.changed";
 /// Refusals of the host after which the prune is given up and distillation becomes due.
 const REFUSALS: u32 = 2;
 
@@ -136,6 +138,7 @@ impl Engine for PruneStage {
         self.reducer.still_holds(&session, &permit).await?;
         let compacted = match archiver.host.compact(&session).await {
             Err(error) if self.gives_up(&error, job) => return self.nothing_freed(claim, &intent, &error).await,
+            Err(error) if error.code == MOVED_ON => return Ok(moved_on(&error)),
             compacted => compacted?,
         };
         archiver.probe.reach("prune.acted").await;
@@ -145,6 +148,11 @@ impl Engine for PruneStage {
         }
         self.settle(claim, &intent, compacted, "pruned").await
     }
+}
+
+/// The session has another transcript than the one this cycle is about: that one needs no reduction any more.
+pub(crate) fn moved_on(error: &Error) -> Done {
+    Done::skipped(format!("nothing to reduce: {error}")).ending_the_cycle()
 }
 
 impl PruneStage {

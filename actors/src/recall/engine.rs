@@ -29,7 +29,7 @@ impl Recaller {
     pub async fn recall(&self, query: &Query) -> Result<RecallResult> {
         let found = self.index.search(query).await?;
         let mut matches = Vec::new();
-        for (session, session_id, turn) in ranked(&found).take(query.limit) {
+        for (session, session_id, turn) in ranked(&found, &query.text).into_iter().take(query.limit) {
             matches.push(self.found(matches.len() + 1, session, session_id, turn).await?);
         }
         Ok(RecallResult {
@@ -60,7 +60,8 @@ impl Recaller {
     /// Returns the match and the hash of the framed text.
     pub async fn inject(&self, query: &Query, pick: usize, target: &SessionKey) -> Result<(RecallMatch, Sha256)> {
         let found = self.index.search(query).await?;
-        let Some((session, session_id, turn)) = ranked(&found).nth(pick.saturating_sub(1)) else {
+        let ranked = ranked(&found, &query.text);
+        let Some((session, session_id, turn)) = ranked.into_iter().nth(pick.saturating_sub(1)) else {
             return Err(Error::data("recall.no_such_match", format!("there is no match number {pick} to inject"))
                 .hint("run `moon recall` without --inject to see the matches"));
         };
@@ -90,20 +91,72 @@ impl Recaller {
     }
 }
 
-/// Every turn of an answer with its session: the best of each session first, then the second best of each, and so on.
-fn ranked(found: &Hits) -> impl Iterator<Item = (&SessionKey, &str, &TurnHit)> {
+/// Every turn of an answer with its session: the best of each session first, then the second best of each, and so on. A turn that
+/// only repeats the question comes last: whoever asks has often asked the agent first, and an echo answers nothing.
+fn ranked<'a>(found: &'a Hits, question: &str) -> Vec<(&'a SessionKey, &'a str, &'a TurnHit)> {
     let deepest = found.hits.iter().map(|hit| hit.turns.len()).max().unwrap_or(0);
-    (0..deepest).flat_map(move |depth| {
+    let in_order = (0..deepest).flat_map(|depth| {
         found
             .hits
             .iter()
             .filter_map(move |hit| hit.turns.get(depth).map(|turn| (&hit.session, hit.session_id.as_str(), turn)))
-    })
+    });
+    let question = words(question);
+    let (echoes, mut answers): (Vec<_>, Vec<_>) = in_order.partition(|(_, _, turn)| is_echo(&turn.text, &question));
+    answers.extend(echoes);
+    answers
+}
+
+/// True for a turn that holds all of the question's words in their order and hardly anything else.
+fn is_echo(text: &str, question: &[String]) -> bool {
+    let text = words(text);
+    let close = text.len() <= question.len() + question.len() / 4 + 2;
+    question.len() > 2 && close && text.windows(question.len()).any(|window| window == question)
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
 }
 
 fn clip(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         Some((at, _)) => format!("{} …", &text[..at]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::Hit;
+
+    fn hit(session: &str, texts: &[&str]) -> Hit {
+        let turn = |text: &&str| TurnHit {
+            segment: Sha256::of(text.as_bytes()),
+            seq: 0,
+            at: None,
+            speaker: "user".into(),
+            text: (*text).to_owned(),
+            score: 1.0,
+        };
+        let turns = texts.iter().map(turn).collect();
+        Hit { session: session.into(), session_id: session.into(), score: 1.0, turns }
+    }
+
+    #[test]
+    fn the_best_turn_of_each_session_comes_first_and_an_echo_of_the_question_last() {
+        let hits =
+            vec![hit("a", &["[Ada] Which port do we use?", "we use port 7777"]), hit("b", &["the port is open"])];
+        let found = Hits { hits, ..Hits::default() };
+        let texts: Vec<_> =
+            ranked(&found, "which port do we use").into_iter().map(|(_, _, t)| t.text.as_str()).collect();
+        assert_eq!(texts, ["the port is open", "we use port 7777", "[Ada] Which port do we use?"]);
+    }
+
+    #[test]
+    fn a_turn_that_says_more_than_the_question_is_no_echo() {
+        let question = words("which port do we use");
+        assert!(!is_echo("Which port do we use? We use port 7777 since March, as Ada decided.", &question));
+        assert!(!is_echo("port", &words("port")));
     }
 }

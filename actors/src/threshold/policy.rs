@@ -112,10 +112,10 @@ fn distillation_due(seen: &Observation, distill: &Distill) -> bool {
 }
 
 fn arm(next: &mut Machine, seen: &Observation, thresholds: &Thresholds, distill_at: f64) {
-    if seen.generation != next.generation {
-        // The first sight of a session is no new window: its gates are armed anyway.
+    // `None` is a host that cannot say, never a new window.
+    if seen.generation.is_some() && seen.generation != next.generation {
         for gate in [&mut next.archive, &mut next.prune, &mut next.distill] {
-            gate.armed = true;
+            gate.armed |= next.generation.is_some();
         }
         next.generation.clone_from(&seen.generation);
     }
@@ -306,6 +306,13 @@ mod tests {
         assert_eq!(first, None);
         assert_eq!(run(&machine, 299).1, None);
         assert_eq!(run(&machine, 300).1.map(|t| t.kind), Some(CycleKind::Prune));
+    }
+
+    #[test]
+    fn a_host_that_cannot_name_its_window_for_a_while_has_not_begun_a_new_one() {
+        let window = |name: Option<&str>, ratio| Observation { generation: name.map(Into::into), ..lead(ratio) };
+        let trace = [(0, window(Some("a"), 0.81)), (3600, window(None, 0.81)), (3601, window(Some("a"), 0.81))];
+        assert_eq!(drive(&trace), [(0, CycleKind::Archive)]);
     }
 
     #[test]
