@@ -48,6 +48,26 @@ enum Pause {
     Slow,
 }
 
+/// The growing pauses between attempts.
+struct Pauses(Duration);
+
+impl Pauses {
+    /// The pause after an attempt (with its connection, if there was one) that lasted this long.
+    fn next(&mut self, pause: Pause, lasted: Duration) -> Duration {
+        if lasted >= PROVEN {
+            self.0 = SHORTEST_PAUSE;
+        }
+        match pause {
+            Pause::Exactly(pause) => pause.clamp(Duration::from_millis(100), SLOW_PAUSE),
+            Pause::Slow => SLOW_PAUSE,
+            Pause::Growing => {
+                let next = LONGEST_PAUSE.min(self.0 * 2);
+                std::mem::replace(&mut self.0, next)
+            }
+        }
+    }
+}
+
 /// Why an attempt or a connection ended.
 pub(super) struct Ended {
     pub(super) error: Error,
@@ -97,25 +117,13 @@ impl Gateway {
     }
 
     async fn run(self) {
-        let mut growing = SHORTEST_PAUSE;
+        let mut pauses = Pauses(SHORTEST_PAUSE);
         loop {
             let began = Instant::now();
             let ended = self.attempt().await;
             tracing::debug!(url = %self.shared.url, error = %ended.error, "not connected to OpenClaw");
             self.shared.set_down(ended.error);
-            if began.elapsed() >= PROVEN {
-                growing = SHORTEST_PAUSE;
-            }
-            let pause = match ended.pause {
-                Pause::Exactly(pause) => pause.clamp(Duration::from_millis(100), SLOW_PAUSE),
-                Pause::Slow => SLOW_PAUSE,
-                Pause::Growing => {
-                    let pause = growing;
-                    growing = (growing * 2).min(LONGEST_PAUSE);
-                    pause
-                }
-            };
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pauses.next(ended.pause, began.elapsed())).await;
         }
     }
 
@@ -285,5 +293,26 @@ pub(super) fn socket_error(error: &WsError) -> String {
         WsError::WriteBufferFull(_) => "the gateway does not read what is sent".into(),
         WsError::Capacity(_) => "the gateway sent a frame larger than its own limit".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_half_a_minute_and_start_anew_after_a_connection_that_lasted() {
+        let mut pauses = Pauses(SHORTEST_PAUSE);
+        let grown: Vec<_> = (0..9).map(|_| pauses.next(Pause::Growing, Duration::ZERO).as_millis()).collect();
+        assert_eq!(grown, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
+        assert_eq!(pauses.next(Pause::Growing, PROVEN), SHORTEST_PAUSE);
+        assert_eq!(pauses.next(Pause::Slow, Duration::ZERO), SLOW_PAUSE);
+    }
+
+    #[test]
+    fn the_gateways_own_pause_is_honoured_within_reason() {
+        let mut pauses = Pauses(SHORTEST_PAUSE);
+        let mut after = |ms| pauses.next(Pause::Exactly(Duration::from_millis(ms)), Duration::ZERO).as_millis();
+        assert_eq!((after(1500), after(0), after(u64::MAX)), (1500, 100, 60_000));
     }
 }
