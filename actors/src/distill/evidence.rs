@@ -10,6 +10,9 @@ use crate::domain::{Item, ItemKind};
 /// At most this many statements of one kind are compared with each other.
 pub(crate) const MOST: usize = 600;
 
+/// At most this many stems of one statement.
+const STEMS: usize = 64;
+
 /// A candidate for an item.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
@@ -34,7 +37,10 @@ impl Statement {
     pub(crate) fn new(kind: ItemKind, text: String, order: usize, turn: usize, salience: i32) -> Self {
         let revises = lexicon::scores(&text).of(Cue::Revision) > 0;
         let old = if revises { old_value(&text) } else { Vec::new() };
-        Self { kind, order, turn, salience, stems: stems(&text), hearsay: false, revises, old, text }
+        let mut stems = stems(&text);
+        // The smallest hashes of a long statement: a sample that two long statements take alike.
+        stems.truncate(STEMS);
+        Self { kind, order, turn, salience, stems, hearsay: false, revises, old, text }
     }
 
     pub(crate) fn hearsay(mut self) -> Self {

@@ -1,5 +1,6 @@
 //! Stub, being written.
 
+mod dialogue;
 pub(crate) mod evidence;
 mod files;
 pub mod lexicon;
