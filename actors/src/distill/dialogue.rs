@@ -11,7 +11,7 @@ use super::sentence::{Sentence, sentences};
 use super::words;
 use crate::archive::block::{Part, parts};
 use crate::domain::{ItemKind, Role, Turn};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// At most this many questions and requests wait at a time; whoever asks more asks nobody.
 const WAITING: usize = 32;
@@ -57,6 +57,7 @@ struct Reader {
 struct Reply {
     states: bool,
     defers: bool,
+    decides: bool,
     words: usize,
     done: bool,
     stems: Vec<u64>,
@@ -147,7 +148,8 @@ impl Reader {
             let Some((kind, score)) = kind_of(sentence, role) else { continue };
             match kind {
                 None => self.ask(ItemKind::OpenTask, &sentence.text, at, score, role),
-                Some(ItemKind::Question) if is_question(&sentence.text) => {
+                // What is called an open question waits for a decision, not for an answer.
+                Some(ItemKind::Question) if is_question(&sentence.text) && score < CLEAR + 30 => {
                     self.ask(ItemKind::Question, &sentence.text, at, score, role);
                 }
                 Some(kind) => {
@@ -174,17 +176,17 @@ impl Reader {
         let (waiting, mine): (Vec<Asked>, Vec<Asked>) = self.asked.drain(..).partition(|asked| asked.by != role);
         self.asked = mine;
         let last = waiting.len().saturating_sub(1);
-        let single = waiting.len() == 1;
         for (index, asked) in waiting.into_iter().enumerate() {
             let related = words::shared(&reply.stems, &words::stems(&asked.draft.text)) > 0;
             let task = asked.draft.kind == ItemKind::OpenTask;
             if reply.defers && reply.words <= 30 {
-                self.keep(asked.draft);
+                // An agent that first looks may still answer in its next turn; a person has put it off.
+                if role == Role::Assistant { self.asked.push(asked) } else { self.keep(asked.draft) }
             } else if task && reply.done {
                 let text = format!("Done: {}", asked.draft.text);
                 let done = self.draft(ItemKind::Milestone, &text, at, CLEAR, role);
                 done.into_iter().for_each(|done| self.keep(done));
-            } else if task || related || (reply.words <= 12 && index == last) || (single && role == Role::Assistant) {
+            } else if task || related || settles(&asked.draft.text, reply, index == last) {
                 // Answered; a request that was acted upon needs no memory of its own.
             } else {
                 self.asked.push(asked);
@@ -195,7 +197,11 @@ impl Reader {
     fn finish(mut self) -> Vec<Statement> {
         let asked = std::mem::take(&mut self.asked);
         asked.into_iter().for_each(|asked| self.keep(asked.draft));
-        for (path, (touch, turn, order)) in std::mem::take(&mut self.files) {
+        let files = std::mem::take(&mut self.files);
+        let base = |path: &str| path.rsplit_once('/').map(|(_, name)| name.to_owned());
+        let named: HashSet<String> = files.keys().filter_map(|path| base(path)).collect();
+        // `main.rs` is `src/main.rs` where that is known.
+        for (path, (touch, turn, order)) in files.into_iter().filter(|(path, _)| !named.contains(path)) {
             let (text, salience) = (format!("{path} ({})", touch.as_str()), touch as i32 * 10);
             self.keep(Draft { kind: ItemKind::File, text, order, turn, salience, hearsay: false });
         }
@@ -207,6 +213,15 @@ impl Reader {
         };
         drafts.into_iter().map(statement).collect()
     }
+}
+
+/// Whether a reply that shares no word with a question answers it: a decision does, a short one the last question, a long one all but
+/// those that ask for a choice.
+fn settles(question: &str, reply: &Reply, last: bool) -> bool {
+    if reply.decides {
+        return true;
+    }
+    if reply.words <= 12 { last } else { lexicon::scores(question).of(Cue::Choice) == 0 }
 }
 
 fn reply(sentences: &[Sentence<'_>], role: Role) -> Reply {
@@ -221,6 +236,7 @@ fn reply(sentences: &[Sentence<'_>], role: Role) -> Reply {
         let scores = lexicon::scores(&sentence.text);
         reply.states = true;
         reply.defers |= scores.of(Cue::Deferral) > 0;
+        reply.decides |= scores.of(Cue::Decision) - scores.of(Cue::Doubt) >= CLEAR;
         // "Done." alone reports whatever was asked for.
         reply.done |=
             length <= 3 && scores.of(Cue::Milestone) > 0 && scores.of(Cue::Not) == 0 && role == Role::Assistant;
