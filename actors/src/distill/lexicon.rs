@@ -145,7 +145,7 @@ const STOP: &str = "the a an and or but nor so yet of to in on at by for with fr
     not no yes this that these those it its he she they them their his her our your my me we us you i who whom which what \
     when where why how there here then than too very just only also even still already again more most much many some any \
     all each every both few other another such own same let lets let's i'll we'll i'm we're i've we've it's don't won't \
-    decide decided decision go going went use uses used using make makes made making get got put set take want wants please \
+    decide decided decision agree agreed choose chose chosen settle settled pick picked however mind go going went use uses used using make makes made making get got put set take want wants please \
     always never now later instead keep okay ok sure yes hello hi thanks thank like know think see look say said tell told \
     because while after before until if else really actually maybe one two first last next new old way thing things \
     something however mind ran run running anything nothing everything back up down out off well good great right fine remember todo task tasks question \

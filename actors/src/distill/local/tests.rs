@@ -158,6 +158,20 @@ fn a_day_of_operations_is_noted_as_a_colleague_would() {
 }
 
 #[test]
+fn decisions_about_different_things_stand_side_by_side() {
+    let talk = [
+        (User, "We decided to send invoices weekly."),
+        (User, "We decided to name the crate billing."),
+        (User, "We decided to name the binary billing."),
+        (User, "Let's go with Postgres for invoices instead of files."),
+    ];
+    assert_eq!(found(&talk, Decision).len(), 4, "{:#?}", found(&talk, Decision));
+    let revised =
+        [(User, "We decided on weekly releases."), (User, "On second thought, let's go with monthly releases.")];
+    assert_eq!(found(&revised, Decision), ["On second thought, let's go with monthly releases."]);
+}
+
+#[test]
 fn small_talk_leaves_no_marks() {
     let talk = [
         (User, "I've always loved horses! How was your weekend?"),
