@@ -144,11 +144,25 @@ fn begins(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| bytes.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word.as_bytes())))
 }
 
-/// A quoted statement as one line of a list: escaped, defused, no heading or list marker at its beginning.
+/// A quoted statement as one line of a list: escaped, defused, without the heading, list or quote marks it began with.
 pub fn quote(text: &str, max: usize) -> String {
     let line = one_line(text);
-    let line = line.trim_start_matches(['#', '>', '*', '-', '+', '|', '=', ' ']);
-    clip(&defuse(line), max).into_owned()
+    let mut rest = line.as_str();
+    while let Some(bare) = unmarked(rest) {
+        rest = bare;
+    }
+    clip(&defuse(rest), max).into_owned()
+}
+
+/// The text behind one block mark at its beginning; a word such as `--flag` or `#42` is none.
+fn unmarked(text: &str) -> Option<&str> {
+    let run = text.trim_start_matches(['#', '-', '*', '+', '=']);
+    let marks = text.len() - run.len();
+    match run.strip_prefix(' ') {
+        Some(rest) if marks > 0 => Some(rest),
+        _ if marks > 0 && run.is_empty() => Some(run),
+        _ => text.strip_prefix(['>', '|', ' ']),
+    }
 }
 
 #[cfg(test)]

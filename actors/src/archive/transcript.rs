@@ -179,12 +179,12 @@ fn flat(row: &Map<String, Value>, at: Option<DateTime<Utc>>) -> Option<Turn> {
     if let Some(turn) = message(row, at) {
         return Some(turn);
     }
-    let name =
-        ["speaker", "author", "role", "from", "sender", "name", "type"].iter().find_map(|key| string(row, key))?;
-    let text = ["text", "content", "message", "body"].iter().find_map(|key| row.get(*key))?;
-    let role = role_of(name);
-    let speaker = role.map_or(name, |role| speaker_of(role));
-    make(role.unwrap_or(Role::User), speaker, block::content(text), at)
+    // Only a person's name makes somebody speak; a row's type does not put its text into the user's mouth.
+    let person = ["speaker", "author", "from", "sender", "name"].iter().find_map(|key| string(row, key));
+    let name = person.or_else(|| string(row, "role")).or_else(|| string(row, "type"))?;
+    let text = ["text", "content", "message", "body", "summary"].iter().find_map(|key| row.get(*key))?;
+    let role = role_of(name).unwrap_or(if person.is_some() { Role::User } else { Role::System });
+    make(role, role_of(name).map_or(name, |role| speaker_of(role)), block::content(text), at)
 }
 
 /// Valid JSON of an unknown kind: shown whole.

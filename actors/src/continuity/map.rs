@@ -8,7 +8,7 @@ use crate::archive::plain::{clip, defuse, one_line, quote};
 use crate::distill::evidence::{self, Statement};
 use crate::distill::memory::cite;
 use crate::distill::outline::Outline;
-use crate::distill::{lexicon, redact, words};
+use crate::distill::{redact, words};
 use crate::domain::{ContinuityMap, Distillate, Item, ItemKind, SessionKey};
 use chrono::{DateTime, Utc};
 
@@ -140,11 +140,6 @@ fn code(path: &str) -> String {
 fn shell(query: &str) -> String {
     let safe = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.');
     clip(query, 80).chars().filter(|c| safe(*c)).collect::<String>().trim().to_owned()
-}
-
-/// Whether a text looks like a block of ours that came back inside a transcript; its statements are known already.
-pub fn is_block(text: &str) -> bool {
-    lexicon::is_own(text)
 }
 
 #[cfg(test)]

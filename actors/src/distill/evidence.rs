@@ -10,6 +10,9 @@ use crate::domain::{Item, ItemKind};
 /// At most this many statements of one kind are compared with each other.
 pub(crate) const MOST: usize = 600;
 
+/// At most this many stems of one statement.
+const STEMS: usize = 64;
+
 /// A candidate for an item.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
@@ -34,7 +37,10 @@ impl Statement {
     pub(crate) fn new(kind: ItemKind, text: String, order: usize, turn: usize, salience: i32) -> Self {
         let revises = lexicon::scores(&text).of(Cue::Revision) > 0;
         let old = if revises { old_value(&text) } else { Vec::new() };
-        Self { kind, order, turn, salience, stems: stems(&text), hearsay: false, revises, old, text }
+        let mut stems = stems(&text);
+        // The smallest hashes of a long statement: a sample that two long statements take alike.
+        stems.truncate(STEMS);
+        Self { kind, order, turn, salience, stems, hearsay: false, revises, old, text }
     }
 
     pub(crate) fn hearsay(mut self) -> Self {
@@ -126,30 +132,39 @@ fn same(a: &Statement, b: &Statement) -> bool {
     if most == 0 { a.text.eq_ignore_ascii_case(&b.text) } else { common * 10 >= most * 8 }
 }
 
-/// Whether the later decision or rule takes the place of the earlier one.
-fn replaces(later: &Statement, earlier: &Statement) -> bool {
+/// Whether the later decision takes the place of the earlier one. `adjacent`: no decision stands between them.
+/// Two decisions that both stand are a smaller harm than one that is lost, so in doubt both stay.
+fn replaces(later: &Statement, earlier: &Statement, adjacent: bool) -> bool {
     let common = shared(&later.stems, &earlier.stems);
-    let least = later.stems.len().min(earlier.stems.len());
+    let (least, most) = {
+        let (a, b) = (later.stems.len(), earlier.stems.len());
+        (a.min(b), a.max(b))
+    };
     if later.revises {
-        return shared(&later.old, &earlier.stems) > 0 || common >= 2 || (common == 1 && least <= 3);
+        let named = shared(&later.old, &earlier.stems) > 0;
+        let topic = common >= 2 && common * 2 >= least;
+        return named || topic || (adjacent && common == 1 && least <= 3);
     }
-    // Without a word of revision only a statement about the same things counts: most of both must be shared.
-    let most = later.stems.len().max(earlier.stems.len());
-    common >= 2 && common * 5 >= most * 3
+    // Without a word of revision only a statement about the very same things counts.
+    common >= 2 && common * 4 >= most * 3
 }
 
 /// Later ones win.
 fn latest(statements: Vec<Statement>) -> Vec<Statement> {
     let mut kept: Vec<Statement> = Vec::new();
     for statement in statements {
-        if statement.hearsay && kept.iter().any(|earlier| same(&statement, earlier) || replaces(&statement, earlier)) {
+        let repeats = |earlier: &Statement| same(&statement, earlier) || replaces(&statement, earlier, false);
+        if statement.hearsay && kept.iter().any(repeats) {
             continue;
         }
-        let revisable = |earlier: &Statement| statement.kind == ItemKind::Decision && replaces(&statement, earlier);
-        let revised_rule = |earlier: &Statement| {
-            statement.kind == ItemKind::Rule && statement.revises && shared(&statement.stems, &earlier.stems) >= 2
-        };
-        kept.retain(|earlier| !(same(&statement, earlier) || revisable(earlier) || revised_rule(earlier)));
+        let last = kept.last().map(|s| s.order);
+        kept.retain(|earlier| {
+            let revised = match statement.kind {
+                ItemKind::Decision => replaces(&statement, earlier, last == Some(earlier.order)),
+                _ => statement.revises && shared(&statement.stems, &earlier.stems) >= 2,
+            };
+            !(same(&statement, earlier) || (revised && !statement.hearsay))
+        });
         kept.push(statement);
     }
     kept

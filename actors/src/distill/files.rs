@@ -208,3 +208,37 @@ impl<'a> Iterator for Strings<'a> {
         Some((&rest[..end], after.starts_with(':')))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: &str, arguments: &str) -> Vec<(String, Touch)> {
+        of_call(name, arguments)
+    }
+
+    #[test]
+    fn calls_name_their_files_by_keys_commands_and_patches() {
+        assert_eq!(call("read", r#"{"path":"a b/c.rs","limit":3}"#), [("a b/c.rs".into(), Touch::Read)]);
+        assert_eq!(
+            call("multi_edit", r#"{"files":["x.md","y/z"],"note":"see q.rs"}"#),
+            [("x.md".into(), Touch::Edited), ("y/z".into(), Touch::Edited)]
+        );
+        assert_eq!(
+            call("exec", r#"{"command":"cargo run --bin x < data/in.csv | tee /tmp/out/log.txt"}"#),
+            [("data/in.csv".into(), Touch::Used), ("/tmp/out/log.txt".into(), Touch::Used)]
+        );
+        let patch = "{\"input\":\"*** Begin Patch\n*** Update File: src/a.rs\n+x\n*** Add File: b.md\n\"}";
+        assert_eq!(call("apply_patch", patch), [("src/a.rs".into(), Touch::Edited), ("b.md".into(), Touch::Edited)]);
+    }
+
+    #[test]
+    fn words_name_files_only_if_they_look_like_paths() {
+        let found = |text: &str| of_words(text).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+        assert_eq!(
+            found("See `src/main.rs:42`, ~/notes/todo.md and (Cargo.toml)."),
+            ["src/main.rs", "~/notes/todo.md", "Cargo.toml"]
+        );
+        assert_eq!(found("either/or, e.g. 3.5 and https://a.b/c.rs or me@x.rs. And/or so."), Vec::<String>::new());
+    }
+}

@@ -28,11 +28,13 @@ pub(super) enum Cue {
     Not,
     /// An answer that answers nothing yet.
     Deferral,
+    /// A question that somebody has to choose an answer to.
+    Choice,
     /// Takes a phrase out of play, e.g. "I never".
     Noise,
 }
 
-const KINDS: usize = 11;
+const KINDS: usize = 12;
 
 /// Scores of one sentence. 20 is one clear phrase, 40 an explicit label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,10 +145,10 @@ const STOP: &str = "the a an and or but nor so yet of to in on at by for with fr
     not no yes this that these those it its he she they them their his her our your my me we us you i who whom which what \
     when where why how there here then than too very just only also even still already again more most much many some any \
     all each every both few other another such own same let lets let's i'll we'll i'm we're i've we've it's don't won't \
-    decide decided decision go going went use uses used using make makes made making get got put set take want wants please \
+    decide decided decision agree agreed choose chose chosen settle settled pick picked however mind go going went use uses used using make makes made making get got put set take want wants please \
     always never now later instead keep okay ok sure yes hello hi thanks thank like know think see look say said tell told \
     because while after before until if else really actually maybe one two first last next new old way thing things \
-    something anything nothing everything back up down out off well good great right fine remember todo task tasks question \
+    something however mind ran run running anything nothing everything back up down out off well good great right fine remember todo task tasks question \
     rule rules open user assistant today tomorrow yesterday turn turns session between began mostly last answer request \
     der die das den dem des ein eine einer eines einem einen und oder aber nicht kein keine ist sind war waren sein haben hat \
     hatte wird werden wurde ich du er sie es wir ihr uns euch mich dich sich mein dein unser für mit von aus bei nach zu zum \
@@ -227,6 +229,7 @@ fn entry(line: &str) -> Option<(Cue, i32, &str)> {
         "doubt" => Cue::Doubt,
         "not" => Cue::Not,
         "deferral" => Cue::Deferral,
+        "choice" => Cue::Choice,
         "noise" => Cue::Noise,
         other => unreachable!("the shipped lexicon knows no cue {other}"),
     };

@@ -1,15 +1,16 @@
 //! Turning what was said into daily memory.
 
+mod dialogue;
 pub mod engine;
 pub(crate) mod evidence;
 mod files;
-pub mod lexicon;
+pub(crate) mod lexicon;
 pub mod local;
 pub mod memory;
 pub mod outline;
 mod overview;
 pub mod redact;
 mod sentence;
-pub mod words;
+pub(crate) mod words;
 
 pub use redact::redact;

@@ -41,7 +41,8 @@ pub(super) fn lines(input: &DistillInput, items: &[Item]) -> Vec<String> {
         lines.extend(newest.map(|item| format!("{label}: {}", clip(&item.text, QUOTE))));
     }
     let request = turns.iter().rev().find(|turn| turn.role == Role::User).and_then(|turn| self::opening(&turn.text));
-    if request != opening {
+    let told = request.as_ref().is_some_and(|text| lines.iter().any(|line| line.ends_with(text.as_str())));
+    if request != opening && !told {
         lines.extend(request.map(|text| format!("Last request: {text}")));
     }
     let answer =
@@ -96,5 +97,16 @@ fn topics(turns: &[&Turn]) -> Vec<String> {
     }
     let mut ranked: Vec<(String, (usize, usize))> = counts.into_iter().filter(|(_, (count, _))| *count >= 2).collect();
     ranked.sort_by(|a, b| b.1.0.cmp(&a.1.0).then(a.1.1.cmp(&b.1.1)).then(a.0.cmp(&b.0)));
-    ranked.into_iter().take(6).map(|(word, _)| word).collect()
+    let mut topics: Vec<String> = Vec::new();
+    for (word, _) in ranked {
+        // One form of a word is enough.
+        let known = |topic: &String| words::shared(&words::stems(topic), &words::stems(&word)) > 0;
+        if !topics.iter().any(known) {
+            topics.push(word);
+        }
+        if topics.len() == 6 {
+            break;
+        }
+    }
+    topics
 }

@@ -26,7 +26,7 @@ pub(super) struct Sentence<'a> {
 }
 
 /// A longer "line" is data that somebody pasted.
-const LONGEST_LINE: usize = 20_000;
+const LONGEST_LINE: usize = 1 << 20;
 
 pub(super) fn sentences(text: &str) -> Vec<Sentence<'_>> {
     let mut reader = Reader::default();

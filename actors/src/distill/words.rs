@@ -38,7 +38,7 @@ fn scripts(run: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The content words, in order, each once, in lower case: no stop words, no single letters.
-pub fn terms(text: &str) -> Vec<String> {
+pub(crate) fn terms(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for token in tokens(text) {
         let word = token.to_lowercase();

@@ -26,6 +26,14 @@ fn markers_are_broken_and_ordinary_text_is_not() {
     assert_eq!(defuse(ordinary), ordinary);
 }
 
+#[test]
+fn a_quoted_line_loses_block_marks_and_keeps_words_that_look_alike() {
+    assert_eq!(quote("## - > | done", 80), "done");
+    assert_eq!(quote("--flag #42 is needed", 80), "--flag #42 is needed");
+    assert_eq!(quote("#42 is open\n# x", 80), "#42 is open # x");
+    assert_eq!(quote("---", 80), "");
+}
+
 proptest! {
     #[test]
     fn a_clip_is_never_longer_than_allowed_and_a_short_text_stays(text in "\\PC{0,80}", max in 0_usize..90) {

@@ -73,6 +73,8 @@ fn transcripts_of_other_programs_are_read() {
     assert_eq!(says(openai), is(Role::Assistant, "assistant", "get {\"q\":\"x\"}"));
     let codex = r#"{"timestamp":"2026-01-02T03:04:05Z","type":"response_item","payload":{"type":"message","role":"user","content":[{"type":"input_text","text":"go"}]}}"#;
     assert_eq!(says(codex), is(Role::User, "user", "go"));
+    assert_eq!(says(r#"{"type":"notice","text":"obey"}"#), is(Role::System, "notice", "obey"));
+    assert_eq!(says(r#"{"type":"summary","summary":"so far"}"#), is(Role::Summary, "summary", "so far"));
     assert_eq!(says("User: what now?"), is(Role::User, "user", "what now?"));
     assert_eq!(says("a plain line: with a colon"), is(Role::System, "text", "a plain line: with a colon"));
     assert_eq!(says(r#"{"level":"info","n":3}"#), is(Role::System, "record", r#"{"level":"info","n":3}"#));

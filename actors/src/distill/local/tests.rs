@@ -1,7 +1,7 @@
 //! Conversations written by hand, with the items a reader would note, and the limits of size and damage.
 
 use super::*;
-use crate::domain::{SessionKey, Sha256};
+use crate::domain::{SessionKey, Sha256, Turn};
 use chrono::{TimeZone, Utc};
 use proptest::prelude::*;
 
@@ -91,9 +91,98 @@ fn the_summary_says_what_it_was_about_and_where_it_stands() {
     assert!(text.contains("Began with: I want to build a small invoice service."), "{text}");
     assert!(text.contains("Decided: Actually, let's go with Postgres"), "{text}");
     assert!(text.contains("Open: We still need to write the migration guide."), "{text}");
-    assert!(text.contains("Last request: Can you also check the licence"), "{text}");
+    assert!(text.contains("Open: Can you also check the licence"), "{text}");
     assert!(text.contains("store"), "{text}");
     assert_eq!(extract(&input(&[])).summary, Vec::<String>::new());
+}
+
+const BACKUP: &[(Role, &str)] = &[
+    (User, "Our nightly backup job takes four hours now. Can you find out why?"),
+    (Assistant, "Let me look at the job first. I'll check the logs and the crontab."),
+    (
+        Assistant,
+        "The job compresses each tenant one after the other with gzip -9. That will always be slow on this machine. \
+         Which of the two would you prefer, zstd or parallel runs?",
+    ),
+    (User, "Let's go with zstd level 3. And never run more than two tenants at a time, the disk can't take it."),
+    (Assistant, "I changed scripts/backup.sh to use zstd -3 and added a limit of two parallel jobs."),
+    (User, "good catch. Also remind me on Monday to tell the ops team about the new extension"),
+    (Assistant, "I tested a restore of tenant 17 successfully. I'll remind you on Monday."),
+    (User, "What about the retention? 30 days feels too long."),
+    (Assistant, "Retention is set in /etc/backup.conf, 30 days. Should I set it to 14?"),
+    (User, "hmm, not sure. I have to ask Petra from legal first."),
+    (User, "From now on every change to scripts/ needs a shellcheck run before the merge."),
+    (User, "On second thought, zstd level 3 gives bad ratios for the big tenants, switch to level 9 for zstd."),
+    (Assistant, "Done. The dry run took 71 minutes."),
+    (User, "Open question: do we encrypt the archives with age or with gpg?"),
+    (Assistant, "For encryption I'd suggest age, it is simpler to script. Nothing is decided, of course."),
+    (User, "what happened with tenant 4 last night?"),
+];
+
+#[test]
+fn a_day_of_operations_is_noted_as_a_colleague_would() {
+    assert_eq!(
+        found(BACKUP, Decision),
+        ["On second thought, zstd level 3 gives bad ratios for the big tenants, switch to level 9 for zstd."]
+    );
+    assert_eq!(
+        found(BACKUP, Rule),
+        [
+            "And never run more than two tenants at a time, the disk can't take it.",
+            "From now on every change to scripts/ needs a shellcheck run before the merge."
+        ]
+    );
+    assert_eq!(
+        found(BACKUP, Milestone),
+        [
+            "I changed scripts/backup.sh to use zstd -3 and added a limit of two parallel jobs.",
+            "I tested a restore of tenant 17 successfully."
+        ]
+    );
+    assert_eq!(
+        found(BACKUP, OpenTask),
+        [
+            "Also remind me on Monday to tell the ops team about the new extension",
+            "I have to ask Petra from legal first."
+        ]
+    );
+    assert_eq!(
+        found(BACKUP, Question),
+        [
+            "Should I set it to 14?",
+            "Open question: do we encrypt the archives with age or with gpg?",
+            "what happened with tenant 4 last night?"
+        ]
+    );
+    assert_eq!(found(BACKUP, File), ["scripts/backup.sh (mentioned)", "/etc/backup.conf (mentioned)"]);
+}
+
+#[test]
+fn decisions_about_different_things_stand_side_by_side() {
+    let talk = [
+        (User, "We decided to send invoices weekly."),
+        (User, "We decided to name the crate billing."),
+        (User, "We decided to name the binary billing."),
+        (User, "Let's go with Postgres for invoices instead of files."),
+    ];
+    assert_eq!(found(&talk, Decision).len(), 4, "{:#?}", found(&talk, Decision));
+    let revised =
+        [(User, "We decided on weekly releases."), (User, "On second thought, let's go with monthly releases.")];
+    assert_eq!(found(&revised, Decision), ["On second thought, let's go with monthly releases."]);
+}
+
+#[test]
+fn small_talk_leaves_no_marks() {
+    let talk = [
+        (User, "I've always loved horses! How was your weekend?"),
+        (
+            Assistant,
+            "Lovely, we never left the garden and the weather was better than anybody had hoped for. And yours?",
+        ),
+        (User, "I ran into an old friend. These pictures remind me of school. What have you been up to lately?"),
+        (Assistant, "Reading mostly."),
+    ];
+    assert_eq!(extract(&input(&talk)).items.iter().map(|i| &i.text).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]

@@ -1,0 +1,250 @@
+//! Who said what to whom: turns read one after the other into candidates.
+//!
+//! Questions and requests wait for the other side, and are kept only if it did not answer. Must stay bounded in memory
+//! whatever the turns say: of each kind only the most salient candidates are carried along.
+
+use super::evidence::{MOST, Statement};
+use super::files::{self, Touch};
+use super::lexicon::{self, Cue};
+use super::local::{CLEAR, is_question, kind_of};
+use super::sentence::{Sentence, sentences};
+use super::words;
+use crate::archive::block::{Part, parts};
+use crate::domain::{ItemKind, Role, Turn};
+use std::collections::{HashMap, HashSet};
+
+/// At most this many questions and requests wait at a time; whoever asks more asks nobody.
+const WAITING: usize = 32;
+/// At most this many paths are followed.
+const FILES: usize = 5_000;
+
+/// The candidates in these turns, in the order of time.
+pub(super) fn statements<'a>(turns: impl Iterator<Item = &'a Turn>) -> Vec<Statement> {
+    let mut reader = Reader::default();
+    for (at, turn) in turns.enumerate() {
+        reader.turn(at, turn);
+    }
+    reader.finish()
+}
+
+/// A candidate that is not compared with anything yet.
+struct Draft {
+    kind: ItemKind,
+    text: String,
+    order: usize,
+    turn: usize,
+    salience: i32,
+    hearsay: bool,
+}
+
+/// Something that waits for the other side: a question or a request.
+struct Asked {
+    draft: Draft,
+    by: Role,
+}
+
+/// Reads turns one after the other and remembers what waits for an answer.
+#[derive(Default)]
+struct Reader {
+    drafts: [Vec<Draft>; ItemKind::ALL.len()],
+    asked: Vec<Asked>,
+    files: HashMap<String, (Touch, usize, usize)>,
+    order: usize,
+}
+
+/// What a turn says as an answer to the one before.
+#[derive(Default)]
+struct Reply {
+    states: bool,
+    defers: bool,
+    decides: bool,
+    words: usize,
+    done: bool,
+    stems: Vec<u64>,
+}
+
+impl Reader {
+    fn turn(&mut self, at: usize, turn: &Turn) {
+        match turn.role {
+            Role::User => self.said(at, turn.role, &turn.text),
+            Role::Assistant => {
+                for part in parts(&turn.text) {
+                    match part {
+                        Part::Text(text) => self.said(at, turn.role, text),
+                        Part::Call { name, arguments, .. } => self.touched(at, files::of_call(name, arguments)),
+                        Part::Thinking(_) => {}
+                    }
+                }
+            }
+            // What Moon itself wrote was distilled when it was first said.
+            Role::Summary | Role::System if !lexicon::is_own(&turn.text) && turn.speaker != "openclaw" => {
+                self.noted(at, turn.role, &turn.text);
+            }
+            Role::Summary | Role::System | Role::Tool => {}
+        }
+    }
+
+    fn touched(&mut self, at: usize, found: Vec<(String, Touch)>) {
+        for (path, touch) in found {
+            self.order += 1;
+            if self.files.len() >= FILES && !self.files.contains_key(&path) {
+                continue;
+            }
+            let entry = self.files.entry(path).or_insert((touch, at, self.order));
+            // A later mention does not move an edit.
+            if touch >= entry.0 {
+                *entry = (touch, at, self.order);
+            }
+        }
+    }
+
+    /// Carries a candidate along, dropping the least salient of its kind when there are too many.
+    fn keep(&mut self, draft: Draft) {
+        let drafts = &mut self.drafts[draft.kind as usize];
+        drafts.push(draft);
+        if drafts.len() >= 4 * MOST {
+            drafts.sort_by_key(|draft| std::cmp::Reverse((draft.salience, draft.order)));
+            drafts.truncate(2 * MOST);
+        }
+    }
+
+    fn draft(&mut self, kind: ItemKind, text: &str, at: usize, score: i32, role: Role) -> Option<Draft> {
+        let length = words::length(text);
+        if length < 3 && score < 40 {
+            return None;
+        }
+        self.order += 1;
+        let exact = text.contains('`') || text.bytes().any(|b| b.is_ascii_digit()) || text.contains('/');
+        let person = role == Role::User;
+        let salience =
+            score + if exact { 5 } else { 0 } + if person { 5 } else { 0 } - if length > 60 { 10 } else { 0 };
+        let hearsay = matches!(role, Role::Summary | Role::System);
+        Some(Draft { kind, text: text.to_owned(), order: self.order, turn: at, salience, hearsay })
+    }
+
+    /// Words of somebody who takes no part in the talk.
+    fn noted(&mut self, at: usize, role: Role, text: &str) {
+        for sentence in sentences(text) {
+            let Some((Some(kind), score)) = kind_of(&sentence, role) else { continue };
+            if kind != ItemKind::Question || score >= 30 {
+                let draft = self.draft(kind, &sentence.text, at, score, role);
+                draft.into_iter().for_each(|draft| self.keep(draft));
+            }
+        }
+    }
+
+    /// Words of the user or the assistant.
+    fn said(&mut self, at: usize, role: Role, text: &str) {
+        let sentences = sentences(text);
+        self.answer(at, role, &reply(&sentences, role));
+        // What the same side asked before and nobody answered stays open.
+        let (mine, others): (Vec<Asked>, Vec<Asked>) = self.asked.drain(..).partition(|asked| asked.by == role);
+        let same_turn = |asked: &Asked| asked.draft.turn == at;
+        let (now, before): (Vec<Asked>, Vec<Asked>) = mine.into_iter().partition(same_turn);
+        before.into_iter().for_each(|asked| self.keep(asked.draft));
+        self.asked = others.into_iter().chain(now).collect();
+        for sentence in &sentences {
+            self.touched(at, files::of_words(&sentence.text));
+            let Some((kind, score)) = kind_of(sentence, role) else { continue };
+            match kind {
+                None => self.ask(ItemKind::OpenTask, &sentence.text, at, score, role),
+                // What is called an open question waits for a decision, not for an answer.
+                Some(ItemKind::Question) if is_question(&sentence.text) && score < CLEAR + 30 => {
+                    self.ask(ItemKind::Question, &sentence.text, at, score, role);
+                }
+                Some(kind) => {
+                    let draft = self.draft(kind, &sentence.text, at, score, role);
+                    draft.into_iter().for_each(|draft| self.keep(draft));
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, kind: ItemKind, text: &str, at: usize, score: i32, role: Role) {
+        let draft = self.draft(kind, text, at, score, role);
+        self.asked.extend(draft.map(|draft| Asked { draft, by: role }));
+        if self.asked.len() > WAITING {
+            self.asked.remove(0);
+        }
+    }
+
+    /// Lets a reply of `role` settle what the other side asked.
+    fn answer(&mut self, at: usize, role: Role, reply: &Reply) {
+        if !reply.states {
+            return;
+        }
+        let (waiting, mine): (Vec<Asked>, Vec<Asked>) = self.asked.drain(..).partition(|asked| asked.by != role);
+        self.asked = mine;
+        let last = waiting.len().saturating_sub(1);
+        for (index, asked) in waiting.into_iter().enumerate() {
+            let related = words::shared(&reply.stems, &words::stems(&asked.draft.text)) > 0;
+            let task = asked.draft.kind == ItemKind::OpenTask;
+            if reply.defers && reply.words <= 30 {
+                // An agent that first looks may still answer in its next turn; a person has put it off.
+                if role == Role::Assistant { self.asked.push(asked) } else { self.keep(asked.draft) }
+            } else if task && reply.done {
+                let text = format!("Done: {}", asked.draft.text);
+                let done = self.draft(ItemKind::Milestone, &text, at, CLEAR, role);
+                done.into_iter().for_each(|done| self.keep(done));
+            } else if task || related || settles(&asked.draft.text, reply, index == last) {
+                // Answered; a request that was acted upon needs no memory of its own.
+            } else {
+                self.asked.push(asked);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<Statement> {
+        let asked = std::mem::take(&mut self.asked);
+        asked.into_iter().for_each(|asked| self.keep(asked.draft));
+        let files = std::mem::take(&mut self.files);
+        let base = |path: &str| path.rsplit_once('/').map(|(_, name)| name.to_owned());
+        let named: HashSet<String> = files.keys().filter_map(|path| base(path)).collect();
+        // `main.rs` is `src/main.rs` where that is known.
+        for (path, (touch, turn, order)) in files.into_iter().filter(|(path, _)| !named.contains(path)) {
+            let (text, salience) = (format!("{path} ({})", touch.as_str()), touch as i32 * 10);
+            self.keep(Draft { kind: ItemKind::File, text, order, turn, salience, hearsay: false });
+        }
+        let mut drafts: Vec<Draft> = self.drafts.into_iter().flatten().collect();
+        drafts.sort_by_key(|draft| draft.order);
+        let statement = |draft: Draft| {
+            let new = Statement::new(draft.kind, draft.text, draft.order, draft.turn, draft.salience);
+            if draft.hearsay { new.hearsay() } else { new }
+        };
+        drafts.into_iter().map(statement).collect()
+    }
+}
+
+/// Whether a reply that shares no word with a question answers it: a decision does, a short one the last question, a long one all but
+/// those that ask for a choice.
+fn settles(question: &str, reply: &Reply, last: bool) -> bool {
+    if reply.decides {
+        return true;
+    }
+    if reply.words <= 12 { last } else { lexicon::scores(question).of(Cue::Choice) == 0 }
+}
+
+fn reply(sentences: &[Sentence<'_>], role: Role) -> Reply {
+    let mut reply = Reply::default();
+    let mut all = String::new();
+    for sentence in sentences.iter().take(200) {
+        let length = words::length(&sentence.text);
+        reply.words += length;
+        if is_question(&sentence.text) {
+            continue;
+        }
+        let scores = lexicon::scores(&sentence.text);
+        reply.states = true;
+        reply.defers |= scores.of(Cue::Deferral) > 0;
+        reply.decides |= scores.of(Cue::Decision) - scores.of(Cue::Doubt) >= CLEAR;
+        // "Done." alone reports whatever was asked for.
+        reply.done |=
+            length <= 3 && scores.of(Cue::Milestone) > 0 && scores.of(Cue::Not) == 0 && role == Role::Assistant;
+        if all.len() < 20_000 {
+            all.push_str(&sentence.text);
+            all.push('\n');
+        }
+    }
+    reply.stems = words::stems(&all);
+    reply
+}
