@@ -16,6 +16,9 @@ use std::collections::HashMap;
 const MOST_SESSIONS: usize = 100;
 /// Units in one expression, at most; the rarest stay.
 const MOST_UNITS: usize = 48;
+/// Units that are counted to find the rarest, and words that are repaired, at most: a pasted page must not take seconds.
+const MOST_COUNTED: usize = 128;
+const MOST_REPAIRS: usize = 10;
 /// Chunks that are enough to name the sessions of a usual answer; more are read only when they were not.
 const FIRST_CHUNKS: usize = 1_000;
 /// Chunks of a session whose turns are looked at.
@@ -86,7 +89,7 @@ fn terms(
     repaired: &mut Vec<(String, String)>,
 ) -> Result<Vec<Term>> {
     let mut terms: Vec<Term> = Vec::new();
-    for unit in units {
+    for unit in units.into_iter().take(MOST_COUNTED) {
         let rows = rows(connection, &unit)?;
         let candidates = match unit.kind {
             _ if rows > 0 => vec![(unit, rows)],
@@ -124,7 +127,7 @@ fn rows(connection: &Connection, unit: &Unit) -> Result<i64> {
 }
 
 fn repair(connection: &Connection, unit: Unit, repaired: &mut Vec<(String, String)>) -> Result<Option<(Unit, i64)>> {
-    if stopword::is_stop(&unit.text) {
+    if stopword::is_stop(&unit.text) || repaired.len() >= MOST_REPAIRS {
         return Ok(None);
     }
     let Some(meant) = nearest(connection, &unit.text)? else { return Ok(None) };

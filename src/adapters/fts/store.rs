@@ -96,8 +96,8 @@ impl Store {
             match schema::empty(connection) {
                 Ok(()) => return Ok(()),
                 Err(e) if !is_damage(&e) => return Err(translate("empty the search index", &e)),
-                // The damage showed only now.
-                Err(_) => {}
+                // The damage showed only now. Noted first: if moving fails, the file stays refused.
+                Err(e) => drop(self.note("empty the search index", self.usable()?, &e)),
             }
         }
         // Close first: a connection must not write into a file that was moved.
