@@ -346,3 +346,57 @@ impl Drop for Scratch {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_counts_only_questions_with_evidence_that_exists() {
+        let file = tempfile::NamedTempFile::new().expect("a scratch file");
+        let made_up = serde_json::json!([{
+            "sample_id": "made-up",
+            "conversation": {
+                "session_1_date_time": "1:56 pm on 8 May, 2031",
+                "session_1": [
+                    {"speaker": "Ada", "dia_id": "D1:1", "text": "I bought a yellow kayak."},
+                    {"speaker": "Bo", "dia_id": "D1:2", "text": "Nice, mine is red."},
+                ],
+                "session_2_date_time": "9:00 am on 1 June, 2031",
+                "session_2": [
+                    {"speaker": "Ada", "dia_id": "D2:1", "text": "The paddle broke."},
+                    {"speaker": "Bo", "dia_id": "D2:2", "text": "Oh no."},
+                ],
+            },
+            "qa": [
+                {"question": "Which colour is the kayak Ada bought?", "evidence": ["D1:1"], "category": 1},
+                {"question": "What broke in June?", "evidence": ["D1:2; D2:1"], "category": 2},
+                {"question": "xylophone", "evidence": ["D2:2"], "category": 4},
+                {"question": "kayak", "evidence": ["D1:1"], "category": 5},
+                {"question": "kayak", "evidence": ["D9:9"], "category": 1},
+            ],
+        }]);
+        std::fs::write(file.path(), made_up.to_string()).expect("written");
+        for feed in [Feed::Sessions, Feed::Pairs] {
+            let report = locomo_fed(file.path(), feed).await.expect("measured");
+            let found = 2.0 / 3.0;
+            let expected =
+                Ranking { recall_at_1: found, recall_at_5: found, mrr: found, evidence_1: found, evidence_3: found };
+            assert_eq!((report.count, report.empty, report.ranking), (3, 1.0 / 3.0, Some(expected)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_something_else_is_said_to_be() {
+        let file = tempfile::NamedTempFile::new().expect("a scratch file");
+        std::fs::write(file.path(), "[{\"qa\": 1}]").expect("written");
+        assert_eq!(locomo(file.path()).await.expect_err("refused").code, "bench.unreadable");
+    }
+
+    #[tokio::test]
+    async fn times_are_measured_for_every_put_and_search() {
+        let report = latency(60).await.expect("measured");
+        assert_eq!((report.count, report.puts, report.ranking.is_none()), (200, 30, true));
+        assert!(report.put_p50_ms > 0.0 && report.search_p50_ms > 0.0 && report.bytes > 0);
+    }
+}

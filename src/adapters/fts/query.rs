@@ -122,8 +122,8 @@ fn push_run(all: &mut Vec<Unit>, run: &str) {
     } else if run.chars().all(char::is_alphanumeric) {
         all.push(Unit::word(run));
     } else if run.chars().all(|c| c.is_alphabetic() || matches!(c, '\'' | '’')) {
-        // "Ana's", "don't", "l'index": the short part is grammar.
-        all.extend(run.split(['\'', '’']).filter(|part| !part.is_empty()).map(Unit::word));
+        // "Ana's", "don't", "l'index": a single letter is grammar.
+        all.extend(run.split(['\'', '’']).filter(|part| part.chars().nth(1).is_some()).map(Unit::word));
     } else {
         all.push(Unit::new(Match::Phrase, run));
     }
@@ -153,6 +153,7 @@ mod tests {
     fn a_question_keeps_only_its_telling_words() {
         assert_eq!(texts("What did we decide about the locked database?"), ["decide", "locked", "database"]);
         assert_eq!(texts("Where's Ana's dog?"), ["ana", "dog"]);
+        assert_eq!(texts("n’est-ce pas l’index C?"), ["n’est-ce", "index", "c"]);
     }
 
     #[test]
