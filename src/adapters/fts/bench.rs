@@ -1,7 +1,7 @@
 //! Measuring the index: ranking on LoCoMo, time on a made-up history.
 //!
-//! Why in the product: a number that anybody can get again is worth more than one in a document. The LoCoMo file is read from where
-//! the user has it and never copied; everything built is in a scratch folder that is removed.
+//! Why in the product: a number that anybody can get again is worth more than one in a document. The LoCoMo file is
+//! read from where the user has it and never copied; everything built is in a scratch folder that is removed.
 
 use super::FtsIndex;
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
@@ -73,8 +73,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Session recall on a LoCoMo file (a JSON list of conversations): the questions of categories 1 to 4 that have evidence, each
-/// asked inside its conversation. Fed in pairs of turns, as the daemon does.
+/// Session recall on a LoCoMo file (a JSON list of conversations): the questions of categories 1 to 4 that have
+/// evidence, each asked inside its conversation. Fed in pairs of turns, as the daemon does.
 /// Errors: `config` `bench.unreadable` when the file cannot be read or is not LoCoMo; what the index answers.
 pub async fn locomo(path: &Path) -> Result<Report> {
     locomo_fed(path, Feed::Pairs).await

@@ -1,7 +1,8 @@
 //! From what a person typed to what is looked for. Pure.
 //!
-//! Why: FTS5 has a query language, and a person's text must never be read as one. Everything leaves here inside double quotes,
-//! without a double quote or control character in it; the only operators are the ones written in this file.
+//! Why: FTS5 has a query language, and a person's text must never be read as one. Everything leaves here inside
+//! double quotes, without a double quote or control character in it; the only operators are the ones written in this
+//! file.
 
 use super::stopword::is_stop;
 use super::text::is_cjk;
@@ -63,8 +64,8 @@ fn is_inert(c: char) -> bool {
     c != '"' && !c.is_control()
 }
 
-/// Everything a query asks for, without repetitions; stop words only if there is nothing else. Empty when the text has no letter
-/// or digit.
+/// Everything a query asks for, without repetitions; stop words only if there is nothing else. Empty when the text
+/// has no letter or digit.
 pub(super) fn units(query: &str) -> Vec<Unit> {
     let query: String = query.chars().take(LONGEST_QUERY).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut all = Vec::new();

@@ -73,7 +73,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Refusal> {
     Ok(connection)
 }
 
-/// Opens a connection for reading, with scratch tables in memory that have the index's own tokenizer.
+/// Opens a connection for reading, with a scratch table in memory that has the index's own tokenizer.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -81,9 +81,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.execute_batch(&format!(
-        "CREATE VIRTUAL TABLE temp.asked USING fts5(text, content='', tokenize='{TOKENIZER}');
-         CREATE VIRTUAL TABLE temp.asked_term USING fts5vocab(temp, asked, instance);
-         CREATE VIRTUAL TABLE temp.shown USING fts5(text, content='', tokenize='{TOKENIZER}');"
+        "CREATE VIRTUAL TABLE temp.shown USING fts5(text, content='', tokenize='{TOKENIZER}');"
     ))?;
     Ok(connection)
 }
@@ -109,7 +107,6 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.execute_batch(&format!(
             "CREATE VIRTUAL TABLE chunk_text USING fts5(
                head, body, content='', tokenize='{TOKENIZER}');
-             CREATE VIRTUAL TABLE chunk_term USING fts5vocab(chunk_text, row);
              PRAGMA user_version = {VERSION};"
         ))?;
     }

@@ -1,6 +1,7 @@
 //! The connections to the index file: one that writes, a few that read, and the state "this file is unusable".
 //!
-//! Why: SQLite wants one writer, and a reader must not wait for it. It must never delete a damaged file: `clear` moves it aside.
+//! Why: SQLite wants one writer, and a reader must not wait for it. It must never delete a damaged file: `clear`
+//! moves it aside.
 
 use super::error::{corrupt, from_io, is_damage, translate};
 use super::schema::{self, Refusal};
@@ -135,8 +136,8 @@ impl Store {
         state.damage.clone().map_or(Ok(state.generation), Err)
     }
 
-    /// Translates a failure. From the first sign of damage on every call says so, until the file is replaced: better than
-    /// one answer being whole and the next one not.
+    /// Translates a failure. From the first sign of damage on every call says so, until the file is replaced: better
+    /// than one answer being whole and the next one not.
     fn note(&self, operation: &str, generation: u64, error: &rusqlite::Error) -> Error {
         let translated = translate(operation, error);
         let mut state = lock(&self.state);

@@ -427,7 +427,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn no_text_is_ever_read_as_query_syntax(
-        text in prop_oneof![any::<String>(), "[a-z\"'*:(){}^+\\-. \\x00搜]{1,30}", "(NEAR|OR|AND|NOT|body:|\"| |x|\\*){1,12}"]
+        text in prop_oneof![
+            any::<String>(),
+            "[a-z\"'*:(){}^+\\-. \\x00搜]{1,30}",
+            "(NEAR|OR|AND|NOT|body:|\"| |x|\\*){1,12}",
+        ]
     ) {
         thread_local! {
             static INDEX: (tempfile::TempDir, FtsIndex, tokio::runtime::Runtime) = {
