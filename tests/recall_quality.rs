@@ -1,8 +1,8 @@
 //! How well recall finds one thing among a hundred sessions, and what a killed writer leaves behind.
 //!
-//! The corpus is made here from a seed: about 2 MB in a hundred sessions, fed in pairs of turns as the daemon does. It is meant to
-//! be hard in the way real history is: the filler is made of the same words as the planted facts, and each fact has imitations
-//! in other sessions that share four of its words.
+//! The corpus is made here from a seed: about 2 MB in a hundred sessions, fed in pairs of turns as the daemon does.
+//! It is meant to be hard in the way real history is: the filler is made of the same words as the planted facts, and
+//! each fact has imitations in other sessions that share four of its words.
 
 use chrono::{DateTime, Duration, Utc};
 use moon::adapters::fts::FtsIndex;
@@ -30,84 +30,119 @@ struct Fact {
 
 #[rustfmt::skip]
 const FACTS: [Fact; 20] = [
-    Fact { said: "We settled on a lease of ninety seconds for the scheduler, because shorter ones expired during garbage collection.",
-        keywords: "scheduler lease ninety seconds", question: "Why did we settle on ninety seconds for the scheduler lease?",
-        misspelt: "schedular lease ninty seconds", paraphrase: "how long may the job runner hold its lock before it expires",
+    Fact { said: "We settled on a lease of ninety seconds for the scheduler, because shorter ones expired during \
+        garbage collection.",
+        keywords: "scheduler lease ninety seconds",
+        question: "Why did we settle on ninety seconds for the scheduler lease?",
+        misspelt: "schedular lease ninty seconds",
+        paraphrase: "how long may the job runner hold its lock before it expires",
         output: "thread panicked at src/lease/renewal.rs:88: expired", identifier: "src/lease/renewal.rs" },
     Fact { said: "The invoice export must round every tax amount half to even, the auditor insisted on that.",
-        keywords: "invoice export round tax auditor", question: "What did the auditor insist on for the invoice export?",
+        keywords: "invoice export round tax auditor",
+        question: "What did the auditor insist on for the invoice export?",
         misspelt: "invioce export rounding auditer", paraphrase: "banker's method in accounting documents",
         output: "FAILED billing::export::rounds_half_even", identifier: "billing::export::rounds_half_even" },
     Fact { said: "Marta broke her wrist while skiing in Zakopane, so Tobias takes the release this week.",
         keywords: "Marta wrist skiing Tobias release", question: "Who takes the release because Marta broke her wrist?",
-        misspelt: "Marta wirst skeing Zakopane", paraphrase: "colleague injured on holiday, who does the release instead",
+        misspelt: "Marta wirst skeing Zakopane",
+        paraphrase: "colleague injured on holiday, who does the release instead",
         output: "assigned RELEASE-2291 to tobias", identifier: "RELEASE-2291" },
-    Fact { said: "The thermostat in the greenhouse drops offline whenever the irrigation pump starts, it is a grounding fault.",
-        keywords: "thermostat greenhouse irrigation pump grounding", question: "What happens to the greenhouse thermostat when the pump starts?",
+    Fact { said: "The thermostat in the greenhouse drops offline whenever the irrigation pump starts, it is a \
+        grounding fault.",
+        keywords: "thermostat greenhouse irrigation pump grounding",
+        question: "What happens to the greenhouse thermostat when the pump starts?",
         misspelt: "thermostadt greenhose irigation", paraphrase: "sensor loses its connection when watering plants",
         output: "mqtt: lost greenhouse/sensor-7f3a/temperature", identifier: "greenhouse/sensor-7f3a/temperature" },
-    Fact { said: "Uploads over forty megabytes fail behind the proxy since it buffers the whole body; streaming fixed it.",
-        keywords: "uploads forty megabytes proxy streaming", question: "Why do uploads over forty megabytes fail behind the proxy?",
-        misspelt: "uplods megabites proxi streaming", paraphrase: "sending big files through the gateway or proxy breaks",
+    Fact { said: "Uploads over forty megabytes fail behind the proxy since it buffers the whole body; streaming \
+        fixed it.",
+        keywords: "uploads forty megabytes proxy streaming",
+        question: "Why do uploads over forty megabytes fail behind the proxy?",
+        misspelt: "uplods megabites proxi streaming",
+        paraphrase: "sending big files through the gateway or proxy breaks",
         output: "nginx: client_max_body_size exceeded", identifier: "client_max_body_size" },
     Fact { said: "The landlord agreed to replace the boiler before October if we sign for two more years.",
-        keywords: "landlord boiler October two years", question: "What did the landlord agree to replace before October?",
+        keywords: "landlord boiler October two years",
+        question: "What did the landlord agree to replace before October?",
         misspelt: "landlrod boilar October", paraphrase: "heating renewal in exchange for staying in the flat",
         output: "saved letters/tenancy-2031-04.pdf", identifier: "letters/tenancy-2031-04.pdf" },
-    Fact { said: "Customers in Norway were charged twice because the webhook was retried after a timeout without an idempotency key.",
+    Fact { said: "Customers in Norway were charged twice because the webhook was retried after a timeout without an \
+        idempotency key.",
         keywords: "Norway charged twice webhook idempotency", question: "Why were customers in Norway charged twice?",
         misspelt: "Norwey charged twice idempotancy webhok", paraphrase: "duplicate payments in Scandinavia",
         output: "POST /v2/payments/capture?attempt=2 409", identifier: "/v2/payments/capture?attempt=2" },
-    Fact { said: "The parser treats a lone carriage return as a line break, which doubles the rows of old spreadsheets.",
-        keywords: "parser carriage return doubles rows spreadsheets", question: "What does the parser do with a lone carriage return?",
-        misspelt: "parser cariage return doubels spreadsheets", paraphrase: "legacy newline handling duplicates table lines",
+    Fact { said: "The parser treats a lone carriage return as a line break, which doubles the rows of old \
+        spreadsheets.",
+        keywords: "parser carriage return doubles rows spreadsheets",
+        question: "What does the parser do with a lone carriage return?",
+        misspelt: "parser cariage return doubels spreadsheets",
+        paraphrase: "legacy newline handling duplicates table lines",
         output: "warning: csv::Terminator::CRLF is deprecated", identifier: "csv::Terminator::CRLF" },
-    Fact { said: "Grandmother's plum cake needs the oven at a hundred and seventy degrees and no fan, otherwise the crust cracks.",
+    Fact { said: "Grandmother's plum cake needs the oven at a hundred and seventy degrees and no fan, otherwise the \
+        crust cracks.",
         keywords: "plum cake oven degrees crust", question: "At how many degrees does the plum cake go into the oven?",
         misspelt: "plumm cake ovan degrees crusst", paraphrase: "baking temperature of the family dessert",
         output: "note stored as recipes/plum_cake_v3.md", identifier: "recipes/plum_cake_v3.md" },
-    Fact { said: "The compass on the rover reads eleven degrees off near the battery, so the firmware now subtracts a calibration table.",
-        keywords: "compass rover battery calibration firmware", question: "Why does the rover firmware subtract a calibration table?",
+    Fact { said: "The compass on the rover reads eleven degrees off near the battery, so the firmware now subtracts \
+        a calibration table.",
+        keywords: "compass rover battery calibration firmware",
+        question: "Why does the rover firmware subtract a calibration table?",
         misspelt: "compas rover calibratoin firmwear", paraphrase: "magnetic heading is wrong beside the battery pack",
         output: "flash ok: rover-fw_1.18.4-rc2.bin", identifier: "rover-fw_1.18.4-rc2.bin" },
-    Fact { said: "Search on the shop became slow after the synonym file grew; loading it once per request was the culprit.",
-        keywords: "shop search slow synonym file request", question: "What was the culprit when search on the shop became slow?",
-        misspelt: "shop serach slow synonim culprit", paraphrase: "product lookup performance regression from thesaurus",
+    Fact { said: "Search on the shop became slow after the synonym file grew; loading it once per request was the \
+        culprit.",
+        keywords: "shop search slow synonym file request",
+        question: "What was the culprit when search on the shop became slow?",
+        misspelt: "shop serach slow synonim culprit",
+        paraphrase: "product lookup performance regression from thesaurus",
         output: "Caused by: E_SYN_4417 reload", identifier: "E_SYN_4417" },
     Fact { said: "The choir rehearses in the chapel on Thursdays from now on, since the gymnasium is being painted.",
-        keywords: "choir rehearses chapel Thursdays gymnasium", question: "Where does the choir rehearse while the gymnasium is being painted?",
+        keywords: "choir rehearses chapel Thursdays gymnasium",
+        question: "Where does the choir rehearse while the gymnasium is being painted?",
         misspelt: "choir rehearsel chappel gymnasium", paraphrase: "singing group moved to another room",
         output: "invited choir-list@example.net to chapel", identifier: "choir-list@example.net" },
     Fact { said: "Backups of the photo archive go to the cold bucket after thirty days, restoring costs four hours.",
-        keywords: "backups photo archive cold bucket thirty days", question: "After how many days do backups of the photo archive go to the cold bucket?",
+        keywords: "backups photo archive cold bucket thirty days",
+        question: "After how many days do backups of the photo archive go to the cold bucket?",
         misspelt: "bakcups photo archve bucket", paraphrase: "picture copies are moved to cheap storage",
-        output: "s3://moonlit-cold/photos/2030/manifest.json written", identifier: "s3://moonlit-cold/photos/2030/manifest.json" },
-    Fact { said: "The translator wants a glossary with the gender of each noun before she starts on the Portuguese manual.",
-        keywords: "translator glossary gender noun Portuguese manual", question: "What does the translator want before the Portuguese manual?",
+        output: "s3://moonlit-cold/photos/2030/manifest.json written",
+        identifier: "s3://moonlit-cold/photos/2030/manifest.json" },
+    Fact { said: "The translator wants a glossary with the gender of each noun before she starts on the Portuguese \
+        manual.",
+        keywords: "translator glossary gender noun Portuguese manual",
+        question: "What does the translator want before the Portuguese manual?",
         misspelt: "tranlator glosary Portugese manual", paraphrase: "linguist asked for a word list",
         output: "created i18n/pt-BR/glossary.toml", identifier: "i18n/pt-BR/glossary.toml" },
-    Fact { said: "Memory of the renderer climbs because every canvas keeps its texture; disposing them on scroll halves it.",
-        keywords: "renderer memory canvas texture disposing scroll", question: "Why does the memory of the renderer climb?",
+    Fact { said: "Memory of the renderer climbs because every canvas keeps its texture; disposing them on scroll \
+        halves it.",
+        keywords: "renderer memory canvas texture disposing scroll",
+        question: "Why does the memory of the renderer climb?",
         misspelt: "rendrer memory canvass textures scrol", paraphrase: "graphics leak when moving down the page",
         output: "leak: Canvas2D#releaseTexture() never called", identifier: "Canvas2D#releaseTexture()" },
     Fact { said: "The harbour office moved our berth to pier nine because the dredger blocks the old one until June.",
-        keywords: "harbour berth pier nine dredger June", question: "Why did the harbour office move our berth to pier nine?",
+        keywords: "harbour berth pier nine dredger June",
+        question: "Why did the harbour office move our berth to pier nine?",
         misspelt: "harbor bert pier dregder June", paraphrase: "boat has a new mooring place",
         output: "permit HB-0093/K issued", identifier: "HB-0093/K" },
-    Fact { said: "The classifier confuses mushrooms with sea shells when the photo is underexposed, so we normalise the histogram first.",
-        keywords: "classifier mushrooms shells underexposed histogram", question: "What does the classifier confuse when the photo is underexposed?",
+    Fact { said: "The classifier confuses mushrooms with sea shells when the photo is underexposed, so we normalise \
+        the histogram first.",
+        keywords: "classifier mushrooms shells underexposed histogram",
+        question: "What does the classifier confuse when the photo is underexposed?",
         misspelt: "clasifier mushroms shells underexpozed", paraphrase: "dark photos lead to wrong fungus recognition",
         output: "epoch 12 checkpoint fungi-resnet_0x9af2.pt", identifier: "fungi-resnet_0x9af2.pt" },
     Fact { said: "Login with the hardware token failed on the new laptops as the udev rule for the vendor was missing.",
-        keywords: "login hardware token laptops udev rule", question: "Why did login with the hardware token fail on the new laptops?",
+        keywords: "login hardware token laptops udev rule",
+        question: "Why did login with the hardware token fail on the new laptops?",
         misspelt: "logn hardwear token latops udev", paraphrase: "security key not recognised on recent computers",
         output: "added 70-u2f.rules for idVendor==1050", identifier: "70-u2f.rules" },
-    Fact { said: "The orchard loses a third of its blossoms to late frost, therefore Ingrid orders wind machines for April.",
-        keywords: "orchard blossoms frost Ingrid wind machines", question: "What does Ingrid order against late frost in the orchard?",
+    Fact { said: "The orchard loses a third of its blossoms to late frost, therefore Ingrid orders wind machines for \
+        April.",
+        keywords: "orchard blossoms frost Ingrid wind machines",
+        question: "What does Ingrid order against late frost in the orchard?",
         misspelt: "orchrad blosoms frost Ingird machines", paraphrase: "protecting fruit trees from cold nights",
         output: "order WM/2031/APR-5 confirmed", identifier: "WM/2031/APR-5" },
     Fact { said: "The queue stalls when a poisoned message is at its head; it is parked after five deliveries now.",
-        keywords: "queue stalls poisoned message parked deliveries", question: "After how many deliveries is a poisoned message parked?",
+        keywords: "queue stalls poisoned message parked deliveries",
+        question: "After how many deliveries is a poisoned message parked?",
         misspelt: "queu stalls poisned mesage parked", paraphrase: "broker blocked by an event nobody can process",
         output: "x-death-count header missing in amqp.rs", identifier: "x-death-count" },
 ];
@@ -141,8 +176,10 @@ const FOREIGN_FILLER: [&str; 10] = [
     "Le port et les câbles sont sur la liste.", "Сервер работает нормально.", "Отчёт готов, число строк верное.",
 ];
 
-const NOUNS: &str = "table report branch ticket module folder dashboard meeting draft customer version window service budget \
-    config script cluster review server client method field record letter garden window kitchen plan number list order path";
+const NOUNS: &str = "table report branch ticket module folder dashboard meeting draft customer version window \
+    service budget \
+    config script cluster review server client method field record letter garden window kitchen plan number list \
+    order path";
 const VERBS: &str =
     "check move update test read rename merge explain compare remove prepare send open split fix describe measure";
 const SENTENCES: [&str; 8] = [

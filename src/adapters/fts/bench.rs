@@ -1,7 +1,7 @@
 //! Measuring the index: ranking on LoCoMo, time on a made-up history.
 //!
-//! Why in the product: a number that anybody can get again is worth more than one in a document. The LoCoMo file is read from where
-//! the user has it and never copied; everything built is in a scratch folder that is removed.
+//! Why in the product: a number that anybody can get again is worth more than one in a document. The LoCoMo file is
+//! read from where the user has it and never copied; everything built is in a scratch folder that is removed.
 
 use super::FtsIndex;
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
@@ -73,8 +73,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Session recall on a LoCoMo file (a JSON list of conversations): the questions of categories 1 to 4 that have evidence, each
-/// asked inside its conversation. Fed in pairs of turns, as the daemon does.
+/// Session recall on a LoCoMo file (a JSON list of conversations): the questions of categories 1 to 4 that have
+/// evidence, each asked inside its conversation. Fed in pairs of turns, as the daemon does.
 /// Errors: `config` `bench.unreadable` when the file cannot be read or is not LoCoMo; what the index answers.
 pub async fn locomo(path: &Path) -> Result<Report> {
     locomo_fed(path, Feed::Pairs).await
@@ -344,5 +344,59 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // Best effort: the folder is in the system's temporary folder.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_counts_only_questions_with_evidence_that_exists() {
+        let file = tempfile::NamedTempFile::new().expect("a scratch file");
+        let made_up = serde_json::json!([{
+            "sample_id": "made-up",
+            "conversation": {
+                "session_1_date_time": "1:56 pm on 8 May, 2031",
+                "session_1": [
+                    {"speaker": "Ada", "dia_id": "D1:1", "text": "I bought a yellow kayak."},
+                    {"speaker": "Bo", "dia_id": "D1:2", "text": "Nice, mine is red."},
+                ],
+                "session_2_date_time": "9:00 am on 1 June, 2031",
+                "session_2": [
+                    {"speaker": "Ada", "dia_id": "D2:1", "text": "The paddle broke."},
+                    {"speaker": "Bo", "dia_id": "D2:2", "text": "Oh no."},
+                ],
+            },
+            "qa": [
+                {"question": "Which colour is the kayak Ada bought?", "evidence": ["D1:1"], "category": 1},
+                {"question": "What broke in June?", "evidence": ["D1:2; D2:1"], "category": 2},
+                {"question": "xylophone", "evidence": ["D2:2"], "category": 4},
+                {"question": "kayak", "evidence": ["D1:1"], "category": 5},
+                {"question": "kayak", "evidence": ["D9:9"], "category": 1},
+            ],
+        }]);
+        std::fs::write(file.path(), made_up.to_string()).expect("written");
+        for feed in [Feed::Sessions, Feed::Pairs] {
+            let report = locomo_fed(file.path(), feed).await.expect("measured");
+            let found = 2.0 / 3.0;
+            let expected =
+                Ranking { recall_at_1: found, recall_at_5: found, mrr: found, evidence_1: found, evidence_3: found };
+            assert_eq!((report.count, report.empty, report.ranking), (3, 1.0 / 3.0, Some(expected)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_something_else_is_said_to_be() {
+        let file = tempfile::NamedTempFile::new().expect("a scratch file");
+        std::fs::write(file.path(), "[{\"qa\": 1}]").expect("written");
+        assert_eq!(locomo(file.path()).await.expect_err("refused").code, "bench.unreadable");
+    }
+
+    #[tokio::test]
+    async fn times_are_measured_for_every_put_and_search() {
+        let report = latency(60).await.expect("measured");
+        assert_eq!((report.count, report.puts, report.ranking.is_none()), (200, 30, true));
+        assert!(report.put_p50_ms > 0.0 && report.search_p50_ms > 0.0 && report.bytes > 0);
     }
 }

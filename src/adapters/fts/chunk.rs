@@ -1,10 +1,10 @@
 //! Cutting turns into pieces of bounded size. Pure.
 //!
-//! Why: ranking wants passages of about a thousand characters, and a tool result may have twenty million. Nothing is ever left
-//! out: the pieces of a turn join to its exact text.
+//! Why: ranking wants passages of about a thousand characters, and a tool result may have twenty million. Nothing is
+//! ever left out: the pieces of a turn join to its exact text.
 
-/// Cuts `text` into pieces of at most `limit` characters, at whitespace if there is some in the second half of a piece, else
-/// at any character that is no letter or digit, else anywhere. Whitespace stays with the piece before it.
+/// Cuts `text` into pieces of at most `limit` characters, at whitespace if there is some in the second half of a
+/// piece, else at any character that is no letter or digit, else anywhere. Whitespace stays with the piece before it.
 pub(super) fn pieces(text: &str, limit: usize) -> Pieces<'_> {
     Pieces { rest: text, limit: limit.max(2) }
 }

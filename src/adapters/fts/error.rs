@@ -1,7 +1,7 @@
 //! What an SQLite failure means to the core.
 //!
-//! Why: a worker decides from kind and code alone. SQLite's own messages can quote the query or a row, so only its result
-//! code is passed on.
+//! Why: a worker decides from kind and code alone. SQLite's own messages can quote the query or a row, so only its
+//! result code is passed on.
 
 use moon_actors::Error;
 use rusqlite::{ErrorCode, ffi};

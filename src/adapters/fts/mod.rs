@@ -1,9 +1,9 @@
 //! The embedded search index: SQLite FTS5 behind the core's [`SearchIndex`] port.
 //!
 //! Why: a projection of the archive that finds any archived word, in one file and one process, with a transaction per
-//! segment, so that a killed daemon loses nothing that was reported as indexed. It is disposable: everything in it can be
-//! put again from the archive. It must never be a source for anything that reduces a transcript, never show transcript text
-//! in an error, and never let a user's character become FTS syntax.
+//! segment, so that a killed daemon loses nothing that was reported as indexed. It is disposable: everything in it
+//! can be put again from the archive. It must never be a source for anything that reduces a transcript, never show
+//! transcript text in an error, and never let a user's character become FTS syntax.
 
 pub mod bench;
 mod chunk;
@@ -38,12 +38,12 @@ pub struct FtsIndex {
 }
 
 impl FtsIndex {
-    /// Opens or creates the index at `path` (file 0600, missing folders 0700), with chunks of up to `chunk_chars` characters
-    /// (kept within 200..=20,000).
+    /// Opens or creates the index at `path` (file 0600, missing folders 0700), with chunks of up to `chunk_chars`
+    /// characters (kept within 200..=20,000).
     ///
     /// A file that is damaged, foreign or of a newer schema does not fail here: every later call answers `data`
-    /// `index.corrupt` until [`SearchIndex::clear`] has moved it aside. Errors: `transient` `index.io`, `index.disk_full`,
-    /// `index.busy` when the file cannot be reached at all. Blocking for some milliseconds.
+    /// `index.corrupt` until [`SearchIndex::clear`] has moved it aside. Errors: `transient` `index.io`,
+    /// `index.disk_full`, `index.busy` when the file cannot be reached at all. Blocking for some milliseconds.
     pub fn open(path: &Path, chunk_chars: usize) -> Result<Self> {
         let store = Store::open(path, chunk_chars.clamp(200, 20_000))?;
         Ok(Self { store: Arc::new(store) })

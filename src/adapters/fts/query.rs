@@ -1,7 +1,8 @@
 //! From what a person typed to what is looked for. Pure.
 //!
-//! Why: FTS5 has a query language, and a person's text must never be read as one. Everything leaves here inside double quotes,
-//! without a double quote or control character in it; the only operators are the ones written in this file.
+//! Why: FTS5 has a query language, and a person's text must never be read as one. Everything leaves here inside
+//! double quotes, without a double quote or control character in it; the only operators are the ones written in this
+//! file.
 
 use super::stopword::is_stop;
 use super::text::is_cjk;
@@ -63,8 +64,8 @@ fn is_inert(c: char) -> bool {
     c != '"' && !c.is_control()
 }
 
-/// Everything a query asks for, without repetitions; stop words only if there is nothing else. Empty when the text has no letter
-/// or digit.
+/// Everything a query asks for, without repetitions; stop words only if there is nothing else. Empty when the text
+/// has no letter or digit.
 pub(super) fn units(query: &str) -> Vec<Unit> {
     let query: String = query.chars().take(LONGEST_QUERY).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut all = Vec::new();
@@ -122,8 +123,8 @@ fn push_run(all: &mut Vec<Unit>, run: &str) {
     } else if run.chars().all(char::is_alphanumeric) {
         all.push(Unit::word(run));
     } else if run.chars().all(|c| c.is_alphabetic() || matches!(c, '\'' | '’')) {
-        // "Ana's", "don't", "l'index": the short part is grammar.
-        all.extend(run.split(['\'', '’']).filter(|part| !part.is_empty()).map(Unit::word));
+        // "Ana's", "don't", "l'index": a single letter is grammar.
+        all.extend(run.split(['\'', '’']).filter(|part| part.chars().nth(1).is_some()).map(Unit::word));
     } else {
         all.push(Unit::new(Match::Phrase, run));
     }
@@ -153,6 +154,7 @@ mod tests {
     fn a_question_keeps_only_its_telling_words() {
         assert_eq!(texts("What did we decide about the locked database?"), ["decide", "locked", "database"]);
         assert_eq!(texts("Where's Ana's dog?"), ["ana", "dog"]);
+        assert_eq!(texts("n’est-ce pas l’index C?"), ["n’est-ce", "index", "c"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The spelling repair: a word that no text holds is replaced by the nearest one that some text holds.
 //!
-//! Why over words as written and not over FTS5's own vocabulary: that one holds stems, a stem cannot be looked up again (the stem
-//! of a stem is another one) and is nothing to show a person.
+//! Why over words as written and not over FTS5's own vocabulary: that one holds stems, a stem cannot be looked up
+//! again (the stem of a stem is another one) and is nothing to show a person.
 
 use rusqlite::{Connection, Result};
 use strsim::osa_distance;
@@ -12,8 +12,8 @@ const SHORTEST: usize = 4;
 /// From this length on two mistakes are forgiven.
 const TWO_MISTAKES_FROM: usize = 7;
 
-/// The best replacement: fewest mistakes, then in most segments, then first in the alphabet. `None` when nothing is near, or
-/// the word is short or has anything but letters in it.
+/// The best replacement: fewest mistakes, then in most segments, then first in the alphabet. `None` when nothing is
+/// near, or the word is short or has anything but letters in it.
 pub(super) fn nearest(connection: &Connection, word: &str) -> Result<Option<String>> {
     let length = word.chars().count();
     if length < SHORTEST || !word.chars().all(char::is_alphabetic) {

@@ -16,6 +16,9 @@ const TOKENIZER: &str = "porter unicode61 remove_diacritics 2";
 /// How long a statement waits for a lock of another process.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Prepared statements kept; this module has fewer.
+const STATEMENTS: usize = 32;
+
 const TABLES: &str = "
 CREATE TABLE transcript(
   id INTEGER PRIMARY KEY, session TEXT NOT NULL, session_id TEXT NOT NULL, UNIQUE(session, session_id));
@@ -55,6 +58,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Refusal> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Before anything is changed: a newer or foreign file stays as it is, not even its journal mode is touched.
     let empty = is_empty_or_ours(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -69,16 +73,15 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Refusal> {
     Ok(connection)
 }
 
-/// Opens a connection for reading, with scratch tables in memory that have the index's own tokenizer.
+/// Opens a connection for reading, with a scratch table in memory that has the index's own tokenizer.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.execute_batch(&format!(
-        "CREATE VIRTUAL TABLE temp.asked USING fts5(text, content='', tokenize='{TOKENIZER}');
-         CREATE VIRTUAL TABLE temp.asked_term USING fts5vocab(temp, asked, instance);
-         CREATE VIRTUAL TABLE temp.shown USING fts5(text, content='', tokenize='{TOKENIZER}');"
+        "CREATE VIRTUAL TABLE temp.shown USING fts5(text, content='', tokenize='{TOKENIZER}');"
     ))?;
     Ok(connection)
 }
@@ -104,7 +107,6 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.execute_batch(&format!(
             "CREATE VIRTUAL TABLE chunk_text USING fts5(
                head, body, content='', tokenize='{TOKENIZER}');
-             CREATE VIRTUAL TABLE chunk_term USING fts5vocab(chunk_text, row);
              PRAGMA user_version = {VERSION};"
         ))?;
     }

@@ -1,7 +1,7 @@
 //! Searching: chunks by bm25, sessions by their best chunks, then the turns that matched.
 //!
-//! Why two steps: a chunk has enough context to rank a session well, and a person or agent needs the exact turn. It runs on one
-//! snapshot, so that a chunk that is being continued is seen before or after, never in between.
+//! Why two steps: a chunk has enough context to rank a session well, and a person or agent needs the exact turn. It
+//! runs on one snapshot, so that a chunk that is being continued is seen before or after, never in between.
 
 use super::query::{Match, Unit, units};
 use super::repair::nearest;
@@ -16,6 +16,10 @@ use std::collections::HashMap;
 const MOST_SESSIONS: usize = 100;
 /// Units in one expression, at most; the rarest stay.
 const MOST_UNITS: usize = 48;
+/// Units that are counted to find the rarest, and words that are repaired, at most: a pasted page must not take
+/// seconds.
+const MOST_COUNTED: usize = 128;
+const MOST_REPAIRS: usize = 10;
 /// Chunks that are enough to name the sessions of a usual answer; more are read only when they were not.
 const FIRST_CHUNKS: usize = 1_000;
 /// Chunks of a session whose turns are looked at.
@@ -86,7 +90,7 @@ fn terms(
     repaired: &mut Vec<(String, String)>,
 ) -> Result<Vec<Term>> {
     let mut terms: Vec<Term> = Vec::new();
-    for unit in units {
+    for unit in units.into_iter().take(MOST_COUNTED) {
         let rows = rows(connection, &unit)?;
         let candidates = match unit.kind {
             _ if rows > 0 => vec![(unit, rows)],
@@ -124,7 +128,7 @@ fn rows(connection: &Connection, unit: &Unit) -> Result<i64> {
 }
 
 fn repair(connection: &Connection, unit: Unit, repaired: &mut Vec<(String, String)>) -> Result<Option<(Unit, i64)>> {
-    if stopword::is_stop(&unit.text) {
+    if stopword::is_stop(&unit.text) || repaired.len() >= MOST_REPAIRS {
         return Ok(None);
     }
     let Some(meant) = nearest(connection, &unit.text)? else { return Ok(None) };
@@ -161,7 +165,8 @@ fn rank_among(
     let order = if most < 0 { "" } else { "ORDER BY score LIMIT ?2" };
     let sql = format!(
         "SELECT c.transcript, f.score, c.id
-         FROM (SELECT rowid AS id, bm25(chunk_text, {HEAD_WEIGHT:?}, 1.0) AS score FROM chunk_text WHERE chunk_text MATCH ?1 {order}) f
+         FROM (SELECT rowid AS id, bm25(chunk_text, {HEAD_WEIGHT:?}, 1.0) AS score
+               FROM chunk_text WHERE chunk_text MATCH ?1 {order}) f
          JOIN chunk c ON c.id = f.id
          WHERE (?3 IS NULL OR c.transcript IN (SELECT id FROM transcript WHERE session = ?3))
            AND (?4 IS NULL OR c.last_at >= ?4) AND ?2 IS NOT NULL"
@@ -192,8 +197,8 @@ fn rank_among(
     Ok((ranked, read))
 }
 
-/// Adds the best turn of each session to its score: the words asked for together in one turn tell more than the same words spread
-/// over a chunk. Measured on LoCoMo: recall@1 0.739 to 0.747.
+/// Adds the best turn of each session to its score: the words asked for together in one turn tell more than the same
+/// words spread over a chunk. Measured on LoCoMo: recall@1 0.739 to 0.747.
 fn rerank(sessions: &mut [Ranked], candidates: &[Candidate]) {
     let mut best: HashMap<i64, f64> = HashMap::new();
     for candidate in candidates {

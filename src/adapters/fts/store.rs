@@ -1,6 +1,7 @@
 //! The connections to the index file: one that writes, a few that read, and the state "this file is unusable".
 //!
-//! Why: SQLite wants one writer, and a reader must not wait for it. It must never delete a damaged file: `clear` moves it aside.
+//! Why: SQLite wants one writer, and a reader must not wait for it. It must never delete a damaged file: `clear`
+//! moves it aside.
 
 use super::error::{corrupt, from_io, is_damage, translate};
 use super::schema::{self, Refusal};
@@ -96,8 +97,8 @@ impl Store {
             match schema::empty(connection) {
                 Ok(()) => return Ok(()),
                 Err(e) if !is_damage(&e) => return Err(translate("empty the search index", &e)),
-                // The damage showed only now.
-                Err(_) => {}
+                // The damage showed only now. Noted first: if moving fails, the file stays refused.
+                Err(e) => drop(self.note("empty the search index", self.usable()?, &e)),
             }
         }
         // Close first: a connection must not write into a file that was moved.
@@ -135,8 +136,8 @@ impl Store {
         state.damage.clone().map_or(Ok(state.generation), Err)
     }
 
-    /// Translates a failure. From the first sign of damage on every call says so, until the file is replaced: better than
-    /// one answer being whole and the next one not.
+    /// Translates a failure. From the first sign of damage on every call says so, until the file is replaced: better
+    /// than one answer being whole and the next one not.
     fn note(&self, operation: &str, generation: u64, error: &rusqlite::Error) -> Error {
         let translated = translate(operation, error);
         let mut state = lock(&self.state);

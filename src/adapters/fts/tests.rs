@@ -198,6 +198,38 @@ async fn a_search_stays_in_its_session_and_after_its_time() {
 }
 
 #[tokio::test]
+async fn a_day_or_month_or_speaker_finds_what_was_said_then() {
+    let scratch = scratch();
+    let index = open(scratch.path());
+    for (session, days, speaker) in [("winter", 0, "Ana"), ("spring", 60, "Boris"), ("summer", 150, "Chiara")] {
+        let turn = Turn {
+            speaker: speaker.into(),
+            at: Some(noon() + Duration::days(days)),
+            ..turn(0, Role::User, "we talked about the bridge and the ferry")
+        };
+        index.put(doc(session, 0, vec![turn])).await.expect("put");
+    }
+    let asked = [
+        ("what about the bridge in April 2026?", "spring"),
+        ("bridge 2026-02-25", "winter"),
+        ("ferry 2026-07", "summer"),
+        ("what did Chiara say about the ferry?", "summer"),
+    ];
+    for (query, session) in asked {
+        assert_eq!(first(&index, query).await, session, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_pasted_page_is_answered_too() {
+    let scratch = scratch();
+    let index = open(scratch.path());
+    index.put(said("a", "the exact error was quux7 at line 12")).await.expect("put");
+    let page: String = (0..5_000).map(|n| format!("word{n} nonsense{} ", n * 7)).collect();
+    assert_eq!(first(&index, &format!("quux7 {page}")).await, "a");
+}
+
+#[tokio::test]
 async fn nothing_asked_is_an_error_and_nothing_found_is_not() {
     let scratch = scratch();
     let index = open(scratch.path());
@@ -395,7 +427,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn no_text_is_ever_read_as_query_syntax(
-        text in prop_oneof![any::<String>(), "[a-z\"'*:(){}^+\\-. \\x00搜]{1,30}", "(NEAR|OR|AND|NOT|body:|\"| |x|\\*){1,12}"]
+        text in prop_oneof![
+            any::<String>(),
+            "[a-z\"'*:(){}^+\\-. \\x00搜]{1,30}",
+            "(NEAR|OR|AND|NOT|body:|\"| |x|\\*){1,12}",
+        ]
     ) {
         thread_local! {
             static INDEX: (tempfile::TempDir, FtsIndex, tokio::runtime::Runtime) = {

@@ -1,6 +1,8 @@
-//! How text is written into the index: spaces between CJK characters, the words of a text, the line in front of a chunk.
+//! How text is written into the index: spaces between CJK characters, the words of a text, the line in front of a
+//! chunk.
 //!
-//! Why: the tokenizer takes a whole run of Chinese or Japanese for one word. What a person is shown never passes through here.
+//! Why: the tokenizer takes a whole run of Chinese or Japanese for one word. What a person is shown never passes
+//! through here.
 
 use chrono::{DateTime, Datelike, Utc};
 use std::borrow::Cow;
@@ -42,8 +44,8 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
         .map(str::to_lowercase)
 }
 
-/// What stands in front of a chunk for ranking: its days, the session and who speaks. "What did Ana say in May 2026" is answered
-/// from here.
+/// What stands in front of a chunk for ranking: its days, the session and who speaks. "What did Ana say in May 2026"
+/// is answered from here.
 #[derive(Default)]
 pub(super) struct Head {
     days: Vec<String>,

@@ -1,7 +1,7 @@
 //! The turns of a session that answer: scored one by one, and shown as they were archived.
 //!
-//! Why not a full-text table of turns as well: it would double the index. The few pieces at hand go through a scratch table in memory
-//! that has the index's own tokenizer.
+//! Why not a full-text table of turns as well: it would double the index. The few pieces at hand go through a scratch
+//! table in memory that has the index's own tokenizer.
 
 use super::search::{Ranked, Term};
 use super::text::spaced;
@@ -17,8 +17,8 @@ const TURNS_SHOWN: usize = 3;
 const WHOLE_TURN: usize = 8_000;
 /// A turn of more pieces is longer than that for certain; it is not even read.
 const MOST_PARTS: i64 = 80;
-/// bm25 among turns: how fast repetition stops counting, and how much a long turn is held back. Less than among chunks (0.75):
-/// turns differ in length by nature, a long answer is not padding.
+/// bm25 among turns: how fast repetition stops counting, and how much a long turn is held back. Less than among
+/// chunks (0.75): turns differ in length by nature, a long answer is not padding.
 const TURN_K1: f64 = 1.2;
 const TURN_B: f64 = 0.3;
 /// What a turn gets of the score of the turn before it: an answer seldom repeats the words of its question.
@@ -87,8 +87,8 @@ fn read(connection: &Connection, sessions: &[Ranked], since: Option<i64>) -> Res
     Ok(candidates)
 }
 
-/// bm25 of each piece, but with the rarity of a word in the whole index: among the few pieces at hand every word they share
-/// would look common.
+/// bm25 of each piece, but with the rarity of a word in the whole index: among the few pieces at hand every word they
+/// share would look common.
 fn score(connection: &Connection, candidates: &mut [Candidate], terms: &[Term], chunks: i64) -> Result<()> {
     let mut insert = connection.prepare_cached("INSERT INTO temp.shown(rowid, text) VALUES(?1, ?2)")?;
     for (row, candidate) in candidates.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Adding a segment: chunks along turn borders, all in the caller's transaction.
 //!
-//! Why the last chunk is opened again: the daemon archives after every turn, so a segment is often one question and one answer,
-//! and passages that small rank worse than whole ones. A put continues the last chunk of the segment before it.
+//! Why the last chunk is opened again: the daemon archives after every turn, so a segment is often one question and
+//! one answer, and passages that small rank worse than whole ones. A put continues the last chunk of the segment
+//! before it.
 
 use super::chunk::pieces;
 use super::text::{Head, spaced, words};
@@ -181,7 +182,8 @@ impl Writing<'_> {
             .connection
             .prepare_cached(
                 "INSERT INTO chunk(id, transcript, epoch, ordinal, chars, last_at) VALUES(?1,?2,?3,?4,?5,?6)
-                 ON CONFLICT(id) DO UPDATE SET ordinal = excluded.ordinal, chars = excluded.chars, last_at = excluded.last_at
+                 ON CONFLICT(id) DO UPDATE
+                 SET ordinal = excluded.ordinal, chars = excluded.chars, last_at = excluded.last_at
                  RETURNING id",
             )?
             .query_row(
@@ -197,7 +199,8 @@ impl Writing<'_> {
         }
         let head = open.head.line(self.doc.session.as_str(), &self.doc.session_id);
         if let Some((head, body)) = open.indexed {
-            // Not `contentless_delete`: that leaves the row in the totals bm25 counts with, and every put would skew it more.
+            // Not `contentless_delete`: that leaves the row in the totals bm25 counts with, and every put would skew
+            // it more.
             self.connection
                 .prepare_cached("INSERT INTO chunk_text(chunk_text, rowid, head, body) VALUES('delete', ?1, ?2, ?3)")?
                 .execute(params![id, head, body])?;
