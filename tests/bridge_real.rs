@@ -68,6 +68,7 @@ async fn moons_texts_reach_the_model_and_a_compaction_waits_for_moon() {
     a_block_is_in_every_model_call_of_its_session_only(&model, &gateway, &bridge).await;
     a_passage_is_in_one_run_only_and_never_in_the_instructions(&model, &gateway, &bridge).await;
     a_compaction_waits_and_takes_moons_summary(&model, &gateway, &bridge).await;
+    an_overflow_in_a_turn_waits_for_moon_too(&model, &gateway, &bridge).await;
     the_block_survives_a_reset(&model, &gateway, &bridge).await;
     without_the_folder_everything_goes_on(&model, &gateway, &bridge, &home).await;
 }
@@ -145,6 +146,36 @@ fn waiting_id(event: &BridgeEvent) -> Option<String> {
     }
 }
 
+/// The safety net that stays when Moon leads: the provider refuses, OpenClaw compacts in the middle of a turn and tries again.
+async fn an_overflow_in_a_turn_waits_for_moon_too(model: &MockModel, gateway: &Gateway, bridge: &BridgeDir) {
+    // OpenClaw refuses to compact a short session.
+    for turn in 1..=6 {
+        gateway.send(&format!("long {turn} [[reply:1400]]")).await;
+    }
+    bridge.heartbeat().await.expect("alive");
+    let (_, start) = bridge.events(0).await.expect("readable");
+    let size = model.requests().pop().expect("a call").to_string().len() as u64 / 4;
+    model.set_limit(Some(size));
+    let moon = async {
+        let began = Instant::now();
+        let id = loop {
+            let (events, _) = bridge.events(start).await.expect("readable");
+            if let Some(id) = events.iter().find_map(waiting_id) {
+                break id;
+            }
+            assert!(began.elapsed() < PATIENCE, "no compaction; {events:?}\n{}", gateway.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        bridge.place(&SESSION.into(), Slot::Summary, "MOON-RESCUE of the long turns").await.expect("placed");
+        bridge.acknowledge(&id).await.expect("acknowledged");
+    };
+    tokio::join!(gateway.send("one more"), moon);
+    model.set_limit(None);
+    let last = model.requests().pop().expect("a call");
+    assert!(text_of_role(&last, "user").contains("MOON-RESCUE of the long turns"), "{last}");
+    assert!(text_of_role(&last, "system").contains("MOON-BLOCK"), "the retry carries the block");
+}
+
 async fn the_block_survives_a_reset(model: &MockModel, gateway: &Gateway, bridge: &BridgeDir) {
     let began = Instant::now();
     while let Err(error) = gateway.call("sessions.reset", json!({"key": SESSION, "reason": "new"})).await {
@@ -175,7 +206,7 @@ async fn without_the_folder_everything_goes_on(model: &MockModel, gateway: &Gate
 async fn installed_into_a_running_gateway_with_moon_away_nothing_waits() {
     let Some(peers) = peers_or_skip("installed_into_a_running_gateway_with_moon_away_nothing_waits") else { return };
     let model = MockModel::start(None).await;
-    let mut gateway = Gateway::prepare(&peers, &model.base_url(), json!({"slots": {"memory": "none"}, "allow": []}));
+    let mut gateway = Gateway::prepare(&peers, &model.base_url(), json!({"slots": {"memory": "none"}}));
     gateway.start().await;
     let home = moon_home(&gateway);
     installer(&gateway, &home).install(Mode::Observe, false).await.expect("installed");
@@ -197,6 +228,11 @@ async fn installed_into_a_running_gateway_with_moon_away_nothing_waits() {
     let spool = std::fs::read_to_string(home.join("bridge/events.jsonl")).expect("there");
     assert!(spool.contains("\"waiting\":false") && !spool.contains("turn 1"), "figures, no texts");
     assert!(installer(&gateway, &home).verify(Mode::Observe).await.expect("verified").iter().all(|c| c.holds));
+    // A newer Moon brings a newer plugin: the running gateway is told.
+    let file = home.join("openclaw/moon-bridge/index.js");
+    std::fs::write(&file, "export default { id: 'moon-bridge', register() {} };\n").expect("an old one");
+    let upgraded = installer(&gateway, &home).install(Mode::Observe, false).await.expect("upgraded");
+    assert!(upgraded.notes.iter().any(|note| note.contains("reloaded")), "{upgraded:?}");
     let pid = gateway.pid();
     gateway.stop();
     assert!(!bridge.status().await.alive, "process {pid:?} is gone");

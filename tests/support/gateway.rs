@@ -175,7 +175,7 @@ impl Gateway {
     /// The end of what the gateway printed.
     pub fn log(&self) -> String {
         let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<String> = text.lines().map(|line| line.chars().take(300).collect()).collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 

@@ -27,14 +27,19 @@ pub struct MockModel {
 
 struct Shared {
     requests: Mutex<Vec<Value>>,
-    limit: Option<u64>,
+    /// 0: none.
+    limit: AtomicU64,
     count: AtomicU64,
 }
 
 impl MockModel {
     /// With a `limit`, requests of more tokens are refused as too long.
     pub async fn start(limit: Option<u64>) -> Self {
-        let shared = Arc::new(Shared { requests: Mutex::default(), limit, count: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            requests: Mutex::default(),
+            limit: AtomicU64::new(limit.unwrap_or(0)),
+            count: AtomicU64::new(0),
+        });
         let routes = axum::Router::new()
             .route("/v1/chat/completions", post(complete))
             .route("/v1/models", get(models))
@@ -44,6 +49,11 @@ impl MockModel {
         let port = listener.local_addr().expect("bound").port();
         let server = tokio::spawn(async move { axum::serve(listener, routes).await.expect("serves") });
         Self { port, shared, server }
+    }
+
+    /// From now on.
+    pub fn set_limit(&self, limit: Option<u64>) {
+        self.shared.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
     }
 
     pub fn base_url(&self) -> String {
@@ -86,8 +96,9 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
     if let Some(seconds) = directive(&asked, "sleep").and_then(|s| s.parse().ok()) {
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
+    let limit = shared.limit.load(Ordering::Relaxed);
     let is_summary = text_of_role(&body, "system").to_lowercase().contains("summariz") && !asked.contains("[[");
-    if (asked.contains("[[overflow]]") && !is_summary) || shared.limit.is_some_and(|limit| prompt_tokens > limit) {
+    if (asked.contains("[[overflow]]") && !is_summary) || (limit > 0 && prompt_tokens > limit) {
         return overflow(prompt_tokens);
     }
     let text = if is_summary { SUMMARY.to_owned() } else { reply(&asked) };

@@ -154,7 +154,7 @@ impl Installer {
         }
         if let Some(patch) = patch {
             report.backup = Some(self.back_up(&authored)?);
-            self.patch(&cli, &patch, &authored.path, &target).await?;
+            report.notes.push(self.patch(&cli, &patch, &authored.path, &target).await?);
         } else if files_changed {
             report.notes.push(self.reload(&cli).await);
         }
@@ -181,7 +181,7 @@ impl Installer {
         report.steps.extend(outcomes.into_iter().map(|outcome| step(outcome, dry_run)));
         if let (Some(patch), false) = (patch, dry_run) {
             report.backup = Some(self.back_up(&authored)?);
-            self.patch(&cli, &patch, &authored.path, &target).await?;
+            report.notes.push(self.patch(&cli, &patch, &authored.path, &target).await?);
         }
         self.remove_files(dry_run, &mut report)?;
         if !dry_run {
@@ -212,6 +212,10 @@ impl Installer {
                 Check { what: edit::dotted(&wish.path), holds: edit::holds(&authored.value, wish), detail }
             })),
         }
+        let entry = format!("/plugins/entries/{PLUGIN}/hooks/allowPromptInjection");
+        let holds = authored.value.pointer(&entry) != Some(&Value::Bool(false));
+        let what = format!("plugins.entries.{PLUGIN}.hooks.allowPromptInjection is not false");
+        checks.push(Check { what, holds, detail: "without it no text of Moon's reaches the model".into() });
         if mode == Mode::Observe {
             let provider = authored.value.pointer("/agents/defaults/compaction/provider").and_then(Value::as_str);
             let holds = provider != Some(PLUGIN);
@@ -253,14 +257,15 @@ impl Installer {
         Ok((cli.with_variables(self.environment.iter().filter(|(name, _)| needed.contains(name)).cloned()), authored))
     }
 
-    /// One patch by OpenClaw's own command, then a look at what is really there.
-    async fn patch(&self, cli: &Cli, patch: &Value, path: &Path, target: &Value) -> Result<()> {
-        cli.run(&["config", "patch", "--stdin"], patch.to_string().as_bytes()).await?;
+    /// One patch by OpenClaw's own command, then a look at what is really there. Returns what the command said, which is
+    /// whether the gateway has to be restarted.
+    async fn patch(&self, cli: &Cli, patch: &Value, path: &Path, target: &Value) -> Result<String> {
+        let said = cli.run(&["config", "patch", "--stdin"], patch.to_string().as_bytes()).await?;
         let now = read_authored(path)?;
         let mut patched = now.value.clone();
         json_patch(&mut patched, patch);
         if patched == now.value || edit::patch(target, &now.value).is_none() {
-            return Ok(());
+            return Ok(format!("OpenClaw: {}", said.trim().chars().take(200).collect::<String>()));
         }
         Err(Error::conflict(
             "openclaw.config_changed",
