@@ -113,12 +113,21 @@ impl Folder {
         let path = lock(&tracked).path.clone();
         let file = open(&path)?;
         let stamp = stamp_of(&file, &path)?;
-        let (plan, torn) = self.plan(&mut lock(&tracked), &file, stamp, from, max_bytes)?;
-        let read = page::read(&file, &path, &plan).and_then(|read| {
-            let now = stamp_of(&file, &path)?;
-            let kept = now.length > stamp.length || now == stamp;
-            if kept && !(plan.open_end && now != stamp) { Ok(read) } else { Err(page::changed(&path)) }
-        });
+        let (plan, torn, life) = {
+            let mut tracked = lock(&tracked);
+            let (plan, torn) = self.plan(&mut tracked, &file, stamp, from, max_bytes)?;
+            (plan, torn, tracked.lines.life)
+        };
+        let mut read = page::read(&file, &path, &plan);
+        let now = stamp_of(&file, &path)?;
+        if now != stamp {
+            // Something happened while reading. Only an append is harmless, and not even that to an open end.
+            let tracked = lock(&tracked);
+            let appended = now.length > stamp.length && tracked.lines.life == life;
+            if plan.open_end || !appended || !tracked.lines.still_fits(&file).unwrap_or(false) {
+                read = Err(page::changed(&path));
+            }
+        }
         if read.as_ref().is_err_and(|e| e.code == "transcripts.changed") {
             lock(&tracked).lines.forget();
         }

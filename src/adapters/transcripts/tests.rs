@@ -412,3 +412,55 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_rewritten_while_it_is_read_never_gives_half_a_line() {
+    let bench = Bench::new();
+    let path = bench.path("a");
+    bench.write("a", b"");
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = done.clone();
+    // Grows, is cut, is rewritten in place with lines of another length and is replaced, again and again.
+    let writer = std::thread::spawn(move || {
+        for round in 0.. {
+            if stop.load(std::sync::atomic::Ordering::SeqCst) {
+                return round;
+            }
+            let letter = char::from(b'a' + (round % 26) as u8);
+            let line = format!("<{}>\n", letter.to_string().repeat(10 + round % 900));
+            if round % 5 == 4 {
+                let other = path.with_extension("new");
+                std::fs::write(&other, line.repeat(300)).expect("written");
+                std::fs::rename(&other, &path).expect("renamed");
+            } else if round % 2 == 0 {
+                std::fs::write(&path, line.repeat(300)).expect("written");
+            } else {
+                let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("there");
+                file.write_all(line.repeat(50).as_bytes()).expect("appended");
+            }
+        }
+        unreachable!("the loop has no end of its own")
+    });
+    let (mut read, mut changed) = (0, 0);
+    for i in 0..600 {
+        match bench.page("a", i % 320, 20_000).await {
+            Ok(page) => read += page.records.iter().inspect(|r| assert_whole(&r.bytes)).count(),
+            Err(error) => {
+                assert_eq!((error.code.as_str(), error.kind), ("transcripts.changed", Kind::Transient));
+                changed += 1;
+            }
+        }
+        bench.host.refresh().await.expect("a pass never fails for one file");
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(writer.join().expect("the writer lives") > 10);
+    assert!(read > 0, "{read} read, {changed} changed");
+}
+
+/// A line as the writer writes them: one letter between angle brackets. A rewrite in the middle of a read may mix two
+/// rounds, but never inside what is called a line.
+fn assert_whole(bytes: &[u8]) {
+    let inner =
+        bytes.strip_prefix(b"<").and_then(|b| b.strip_suffix(b">")).unwrap_or_else(|| panic!("torn: {bytes:?}"));
+    assert!(inner.windows(2).all(|w| w[0] == w[1]), "mixed: {bytes:?}");
+}
