@@ -32,8 +32,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct ActiveContext {
     entries: VecDeque<Entry>,
-    /// Tokens of what stands before the entries: a summary, or entries too old to be kept one by one.
-    base: u64,
+    /// All of them, plus what stands before them: a summary, or entries too old to be kept one by one.
     tokens: u64,
     /// Reset records seen.
     pub(crate) resets: u64,
@@ -73,9 +72,7 @@ impl ActiveContext {
             }
             Some("compaction") => {
                 self.keep_from(record["firstKeptEntryId"].as_str());
-                let summary = record["summary"].as_str().map_or(0, estimate::tokens) + MESSAGE_OVERHEAD;
-                self.base += summary;
-                self.tokens += summary;
+                self.tokens += record["summary"].as_str().map_or(0, estimate::tokens) + MESSAGE_OVERHEAD;
             }
             Some("branch_summary") => {
                 self.push(id_of(record), content_tokens(&record["summary"]) + MESSAGE_OVERHEAD);
@@ -102,10 +99,8 @@ impl ActiveContext {
     fn push(&mut self, id: u64, tokens: u64) {
         self.entries.push_back(Entry { id, tokens });
         self.tokens += tokens;
-        if self.entries.len() > MAX_ENTRIES
-            && let Some(oldest) = self.entries.pop_front()
-        {
-            self.base += oldest.tokens;
+        if self.entries.len() > MAX_ENTRIES {
+            self.entries.pop_front();
         }
     }
 
@@ -119,7 +114,6 @@ impl ActiveContext {
             Some(at) => drop(self.entries.drain(..at)),
             None => self.entries.clear(),
         }
-        self.base = 0;
         self.tokens = self.entries.iter().map(|e| e.tokens).sum();
     }
 }
@@ -259,5 +253,8 @@ mod tests {
         let many = MAX_ENTRIES as u64 + 1_000;
         (0..many).for_each(|_| context.feed(&line));
         assert_eq!((context.tokens(), context.entries.len()), (many * (1 + MESSAGE_OVERHEAD), MAX_ENTRIES));
+        context.feed(br#"{"type":"reset"}"#);
+        context.feed(&line);
+        assert_eq!(context.tokens(), 1 + MESSAGE_OVERHEAD);
     }
 }
