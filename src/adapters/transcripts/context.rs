@@ -32,8 +32,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct ActiveContext {
     entries: VecDeque<Entry>,
-    /// Tokens of what stands before the entries: a summary, or entries too old to be kept one by one.
-    base: u64,
+    /// All of them, plus what stands before them: a summary, or entries too old to be kept one by one.
     tokens: u64,
     /// Reset records seen.
     pub(crate) resets: u64,
@@ -73,9 +72,7 @@ impl ActiveContext {
             }
             Some("compaction") => {
                 self.keep_from(record["firstKeptEntryId"].as_str());
-                let summary = record["summary"].as_str().map_or(0, estimate::tokens) + MESSAGE_OVERHEAD;
-                self.base += summary;
-                self.tokens += summary;
+                self.tokens += record["summary"].as_str().map_or(0, estimate::tokens) + MESSAGE_OVERHEAD;
             }
             Some("branch_summary") => {
                 self.push(id_of(record), content_tokens(&record["summary"]) + MESSAGE_OVERHEAD);
@@ -102,10 +99,8 @@ impl ActiveContext {
     fn push(&mut self, id: u64, tokens: u64) {
         self.entries.push_back(Entry { id, tokens });
         self.tokens += tokens;
-        if self.entries.len() > MAX_ENTRIES
-            && let Some(oldest) = self.entries.pop_front()
-        {
-            self.base += oldest.tokens;
+        if self.entries.len() > MAX_ENTRIES {
+            self.entries.pop_front();
         }
     }
 
@@ -119,7 +114,6 @@ impl ActiveContext {
             Some(at) => drop(self.entries.drain(..at)),
             None => self.entries.clear(),
         }
-        self.base = 0;
         self.tokens = self.entries.iter().map(|e| e.tokens).sum();
     }
 }
@@ -165,5 +159,102 @@ fn leaf_tokens(value: &Value) -> u64 {
         Value::Object(fields) => fields.values().map(leaf_tokens).sum(),
         Value::Number(_) => 1,
         Value::Null | Value::Bool(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const TALK: &str = "The reading room opens at nine and the catalogue moves on Friday evening.";
+
+    fn said(id: &str, role: &str, content: Value) -> Vec<u8> {
+        json!({"type": "message", "id": id, "message": {"role": role, "content": content}}).to_string().into_bytes()
+    }
+
+    fn fed(lines: &[Vec<u8>]) -> ActiveContext {
+        let mut context = ActiveContext::default();
+        lines.iter().for_each(|line| context.feed(line));
+        context
+    }
+
+    #[test]
+    fn bookkeeping_costs_nothing_and_talk_costs_what_it_says() {
+        let quiet = [
+            json!({"type": "session", "version": 4, "id": "s", "cwd": "/srv/library"}),
+            json!({"type": "custom", "customType": "model-snapshot", "data": {"text": TALK}}),
+            json!({"type": "file-history-snapshot", "data": TALK}),
+            json!({"type": "model_change", "modelId": "small", "id": "m"}),
+        ];
+        let context = fed(&quiet.map(|r| r.to_string().into_bytes()));
+        assert_eq!((context.tokens(), context.model.as_deref()), (0, Some("small")));
+        let price = estimate::tokens(TALK) + MESSAGE_OVERHEAD;
+        assert_eq!(fed(&[said("a", "user", json!(TALK))]).tokens(), price);
+        assert_eq!(fed(&[said("a", "user", json!([{"type": "text", "text": TALK}]))]).tokens(), price);
+    }
+
+    #[test]
+    fn tool_calls_and_results_cost_their_text_and_a_picture_a_fixed_price() {
+        let call =
+            json!([{"type": "toolCall", "id": "c", "name": "read", "arguments": {"path": "a/b.md", "why": TALK}}]);
+        assert!(fed(&[said("a", "assistant", call)]).tokens() > estimate::tokens(TALK));
+        let picture = json!([{"type": "image", "data": "iVBORw0KGgo".repeat(10_000), "mimeType": "image/png"}]);
+        assert_eq!(fed(&[said("a", "user", picture)]).tokens(), IMAGE + MESSAGE_OVERHEAD);
+    }
+
+    #[test]
+    fn a_compaction_replaces_what_is_before_the_first_kept_entry() {
+        let compaction = |first: Value| {
+            json!({"type": "compaction", "id": "c", "summary": "Short.", "firstKeptEntryId": first}).to_string()
+        };
+        let talk = |id: &str| said(id, "user", json!(TALK));
+        let one = fed(&[talk("a")]).tokens();
+        let summary = estimate::tokens("Short.") + MESSAGE_OVERHEAD;
+        let mut context = fed(&[talk("a"), talk("b"), talk("c1"), compaction(json!("b")).into_bytes()]);
+        assert_eq!(context.tokens(), 2 * one + summary);
+        // A second one replaces the first summary too.
+        context.feed(compaction(json!("c1")).as_bytes());
+        assert_eq!(context.tokens(), one + summary);
+        // An entry that is not there: nothing was kept.
+        context.feed(compaction(json!("nowhere")).as_bytes());
+        assert_eq!(context.tokens(), summary);
+        context.feed(compaction(Value::Null).as_bytes());
+        assert_eq!(context.tokens(), summary);
+    }
+
+    #[test]
+    fn a_reset_empties_the_window_except_for_a_kept_tail() {
+        let talk = |id: &str| said(id, "user", json!(TALK));
+        let mut context =
+            fed(&[talk("a"), talk("b"), br#"{"type":"reset","reason":"idle","firstKeptEntryId":"b"}"#.to_vec()]);
+        assert_eq!((context.tokens(), context.resets), (fed(&[talk("b")]).tokens(), 1));
+        context.feed(br#"{"type":"reset","reason":"new"}"#);
+        assert_eq!((context.tokens(), context.resets), (0, 2));
+    }
+
+    #[test]
+    fn damaged_and_foreign_lines_are_priced_and_never_fatal() {
+        for line in
+            [&b""[..], b"{", b"\xff\xfe\0", b"null", b"3", b"[]", b"\"text\"", b"{\"type\":7}", b"{\"message\":null}"]
+        {
+            assert!(fed(&[line.to_vec()]).tokens() < 40, "{line:?}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(fed(&[deep.into_bytes()]).tokens() > 0);
+        assert!(fed(&[json!({"role": "user", "content": TALK}).to_string().into_bytes()]).tokens() > 10);
+        assert!(fed(&[json!({"speaker": "Ann", "said": TALK}).to_string().into_bytes()]).tokens() > 10);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_sum_is_not_lost() {
+        let mut context = ActiveContext::default();
+        let line = said("a", "user", json!("word"));
+        let many = MAX_ENTRIES as u64 + 1_000;
+        (0..many).for_each(|_| context.feed(&line));
+        assert_eq!((context.tokens(), context.entries.len()), (many * (1 + MESSAGE_OVERHEAD), MAX_ENTRIES));
+        context.feed(br#"{"type":"reset"}"#);
+        context.feed(&line);
+        assert_eq!(context.tokens(), 1 + MESSAGE_OVERHEAD);
     }
 }

@@ -64,6 +64,30 @@ struct Found {
     stamp: Stamp,
 }
 
+/// One look at a file: open, measured, and what is to be read of it.
+struct Look {
+    path: PathBuf,
+    file: File,
+    stamp: Stamp,
+    plan: Plan,
+    torn: u64,
+    life: u64,
+}
+
+impl Look {
+    /// What was read is what the file held when it was measured. Only an append is harmless, and not even that to a last
+    /// line without its end.
+    fn confirm(&self, tracked: &Tracked) -> Result<()> {
+        let now = stamp_of(&self.file, &self.path)?;
+        if now == self.stamp {
+            return Ok(());
+        }
+        let appended = now.length > self.stamp.length && tracked.lines.life == self.life && !self.plan.open_end;
+        let fits = appended && tracked.lines.still_fits(&self.file).unwrap_or(false);
+        if fits { Ok(()) } else { Err(page::changed(&self.path)) }
+    }
+}
+
 impl Folder {
     pub(super) fn new(path: PathBuf, limits: Limits, clock: Arc<dyn Clock>) -> Self {
         Self { path, limits, clock, files: Mutex::default() }
@@ -110,20 +134,24 @@ impl Folder {
                 self.tracked(id).ok_or_else(|| unknown(id))?
             }
         };
-        let path = lock(&tracked).path.clone();
-        let file = open(&path)?;
-        let stamp = stamp_of(&file, &path)?;
-        let (plan, torn) = self.plan(&mut lock(&tracked), &file, stamp, from, max_bytes)?;
-        let read = page::read(&file, &path, &plan).and_then(|read| {
-            let now = stamp_of(&file, &path)?;
-            let kept = now.length > stamp.length || now == stamp;
-            if kept && !(plan.open_end && now != stamp) { Ok(read) } else { Err(page::changed(&path)) }
-        });
+        let look = self.look(&mut lock(&tracked), from, max_bytes)?;
+        let read = page::read(&look.file, &look.path, &look.plan);
+        let mut tracked = lock(&tracked);
+        let read = look.confirm(&tracked).and(read);
         if read.as_ref().is_err_and(|e| e.code == "transcripts.changed") {
-            lock(&tracked).lines.forget();
+            tracked.lines.forget();
         }
         let (records, more) = read?;
-        Ok(Page { records, more, source: source(&path, &stamp), torn_bytes: torn })
+        Ok(Page { records, more, source: source(&look.path, &look.stamp), torn_bytes: look.torn })
+    }
+
+    /// Opens the file and decides what to read of it.
+    fn look(&self, tracked: &mut Tracked, from: i64, max_bytes: usize) -> Result<Look> {
+        let path = tracked.path.clone();
+        let file = open(&path)?;
+        let stamp = stamp_of(&file, &path)?;
+        let (plan, torn) = self.plan(tracked, &file, stamp, from, max_bytes)?;
+        Ok(Look { path, file, stamp, plan, torn, life: tracked.lines.life })
     }
 
     fn plan(
@@ -339,4 +367,42 @@ fn folder_failed(folder: &Path, error: io::Error) -> Error {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every state behind these locks is rebuilt from the files when it does not fit them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::clock::SystemClock;
+    use std::io::Write;
+    use std::time::Duration;
+
+    /// Looks at `before`, lets `meanwhile` happen, and asks whether what was read may be used.
+    fn confirmed(before: &[u8], torn_tail_after: Duration, meanwhile: impl FnOnce(&Path)) -> Result<()> {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let path = scratch.path().join("a.jsonl");
+        std::fs::write(&path, before).expect("written");
+        let limits = Limits { window_tokens: 1, torn_tail_after, max_line: 1 << 20, scan_budget: 1 << 20 };
+        let folder = Folder::new(scratch.path().to_owned(), limits, Arc::new(SystemClock::start()));
+        let mut tracked = Tracked::new(path.clone());
+        let look = folder.look(&mut tracked, 0, 1 << 20).expect("readable");
+        page::read(&look.file, &look.path, &look.plan).expect("readable");
+        meanwhile(&path);
+        look.confirm(&tracked)
+    }
+
+    #[test]
+    fn what_was_read_counts_only_if_the_file_was_left_alone_or_appended_to_meanwhile() {
+        let (never, at_once) = (Duration::from_secs(3600), Duration::ZERO);
+        let append = |path: &Path| {
+            let mut file = OpenOptions::new().append(true).open(path).expect("there");
+            file.write_all(b"three\n").expect("appended");
+        };
+        assert_eq!(confirmed(b"one\ntwo\n", never, |_| {}), Ok(()));
+        assert_eq!(confirmed(b"one\ntwo\n", never, append), Ok(()));
+        assert_eq!(confirmed(b"one\ntw", never, append), Ok(()), "the torn line was not handed out");
+        let refused = |result: Result<()>| assert_eq!(result.expect_err("changed").code, "transcripts.changed");
+        refused(confirmed(b"one\ntw", at_once, append));
+        refused(confirmed(b"one\ntwo\n", never, |path| std::fs::write(path, b"one\n").expect("cut")));
+        refused(confirmed(b"one\ntwo\n", never, |path| std::fs::write(path, b"uno\ndos y tres\n").expect("rewritten")));
+    }
 }

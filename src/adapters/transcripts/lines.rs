@@ -119,6 +119,11 @@ impl LineIndex {
         if !known.same_file(stamp) || stamp.length <= known.length {
             return Ok(false);
         }
+        self.still_fits(file)
+    }
+
+    /// Whether both ends of what was scanned still hold the same bytes.
+    pub(super) fn still_fits(&self, file: &File) -> io::Result<bool> {
         let same = |bytes: &[u8], offset: u64| -> io::Result<bool> {
             let mut now = vec![0; bytes.len()];
             file.read_exact_at(&mut now, offset)?;

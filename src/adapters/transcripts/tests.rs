@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 use tempfile::TempDir;
 
@@ -191,6 +192,18 @@ async fn a_shrunk_a_replaced_and_a_rewritten_file_are_read_anew() {
     assert_ne!(before.source.inode, after.source.inode);
     bench.write("a", b"other\nbytes but longer than they were\n");
     assert_eq!(bench.all("a", 0, 100).await.len(), 2);
+    // As long as before, with the lines elsewhere and another time.
+    bench.write("a", b"o\nt\nhe rbytes but longer than they were\n");
+    let file = std::fs::File::options().write(true).open(bench.path("a")).expect("there");
+    file.set_modified(SystemTime::now() + Duration::from_secs(5)).expect("a time can be set");
+    assert_eq!(bench.page("a", 2, 0).await.expect("readable").records.len(), 1);
+    // Both ends alike, one line less in the middle.
+    let text = |middle: &str| format!("{}{middle}{}", "head\n".repeat(200), "tail\n".repeat(200));
+    bench.write("a", text("a\nb\n").as_bytes());
+    assert_eq!(bench.all("a", 0, 1 << 20).await.len(), 402);
+    bench.write("a", text("abc\n").as_bytes());
+    file.set_modified(SystemTime::now() + Duration::from_secs(9)).expect("a time can be set");
+    assert_eq!(bench.all("a", 0, 1 << 20).await.len(), 401);
 }
 
 #[tokio::test]
@@ -411,4 +424,59 @@ proptest! {
             assert_eq!(growing.reading("a").await.used_tokens, once.reading("a").await.used_tokens);
         });
     }
+}
+
+const ROUNDS: usize = 400;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_rewritten_while_it_is_read_never_gives_half_a_line() {
+    let bench = Bench::new();
+    let path = bench.path("a");
+    bench.write("a", b"");
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let counter = rounds.clone();
+    // Grows, is cut, is rewritten in place with lines of another length and is replaced, again and again.
+    let writer = std::thread::spawn(move || {
+        for round in 0..ROUNDS {
+            let letter = char::from(b'a' + (round % 26) as u8);
+            // Some lines are longer than a read buffer, so that a rewrite can come between their halves.
+            let (length, lines) = if round % 3 == 0 { (10 + round % 900, 300) } else { (150_000 + round * 997, 4) };
+            let line = format!("<{}>\n", letter.to_string().repeat(length));
+            if round % 5 == 4 {
+                let other = path.with_extension("new");
+                std::fs::write(&other, line.repeat(lines)).expect("written");
+                std::fs::rename(&other, &path).expect("renamed");
+            } else if round % 2 == 0 {
+                std::fs::write(&path, line.repeat(lines)).expect("written");
+            } else {
+                let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("there");
+                file.write_all(line.repeat(lines / 4).as_bytes()).expect("appended");
+            }
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let (mut read, mut changed, mut from) = (0, 0, 0);
+    while rounds.load(Ordering::SeqCst) < ROUNDS && !writer.is_finished() {
+        from = if from < 3 { from + 1 } else { (from * 7) % 320 };
+        match bench.page("a", from, 400_000).await {
+            Ok(page) => read += page.records.iter().inspect(|r| assert_whole(&r.bytes)).count(),
+            Err(error) => {
+                assert_eq!((error.code.as_str(), error.kind), ("transcripts.changed", Kind::Transient));
+                changed += 1;
+            }
+        }
+        if read % 16 == 0 {
+            bench.host.refresh().await.expect("a pass never fails for one file");
+        }
+    }
+    writer.join().expect("the writer lives");
+    assert!(read > 0, "{read} read, {changed} changed");
+}
+
+/// A line as the writer writes them: one letter between angle brackets. A rewrite in the middle of a read may mix two
+/// rounds, but never inside what is called a line.
+fn assert_whole(bytes: &[u8]) {
+    let inner =
+        bytes.strip_prefix(b"<").and_then(|b| b.strip_suffix(b">")).unwrap_or_else(|| panic!("torn: {bytes:?}"));
+    assert!(inner.windows(2).all(|w| w[0] == w[1]), "mixed: {bytes:?}");
 }

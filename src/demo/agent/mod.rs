@@ -4,6 +4,9 @@
 //! context by the same two records a real host writes. Reading goes through [`TranscriptsHost`], the same code as for
 //! foreign transcripts. It must never write anywhere but into its own transcript, and never take a record back.
 
+#[cfg(test)]
+mod tests;
+
 use super::conversation::{Exchange, Part, conversation};
 use crate::adapters::transcripts::{KEY_PREFIX, TranscriptsHost};
 use crate::durable;
