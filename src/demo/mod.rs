@@ -145,7 +145,7 @@ impl Story {
         let (key, mut calm) = (self.agent.session().key, 0);
         while calm < 3 {
             tokio::time::sleep(LOOK).await;
-            let written = self.agent.records();
+            let written = self.agent.records_written();
             let archived = self.ledger.all_series(Some(&key)).await?.iter().map(|s| s.last_seq + 1).max().unwrap_or(0);
             let busy = self.ledger.totals().await?.open_cycles > 0 || archived < written;
             calm = if busy { 0 } else { calm + 1 };

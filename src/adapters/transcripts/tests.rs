@@ -28,6 +28,9 @@ impl Clock for HandClock {
     fn steady(&self) -> DateTime<Utc> {
         self.now()
     }
+    fn today(&self) -> chrono::NaiveDate {
+        self.now().date_naive()
+    }
 }
 
 /// A scratch folder with a host over it.

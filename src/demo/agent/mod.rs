@@ -118,7 +118,7 @@ impl DemoAgent {
     }
 
     /// Records written so far.
-    pub fn records(&self) -> i64 {
+    pub fn records_written(&self) -> i64 {
         i64::try_from(self.lock().records).unwrap_or(i64::MAX)
     }
 
