@@ -294,7 +294,11 @@ async fn uninstall_restores_the_configuration_and_keeps_foreign_entries() {
 
     installer.install(Mode::Observe, false).await.expect("switched");
     assert_eq!(meaning(&gateway)["agents"], config["agents"], "observing leaves compaction to its owner");
-    installer.uninstall(false).await.expect("uninstalled");
+    let watched = gateway.config();
+    let planned = installer.uninstall(true).await.expect("planned");
+    assert!(planned.changes_something() && gateway.config() == watched, "a dry run writes nothing");
+    let done = installer.uninstall(false).await.expect("uninstalled");
+    assert_eq!(paths(&planned), paths(&done), "the plan is what is done");
     assert_eq!(meaning(&gateway), config);
     assert!(!home.join("openclaw/moon-bridge").exists());
     let again = installer.uninstall(false).await.expect("nothing to do");
