@@ -273,8 +273,8 @@ fn every_actor_of_the_tree_is_in_the_architecture() {
     nothing(&missing, "actors that docs/architecture.md does not name");
 }
 
-/// Names of error codes: what stands in an `Error::kind("…"`, directly or by a constant, and `error_code = Some("…"`.
-fn error_codes() -> BTreeMap<String, String> {
+/// Error codes with file and kind: what stands in an `Error::kind("…"`, directly or by a constant, and `error_code = Some("…"`.
+fn error_codes() -> BTreeMap<String, (String, BTreeSet<&'static str>)> {
     let product = product();
     let mut constants = BTreeMap::new();
     for (_, code) in &product {
@@ -283,7 +283,7 @@ fn error_codes() -> BTreeMap<String, String> {
             constants.extend(quoted_after(line, "= ").first().map(|value| (name.to_owned(), (*value).to_owned())));
         }
     }
-    let mut codes = BTreeMap::new();
+    let mut codes: BTreeMap<String, (String, BTreeSet<&str>)> = BTreeMap::new();
     for (file, code) in &product {
         for kind in ["transient", "unavailable", "config", "data", "conflict", "new"] {
             for (at, before) in code.match_indices(&format!("Error::{kind}(")) {
@@ -304,11 +304,14 @@ fn error_codes() -> BTreeMap<String, String> {
                     }
                 };
                 if is_noun_reason(&found) {
-                    codes.insert(found, file.clone());
+                    let known = codes.entry(found).or_insert_with(|| (file.clone(), BTreeSet::new()));
+                    known.1.extend((kind != "new").then_some(kind));
                 }
             }
         }
-        codes.extend(quoted_after(code, "error_code = Some(").into_iter().map(|c| (c.to_owned(), file.clone())));
+        for audited in quoted_after(code, "error_code = Some(") {
+            codes.entry(audited.to_owned()).or_insert_with(|| (file.clone(), BTreeSet::new()));
+        }
     }
     assert!(codes.len() > 100, "codes were found: {}", codes.len());
     codes
@@ -332,7 +335,12 @@ fn every_error_code_is_in_the_failure_policy() {
     let (codes, text) = (error_codes(), read("docs/failure_policy.md"));
     let is_listed = |code: &str| text.contains(&format!("`{code}`"));
     let mut missing: Vec<String> =
-        codes.iter().filter(|(code, _)| !is_listed(code)).map(|(code, file)| format!("{code} ({file})")).collect();
+        codes.iter().filter(|(code, _)| !is_listed(code)).map(|(code, (file, _))| format!("{code} ({file})")).collect();
+    for (code, (file, kinds)) in &codes {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{code}` |"))).unwrap_or_default();
+        let told = words(row.split('|').nth(2).unwrap_or_default());
+        missing.extend((!kinds.is_subset(&told)).then(|| format!("{code} is {kinds:?} in {file}")));
+    }
     // A code that reaches its error by a variable is a literal somewhere, too.
     let nouns: BTreeSet<&str> = codes.keys().filter_map(|code| code.split('.').next()).collect();
     let (keys, points) = (moon::config::keys(), probe_points());
@@ -347,7 +355,7 @@ fn every_error_code_is_in_the_failure_policy() {
             }
         }
     }
-    nothing(&missing, "codes that docs/failure_policy.md does not list");
+    nothing(&missing, "codes that docs/failure_policy.md does not list, or with another kind");
 }
 
 #[test]
@@ -443,4 +451,28 @@ fn every_probe_point_has_a_name_of_its_own() {
     let odd: Vec<String> =
         points.iter().filter(|(p, n)| **n != 1 || !is_noun_reason(p)).map(|(p, n)| format!("{p}: {n} times")).collect();
     nothing(&odd, "probe points are named `stage.step`, each once");
+}
+
+/// `moon` commands that a text names: the words behind "`moon ".
+fn commands_in(text: &str) -> Vec<String> {
+    let name = |rest: &str| {
+        let words = rest.split('`').next().unwrap_or_default().split_whitespace().map(str::to_owned);
+        words.skip_while(|word| word.starts_with('-') || word.contains('/')).next().unwrap_or_default()
+    };
+    text.match_indices("`moon ").map(|(at, before)| name(&text[at + before.len()..])).collect()
+}
+
+#[test]
+fn nobody_is_told_to_run_a_command_that_does_not_exist() {
+    let cli = <moon::cli::Cli as clap::CommandFactory>::command();
+    let known: BTreeSet<&str> = cli.get_subcommands().flat_map(|c| c.get_all_aliases().chain([c.get_name()])).collect();
+    let mut sources = product();
+    sources.extend(files().into_iter().filter(|file| file.ends_with(".md")).map(|file| (file.clone(), read(&file))));
+    let mut strangers = Vec::new();
+    for (file, text) in sources {
+        let is_command = |word: &String| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let unknown = commands_in(&text).into_iter().filter(is_command).filter(|word| !known.contains(word.as_str()));
+        strangers.extend(unknown.map(|word| format!("{file}: moon {word}")));
+    }
+    nothing(&strangers, "commands that Moon does not have");
 }
