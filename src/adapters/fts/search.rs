@@ -146,8 +146,10 @@ fn rank(connection: &Connection, terms: &[Term], query: &Query, limit: usize) ->
     let expression = terms.iter().map(|t| t.expression.as_str()).collect::<Vec<_>>().join(" OR ");
     let unfiltered = query.session.is_none() && query.since.is_none();
     if unfiltered {
+        let transcripts: i64 = connection.query_row("SELECT count(*) FROM transcript", [], |row| row.get(0))?;
+        let enough = limit.min(usize::try_from(transcripts).unwrap_or(limit));
         let (sessions, read) = rank_among(connection, &expression, query, limit, FIRST_CHUNKS as i64)?;
-        if sessions.len() >= limit || read < FIRST_CHUNKS {
+        if sessions.len() >= enough || read < FIRST_CHUNKS {
             return Ok(sessions);
         }
     }
