@@ -225,10 +225,9 @@ fn functions_fit_a_screen() {
             let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
             // rustfmt puts the end of a body, and of a declaration without one, at the function's own indentation.
-            let is_end = |l: &&str| **l == end || l.starts_with(&end.replace('}', ")")) && l.ends_with(';');
+            let is_end = |l: &str| l == end || l.starts_with(&end.replace('}', ")")) && l.ends_with(';');
             let is_one_line = line.ends_with(['}', ';']);
-            let length =
-                if is_one_line { 1 } else { 1 + lines[start..].iter().position(|l| is_end(&l)).expect("ends") };
+            let length = if is_one_line { 1 } else { 1 + lines[start..].iter().position(|l| is_end(l)).expect("ends") };
             if length > LONGEST_FUNCTION {
                 match LONGER.iter().find(|(f, n, _)| *f == file && *n == name) {
                     Some((_, name, _)) => _ = needed.insert(*name),
@@ -456,8 +455,8 @@ fn every_probe_point_has_a_name_of_its_own() {
 /// `moon` commands that a text names: the words behind "`moon ".
 fn commands_in(text: &str) -> Vec<String> {
     let name = |rest: &str| {
-        let words = rest.split('`').next().unwrap_or_default().split_whitespace().map(str::to_owned);
-        words.skip_while(|word| word.starts_with('-') || word.contains('/')).next().unwrap_or_default()
+        let mut words = rest.split('`').next().unwrap_or_default().split_whitespace().map(str::to_owned);
+        words.find(|word| !word.starts_with('-') && !word.contains('/')).unwrap_or_default()
     };
     text.match_indices("`moon ").map(|(at, before)| name(&text[at + before.len()..])).collect()
 }
