@@ -20,8 +20,7 @@ const SOCKET_PATH_MAX: usize = 100;
 const DEFAULT_NAME: &str = ".lilac_metaflora";
 
 /// Any of these files shows that a folder was Moon's home before.
-const MARKERS: [&str; 4] =
-    ["run/moon.lock", "state/moon.db", "state/moon_state.json", "state/openclaw-install.json"];
+const MARKERS: [&str; 4] = ["run/moon.lock", "state/moon.db", "state/moon_state.json", "state/openclaw-install.json"];
 
 /// What may lie in a new home beside [`FOLDERS`]: settings, the installed plugin, a file of the first plan, and what systems
 /// leave behind.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A small window, so that the conversation crosses every threshold.
-const WINDOW_TOKENS: u64 = 20_000;
+const WINDOW_TOKENS: u64 = 24_000;
 /// Longest wait for the pipeline to settle after an exchange.
 const SETTLE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);

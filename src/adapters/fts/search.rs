@@ -63,7 +63,9 @@ pub(super) fn search(connection: &Connection, query: &Query) -> Result<Hits> {
     let candidates = turn::candidates(connection, &sessions, &terms, chunks, since)?;
     rerank(&mut sessions, &candidates);
     sessions.truncate(limit);
-    let mut turns = turn::shown(connection, &sessions, candidates)?;
+    // One long conversation must fill an answer, too: few sessions show more of their turns.
+    let each = limit.div_ceil(sessions.len().max(1));
+    let mut turns = turn::shown(connection, &sessions, candidates, each)?;
     for session in sessions {
         let (key, session_id) = connection
             .prepare_cached("SELECT session, session_id FROM transcript WHERE id = ?1")?

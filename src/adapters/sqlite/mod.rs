@@ -134,6 +134,12 @@ impl SqliteLedger {
         self.read("list the archives", move |db, _| archive::rows(db, after, limit)).await
     }
 
+    /// The audit rows of one trace, oldest first.
+    pub async fn audit_of_trace(&self, trace: &str) -> Result<Vec<AuditRow>> {
+        let trace = trace.to_owned();
+        self.read("read the audit", move |db, _| audit::of_trace(db, &trace)).await
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp { now: self.clock.now(), steady: self.clock.steady(), boot: self.boot.clone() }
     }
