@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 
 /// Names the scratch folder to a worker; without it the worker's test returns at once.
 pub const VARIABLE: &str = "MOON_TEST_WORKER";
-/// Set for a worker that shall not end by itself.
-const FOREVER: &str = "MOON_TEST_WORKER_FOREVER";
 /// Key of the one session.
 pub const KEY: &str = "transcripts:work";
 const WINDOW_TOKENS: u64 = 20_000;
@@ -43,13 +41,15 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub fn command(root: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a test knows its own file"));
     command.args(["worker", "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, root).stdin(Stdio::null());
-    command.env_remove("MOON_TEST_KILL_AT").env_remove(FOREVER);
+    command.env_remove("MOON_TEST_KILL_AT");
     command
 }
 
 /// What the `worker` test of a test file runs: nothing, unless this process was started as a worker.
 pub fn run_if_asked() {
     let Some(root) = std::env::var_os(VARIABLE).map(PathBuf::from) else { return };
+    // As the program does first of all.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(work(&root)).expect("the worker's daemon goes on");
 }
