@@ -137,6 +137,20 @@ fn what_is_said_between_a_kill_and_the_restart_is_kept_and_distilled_once() {
     });
 }
 
+#[test]
+fn a_distillation_that_was_cut_off_is_finished_as_it_was_begun() {
+    // One pass archives what came meanwhile before it distils: the longer stretch must not be remembered beside the short one.
+    for order in ["distill.distilled", "distill.remembered", "distill.worked"] {
+        let scratch = Scratch::new();
+        die_at(&scratch, order);
+        Transcript::at(scratch.transcripts().join("work.jsonl")).exchange(900, 40);
+        scratch.run(&["watch", "--once"]).expect(0);
+        scratch.run(&["watch", "--once"]).expect(0);
+        remembered_once(&scratch, order);
+        assert_eq!(temporary_files(&scratch.home()), Vec::<PathBuf>::new(), "{order}");
+    }
+}
+
 /// What a finished run left, as far as it must be the same for all.
 #[derive(Debug)]
 struct End {
