@@ -260,9 +260,19 @@ fn reduced_once(transcript: &str, scratch: &Scratch, label: &str) {
     assert_eq!(count("SELECT COUNT(*) FROM continuity"), 1, "{label}");
     assert_eq!(count("SELECT COUNT(*) FROM cycles WHERE kind = 'prune'"), 1, "{label}");
     assert_eq!(count("SELECT COUNT(*) FROM cycles WHERE kind = 'distill'"), 1, "{label}");
-    assert_eq!(count("SELECT COUNT(*) FROM jobs WHERE state <> 'done'"), 0, "{label}");
-    assert_eq!(count("SELECT COUNT(*) FROM cycles WHERE closed_at IS NULL OR outcome <> 'done'"), 0, "{label}");
-    assert_eq!(count("SELECT COUNT(*) FROM alerts WHERE resolved_at IS NULL"), 0, "{label}");
+    let unfinished =
+        "SELECT c.kind || ': ' || c.reason || ' ' || COALESCE(c.outcome, 'open') || ' ' || j.stage || ' ' || j.state || ' ' || j.failures || ' ' || j.deaths
+        || ' ' || COALESCE(j.last_error, '') FROM cycles c JOIN jobs j ON j.cycle = c.id
+        WHERE j.state <> 'done' OR c.closed_at IS NULL OR c.outcome <> 'done'";
+    assert_eq!(texts(scratch, unfinished), Vec::<String>::new(), "{label}");
+    let alerts: Vec<String> = texts(scratch, "SELECT rule || ': ' || message FROM alerts WHERE resolved_at IS NULL");
+    assert_eq!(alerts, Vec::<String>::new(), "{label}");
+}
+
+fn texts(scratch: &Scratch, sql: &str) -> Vec<String> {
+    let db = ledger(&scratch.home());
+    let mut query = db.prepare(sql).expect("a query");
+    query.query_map([], |r| r.get(0)).expect("rows").collect::<Result<_, _>>().expect("texts")
 }
 
 /// One block in the daily memory for each distillation, none twice, none that the ledger does not know; stretches that touch.

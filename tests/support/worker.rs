@@ -96,6 +96,13 @@ struct Script {
 
 impl Script {
     async fn play(&self) -> Result<()> {
+        // Each life begins with a look at every session; a script that has nothing left to write must not end before it.
+        self.until("the first capture of this life", async || {
+            let rows = self.ledger.audit_rows(0, usize::MAX >> 1).await?;
+            let boot = self.ledger.boot();
+            Ok(rows.iter().any(|r| r.boot == boot && r.entry.actor == "archive" && r.entry.event == "succeeded"))
+        })
+        .await?;
         self.quiet().await?;
         self.grow(0.30).await?;
         self.grow(0.60).await?;
@@ -116,7 +123,8 @@ impl Script {
         self.until("the map's arrival", async || {
             Ok(self.ledger.continuity(None, 1).await?.first().is_some_and(|row| row.confirmed_at.is_some()))
         })
-        .await
+        .await?;
+        self.quiet().await
     }
 
     /// Writes until the window is that full, unless an earlier life went further already.
