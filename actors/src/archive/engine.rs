@@ -5,13 +5,15 @@
 //! the readable projection and may fail without touching the copy.
 
 use super::{projection, transcript};
-use crate::domain::{Claim, Job, Page, Record, Segment, Series, SessionRef, Sha256, Stage, Turn};
+use crate::domain::{Claim, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn};
 use crate::error::{Error, Result};
 use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ledger, Probe, SegmentDraft, SessionHost};
 use crate::settings;
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// The host does not know the transcript any more; codes of every host end so.
 const SESSION_GONE: &str = ".session_gone";
@@ -25,6 +27,27 @@ pub struct Archiver {
     pub clock: Arc<dyn Clock>,
     pub probe: Arc<dyn Probe>,
     pub settings: settings::Archive,
+    pub turns: Turns,
+}
+
+/// One capture of a session at a time: several stages archive, and each reads where the archive ends before it adds to it.
+/// Clones share the turns.
+#[derive(Clone, Default)]
+pub struct Turns {
+    sessions: Arc<std::sync::Mutex<HashMap<SessionKey, Arc<Mutex<()>>>>>,
+}
+
+impl Turns {
+    /// Waits until nobody else captures this session.
+    async fn take(&self, session: &SessionKey) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody holds or awaits what only this map knows.
+            sessions.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(sessions.entry(session.clone()).or_default())
+        };
+        turn.lock_owned().await
+    }
 }
 
 /// What a capture added.
@@ -41,6 +64,7 @@ pub struct Captured {
 impl Archiver {
     /// Archives every record that is not archived yet. Idempotent: an unchanged session adds nothing.
     pub async fn capture(&self, job: &Job) -> Result<Captured> {
+        let _turn = self.turns.take(&job.session).await;
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
         let mut series = self.ledger.series(&session).await?;
         let mut captured = Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
@@ -130,6 +154,7 @@ impl Archiver {
 
     /// Writes the whole projection of a series anew from its archived segments.
     pub async fn rebuild_projection(&self, series: &Series) -> Result<i64> {
+        let _turn = self.turns.take(&series.session).await;
         let mut length = self.store.project(series, 0, &projection::header(series)).await?;
         for segment in self.ledger.segments(series.id).await? {
             let text = projection::markdown(&transcript::turns(&self.store.read(&segment).await?));
