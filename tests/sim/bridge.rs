@@ -9,26 +9,26 @@ use moon_actors::port::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Door
 use std::collections::{HashMap, HashSet};
 
 #[derive(Default)]
-pub struct Inbox {
-    pub events: Vec<BridgeEvent>,
-    pub slots: HashMap<(SessionKey, Slot), String>,
-    pub acks: HashSet<String>,
+pub(crate) struct Inbox {
+    pub(crate) events: Vec<BridgeEvent>,
+    pub(crate) slots: HashMap<(SessionKey, Slot), String>,
+    pub(crate) acks: HashSet<String>,
     /// Real milliseconds of the last heartbeat.
-    pub beat: Option<i64>,
+    pub(crate) beat: Option<i64>,
     /// The gateway that loaded the plugin is gone, or the plugin is.
-    pub dead: bool,
+    pub(crate) dead: bool,
 }
 
 impl Inbox {
     /// Writes an event, as the plugin does; a dead bridge writes nothing. True if it was written.
-    pub fn say(&mut self, at: DateTime<Utc>, key: &SessionKey, kind: BridgeEventKind) -> bool {
+    pub(crate) fn say(&mut self, at: DateTime<Utc>, key: &SessionKey, kind: BridgeEventKind) -> bool {
         if !self.dead {
             self.events.push(BridgeEvent { at, session: Some(key.clone()), kind });
         }
         !self.dead
     }
     /// Whether a compaction waits for Moon: the plugin does so while the heartbeat is fresh.
-    pub fn waits(&self, now_ms: i64) -> bool {
+    pub(crate) fn waits(&self, now_ms: i64) -> bool {
         !self.dead && self.beat.is_some_and(|beat| now_ms - beat < 15_000)
     }
 }

@@ -6,18 +6,18 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-pub struct Dice {
+pub(crate) struct Dice {
     seed: u64,
     thrown: Mutex<HashMap<String, u64>>,
 }
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, thrown: Mutex::default() }
     }
 
     /// The next number of a row.
-    pub fn next(&self, row: &str) -> u64 {
+    pub(crate) fn next(&self, row: &str) -> u64 {
         let mut thrown = self.thrown.lock().expect("nobody panics with the dice in hand");
         let n = thrown.entry(row.to_owned()).or_default();
         *n += 1;
@@ -25,11 +25,11 @@ impl Dice {
         mix(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ mix(name ^ n.wrapping_mul(0xd1b5_4a32_d192_ed03)))
     }
     /// `low..=high`
-    pub fn between(&self, row: &str, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&self, row: &str, low: u64, high: u64) -> u64 {
         low + self.next(row) % (high - low + 1)
     }
     /// True so often in a thousand.
-    pub fn per_mille(&self, row: &str, often: u64) -> bool {
+    pub(crate) fn per_mille(&self, row: &str, often: u64) -> bool {
         self.next(row) % 1000 < often
     }
 }

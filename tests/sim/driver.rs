@@ -18,12 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
-pub enum Plan {
+pub(crate) enum Plan {
     TurnBegins(SessionKey),
     TurnEnds(SessionKey),
     Compact { key: SessionKey, id: String, until: i64, by: &'static str, cycle: Option<String> },
     /// The host rewrites a record in place; silently, or with a new generation.
     Rewrite { key: SessionKey, silent: bool },
+    /// The host says that it rewrote something, but what is archived stayed.
+    Touch(SessionKey),
     /// A person begins another transcript under the same key; the old one stays or is removed.
     Replace { key: SessionKey, remove: bool },
     IndexLost,
@@ -38,7 +40,7 @@ pub enum Plan {
 
 /// How a life ended.
 #[derive(Debug, PartialEq)]
-pub enum LifeEnd {
+pub(crate) enum LifeEnd {
     /// Killed, by the dice or by a plan.
     Died,
     /// The tree gave up by itself.
@@ -60,13 +62,13 @@ impl Transport for Silence {
 }
 
 impl World {
-    pub fn add_session(&self, name: &str, renames: bool) -> SessionKey {
+    pub(crate) fn add_session(&self, name: &str, renames: bool) -> SessionKey {
         let key = SessionKey::from(name);
         self.state().sessions.insert(key.clone(), Session::new(&format!("{name}-0"), renames));
         key
     }
 
-    pub fn wiring(&self, settings: &Settings) -> Wiring {
+    pub(crate) fn wiring(&self, settings: &Settings) -> Wiring {
         let me = Arc::new(self.clone());
         let ports = Ports {
             host: me.clone(),
@@ -87,7 +89,7 @@ impl World {
     }
 
     /// One life of Moon, until `end_ms` of real time at the latest.
-    pub fn live(&mut self, settings: &Settings, end_ms: i64) -> LifeEnd {
+    pub(crate) fn live(&mut self, settings: &Settings, end_ms: i64) -> LifeEnd {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -158,8 +160,13 @@ impl World {
             let now = self.time.real_ms();
             let until = next.map_or(end_ms, |(at, _)| at.min(end_ms));
             if until > now {
-                // In steps: a port may plan something nearer meanwhile.
-                tokio::time::sleep(Duration::from_millis((until - now).min(50) as u64)).await;
+                let pause = tokio::time::sleep(Duration::from_millis((until - now) as u64));
+                // A port may plan something nearer meanwhile.
+                tokio::select! {
+                    biased;
+                    () = self.planned.notified() => {}
+                    () = pause => {}
+                }
                 continue;
             }
             if now >= end_ms {
@@ -188,11 +195,15 @@ impl World {
                 }
             }
             Plan::Rewrite { key, silent } => self.rewrite(&key, silent),
+            Plan::Touch(key) => {
+                let mut state = self.state();
+                state.sessions.get_mut(&key).expect("a session of this world").now().generation += 1;
+            }
             Plan::Replace { key, remove } => self.replace(&key, remove),
             Plan::IndexLost | Plan::IndexDamaged => {
                 let now = self.time.real_ms();
                 let mut state = self.state();
-                state.sabotaged_at = Some(now);
+                state.index.shaken_at = Some(now);
                 if matches!(plan, Plan::IndexLost) {
                     state.index.docs.clear();
                 } else {
@@ -301,7 +312,7 @@ impl World {
     }
 
     /// All faults stop; whatever was broken from outside is whole again.
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         let mut state = self.state();
         state.weather = Weather::default();
         state.broken.clear();

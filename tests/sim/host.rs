@@ -14,53 +14,53 @@ use moon_actors::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-pub const WINDOW: u64 = 100_000;
+pub(crate) const WINDOW: u64 = 100_000;
 /// The newest records stay in a compacted window.
-pub const KEPT: usize = 3;
+pub(crate) const KEPT: usize = 3;
 
 #[derive(Default)]
-pub struct Transcript {
-    pub records: Vec<Record>,
-    pub generation: u64,
-    pub gone: bool,
+pub(crate) struct Transcript {
+    pub(crate) records: Vec<Record>,
+    pub(crate) generation: u64,
+    pub(crate) gone: bool,
     /// Records changed without a word: only a full comparison can see it.
-    pub silently: HashSet<i64>,
+    pub(crate) silently: HashSet<i64>,
 }
 
 #[derive(Default)]
-pub struct Session {
-    pub id: String,
-    pub transcripts: BTreeMap<String, Transcript>,
-    pub used: Option<u64>,
-    pub fresh: bool,
-    pub running: bool,
+pub(crate) struct Session {
+    pub(crate) id: String,
+    pub(crate) transcripts: BTreeMap<String, Transcript>,
+    pub(crate) used: Option<u64>,
+    pub(crate) fresh: bool,
+    pub(crate) running: bool,
     /// The id of the compaction under way, and what it freed when it was done.
-    pub compacting: Option<String>,
-    pub last_compaction: Option<(String, Compacted)>,
-    pub last_activity: Option<DateTime<Utc>>,
-    pub lifecycle: u64,
+    pub(crate) compacting: Option<String>,
+    pub(crate) last_compaction: Option<(String, Compacted)>,
+    pub(crate) last_activity: Option<DateTime<Utc>>,
+    pub(crate) lifecycle: u64,
     /// A reset of this session also begins a new transcript.
-    pub renames: bool,
+    pub(crate) renames: bool,
     /// The host seems to work on it for ever.
-    pub held_busy: bool,
+    pub(crate) held_busy: bool,
 }
 
 impl Session {
-    pub fn new(id: &str, renames: bool) -> Self {
+    pub(crate) fn new(id: &str, renames: bool) -> Self {
         let mut session = Self { id: id.into(), renames, used: Some(2_000), fresh: true, ..Self::default() };
         session.transcripts.insert(id.into(), Transcript::default());
         session.append(&format!(r#"{{"type":"session","id":"{id}"}}"#), 0);
         session
     }
-    pub fn now(&mut self) -> &mut Transcript {
+    pub(crate) fn now(&mut self) -> &mut Transcript {
         self.transcripts.entry(self.id.clone()).or_default()
     }
-    pub fn append(&mut self, text: &str, gap: i64) {
+    pub(crate) fn append(&mut self, text: &str, gap: i64) {
         let transcript = self.now();
         let seq = transcript.records.last().map_or(0, |r| r.seq + 1 + gap);
         transcript.records.push(Record { seq, bytes: text.as_bytes().to_vec() });
     }
-    pub fn say(&mut self, role: &str, at: DateTime<Utc>, text: &str) {
+    pub(crate) fn say(&mut self, role: &str, at: DateTime<Utc>, text: &str) {
         let at = at.to_rfc3339();
         let line = serde_json::json!({
             "type": "message", "timestamp": at, "message": { "role": role, "content": [{ "type": "text", "text": text }] },
@@ -86,7 +86,7 @@ impl World {
     }
 
     /// Shows Moon how a session stands now, unless the push is lost.
-    pub fn push(&self, key: &SessionKey) {
+    pub(crate) fn push(&self, key: &SessionKey) {
         let lost = self.state().weather.lost_pushes;
         if self.dice.per_mille("host.push", lost) {
             return;
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// A compaction begins; the host does it in its own time.
-    pub fn begin_compaction(&self, key: &SessionKey, by: &'static str) -> String {
+    pub(crate) fn begin_compaction(&self, key: &SessionKey, by: &'static str) -> String {
         let id = format!("compaction-{}", self.dice.next("compaction.id"));
         let (now, at) = (self.time.real_ms(), self.time.now());
         let cycle = self.open_cycle(key);
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Does it: the older part of the window is gone from the model's sight.
-    pub fn finish_compaction(&self, key: &SessionKey, id: &str, by: &'static str, cycle: Option<String>) {
+    pub(crate) fn finish_compaction(&self, key: &SessionKey, id: &str, by: &'static str, cycle: Option<String>) {
         let (at, now) = (self.time.now(), self.time.real_ms());
         let share = self.dice.between("compaction.share", 20, 97);
         let mut state = self.state();
@@ -149,7 +149,7 @@ impl World {
     }
 
     /// The cycle of Moon's that is open for a session and may reduce it.
-    pub fn open_cycle(&self, key: &SessionKey) -> Option<String> {
+    pub(crate) fn open_cycle(&self, key: &SessionKey) -> Option<String> {
         use futures_util::FutureExt;
         use moon_actors::port::Ledger;
         let row = self.ledger.session(key).now_or_never().expect("the ledger in memory answers at once");

@@ -15,30 +15,32 @@ use moon_actors::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Default)]
-pub struct Archive {
-    pub objects: HashMap<String, Vec<Record>>,
-    pub manifests: BTreeMap<String, Manifest>,
+pub(crate) struct Archive {
+    pub(crate) objects: HashMap<String, Vec<Record>>,
+    pub(crate) manifests: BTreeMap<String, Manifest>,
     /// Objects whose bytes have rotted.
-    pub damaged: HashSet<String>,
-    pub projections: HashMap<String, String>,
+    pub(crate) damaged: HashSet<String>,
+    pub(crate) projections: HashMap<String, String>,
 }
 
 #[derive(Default)]
-pub struct Index {
-    pub docs: HashSet<(SessionKey, String, i64, Sha256)>,
-    pub corrupt: bool,
+pub(crate) struct Index {
+    pub(crate) docs: HashSet<(SessionKey, String, i64, Sha256)>,
+    pub(crate) corrupt: bool,
+    /// When it was last emptied, by whomever.
+    pub(crate) shaken_at: Option<i64>,
 }
 
 #[derive(Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Keys as they were appended, day by day.
-    pub blocks: BTreeMap<NaiveDate, Vec<Sha256>>,
-    pub maps: HashMap<String, ContinuityMap>,
+    pub(crate) blocks: BTreeMap<NaiveDate, Vec<Sha256>>,
+    pub(crate) maps: HashMap<String, ContinuityMap>,
 }
 
 impl Archive {
     /// Every undamaged archived version of every record of a transcript, with the index key of its segment.
-    pub fn holds(&self, key: &SessionKey, id: &str) -> HashMap<i64, Vec<(&Record, &Manifest)>> {
+    pub(crate) fn holds(&self, key: &SessionKey, id: &str) -> HashMap<i64, Vec<(&Record, &Manifest)>> {
         let mut held: HashMap<i64, Vec<(&Record, &Manifest)>> = HashMap::new();
         for manifest in self.manifests.values().filter(|m| m.session_key == *key && m.session_id == id) {
             let path = object_path(&manifest.sha256);
@@ -213,8 +215,9 @@ impl SearchIndex for World {
         .await
     }
     async fn clear(&self) -> Result<()> {
+        let now = self.time.real_ms();
         self.act("index.clear", |state| {
-            state.index = Index::default();
+            state.index = Index { shaken_at: Some(now), ..Index::default() };
             Ok(())
         })
         .await

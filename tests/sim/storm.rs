@@ -52,7 +52,7 @@ fn plan_storm(world: &World, end_ms: i64) {
     let any = |row: &str| keys[(dice.next(row) % keys.len() as u64) as usize].clone();
     let at = || dice.between("when", 60_000, end_ms as u64);
     for _ in 0..dice.between("troubles", 0, 10) {
-        match dice.between("trouble.kind", 0, 10) {
+        match dice.between("trouble.kind", 0, 11) {
             0 => world.plan(at(), Plan::Rewrite { key: any("who"), silent: false }),
             1 => world.plan(at(), Plan::Rewrite { key: any("who"), silent: true }),
             2 => world.plan(at(), Plan::Replace { key: any("who"), remove: dice.per_mille("remove", 300) }),
@@ -71,6 +71,7 @@ fn plan_storm(world: &World, end_ms: i64) {
             7 => world.plan(at(), Plan::Jump(24 * HOUR_MS)),
             8 => world.plan(at(), Plan::Jump(-24 * HOUR_MS)),
             9 => world.plan(at(), Plan::JumpTo1970),
+            10 => world.plan(at(), Plan::Touch(any("who"))),
             _ => world.plan(at(), Plan::Death),
         }
     }
@@ -90,6 +91,9 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
     while world.time.real_ms() < storm {
         let end = world.live(&settings, storm);
         lives += 1;
+        if std::env::var_os("MOON_SIM_SEED").is_some() {
+            println!("life {lives} ended with {end:?} at {} s", world.time.real_ms() / 1000);
+        }
         if end == LifeEnd::Died {
             world.note("deaths");
         }
@@ -145,6 +149,11 @@ fn no_storm_breaks_the_promise_and_calm_settles_everything() {
     silence_planned_panics();
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let one = number("MOON_SIM_SEED");
+    if one.is_some() {
+        // A replay shows what Moon would log: MOON_SIM_LOG=moon_actors=debug.
+        let filter = std::env::var("MOON_SIM_LOG").unwrap_or_else(|_| "error".into());
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().without_time().try_init();
+    }
     let seeds: Vec<u64> = match one {
         Some(seed) => vec![seed],
         None => (1..=number("MOON_SIM_SEEDS").unwrap_or(SEEDS)).collect(),

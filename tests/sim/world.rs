@@ -17,105 +17,103 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use crate::bridge::Inbox;
+pub(crate) use crate::bridge::Inbox;
 use crate::driver::Plan;
-pub use crate::host::Session;
-pub use crate::stores::{Archive, Index, Memory};
+pub(crate) use crate::host::Session;
+pub(crate) use crate::stores::{Archive, Index, Memory};
 
 /// How likely each kind of trouble is, in a thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Weather {
+pub(crate) struct Weather {
     /// A port call fails before or after its effect, or hangs.
-    pub faults: u64,
-    pub hangs: u64,
-    pub panics: u64,
+    pub(crate) faults: u64,
+    pub(crate) hangs: u64,
+    pub(crate) panics: u64,
     /// The process dies at a probe point.
-    pub deaths: u64,
+    pub(crate) deaths: u64,
     /// A push of the host is lost.
-    pub lost_pushes: u64,
+    pub(crate) lost_pushes: u64,
 }
 
 /// A reduction that the host really performed.
 #[derive(Clone, Debug)]
-pub struct Reduction {
-    pub session: SessionKey,
-    pub kind: &'static str,
-    pub cycle: Option<String>,
-    pub real_ms: i64,
-    pub tokens_after: u64,
+pub(crate) struct Reduction {
+    pub(crate) session: SessionKey,
+    pub(crate) kind: &'static str,
+    pub(crate) cycle: Option<String>,
+    pub(crate) real_ms: i64,
+    pub(crate) tokens_after: u64,
 }
 
 #[derive(Default)]
-pub struct State {
-    pub weather: Weather,
+pub(crate) struct State {
+    pub(crate) weather: Weather,
     /// Ports that always fail now, whatever the dice say.
-    pub broken: HashMap<&'static str, Error>,
+    pub(crate) broken: HashMap<&'static str, Error>,
     /// Probe points that panic now, for jobs of nobody in particular.
-    pub mines: HashMap<&'static str, u32>,
-    pub sessions: BTreeMap<SessionKey, Session>,
+    pub(crate) mines: HashMap<&'static str, u32>,
+    pub(crate) sessions: BTreeMap<SessionKey, Session>,
     /// Readings as the host last pushed or listed them.
-    pub shown: BTreeMap<SessionKey, UsageReading>,
-    pub inbox: Inbox,
-    pub archive: Archive,
-    pub index: Index,
-    pub memory: Memory,
-    pub reductions: Vec<Reduction>,
+    pub(crate) shown: BTreeMap<SessionKey, UsageReading>,
+    pub(crate) inbox: Inbox,
+    pub(crate) archive: Archive,
+    pub(crate) index: Index,
+    pub(crate) memory: Memory,
+    pub(crate) reductions: Vec<Reduction>,
     /// Promises found broken.
-    pub violations: Vec<String>,
+    pub(crate) violations: Vec<String>,
     /// (alert, resolved) as delivered, and how often.
-    pub told: HashMap<(i64, bool), u32>,
-    pub host_bell: Option<Doorbell>,
-    pub bridge_bell: Option<Doorbell>,
-    /// When something that a permit rests on was damaged from outside.
-    pub sabotaged_at: Option<i64>,
-    pub lead: bool,
+    pub(crate) told: HashMap<(i64, bool), u32>,
+    pub(crate) host_bell: Option<Doorbell>,
+    pub(crate) bridge_bell: Option<Doorbell>,
+    pub(crate) lead: bool,
     /// What the agents and the host are about to do, by real time.
-    pub plans: BTreeMap<(i64, u64), Plan>,
-    pub planned: u64,
+    pub(crate) plans: BTreeMap<(i64, u64), Plan>,
+    pub(crate) planned: u64,
     /// Compactions of the host's own that went on without an answer from Moon.
-    pub unanswered: u64,
+    pub(crate) unanswered: u64,
     /// Faults that really happened, by kind: a simulation in which nothing happens proves nothing.
-    pub happened: BTreeMap<&'static str, u64>,
+    pub(crate) happened: BTreeMap<&'static str, u64>,
 }
 
 /// Simulated time: real milliseconds since the world began, and a wall clock that jumps.
-pub struct Time {
+pub(crate) struct Time {
     base: AtomicI64,
     offset: AtomicI64,
     life: Mutex<Option<(Instant, i64)>>,
     /// Wall offset at the start of every life, with the real time it began.
-    pub lives: Mutex<Vec<(i64, i64)>>,
-    pub named: AtomicU64,
+    pub(crate) lives: Mutex<Vec<(i64, i64)>>,
+    pub(crate) named: AtomicU64,
 }
 
 /// 2026-11-20 09:00 UTC.
 const DAWN_MS: i64 = 1_795_165_200_000;
 
 impl Time {
-    pub fn real_ms(&self) -> i64 {
+    pub(crate) fn real_ms(&self) -> i64 {
         let life = self.life.lock().expect("no panic under this lock");
         let lived = life.map_or(0, |(start, _)| start.elapsed().as_millis() as i64);
         self.base.load(Ordering::Relaxed) + lived
     }
     /// Must be called inside the runtime of the new life.
-    pub fn begin_life(&self) {
+    pub(crate) fn begin_life(&self) {
         let offset = self.offset.load(Ordering::Relaxed);
         *self.life.lock().expect("no panic under this lock") = Some((Instant::now(), offset));
         self.lives.lock().expect("no panic under this lock").push((self.base.load(Ordering::Relaxed), offset));
     }
-    pub fn end_life(&self) {
+    pub(crate) fn end_life(&self) {
         let now = self.real_ms();
         *self.life.lock().expect("no panic under this lock") = None;
         // A dead process needs a moment to be started again.
         self.base.store(now + 200, Ordering::Relaxed);
     }
-    pub fn jump(&self, ms: i64) {
+    pub(crate) fn jump(&self, ms: i64) {
         self.offset.fetch_add(ms, Ordering::Relaxed);
     }
-    pub fn jump_to_1970(&self) {
+    pub(crate) fn jump_to_1970(&self) {
         self.offset.store(-DAWN_MS - self.real_ms() + 86_400_000, Ordering::Relaxed);
     }
-    pub fn set_right(&self) {
+    pub(crate) fn set_right(&self) {
         self.offset.store(0, Ordering::Relaxed);
     }
     fn at(&self, offset: i64) -> DateTime<Utc> {
@@ -144,16 +142,17 @@ impl Ids for Time {
 }
 
 /// The real time inside an id.
-pub fn real_ms_of(id: &str) -> i64 {
+pub(crate) fn real_ms_of(id: &str) -> i64 {
     id.split('-').next().and_then(|ms| ms.parse().ok()).expect("ids of the simulation begin with their time")
 }
 
 #[derive(Clone)]
-pub struct World {
-    pub dice: Arc<Dice>,
-    pub time: Arc<Time>,
-    pub death: Arc<Notify>,
-    pub ledger: SqliteLedger,
+pub(crate) struct World {
+    pub(crate) dice: Arc<Dice>,
+    pub(crate) time: Arc<Time>,
+    pub(crate) death: Arc<Notify>,
+    pub(crate) planned: Arc<Notify>,
+    pub(crate) ledger: SqliteLedger,
     state: Arc<Mutex<State>>,
 }
 
@@ -166,7 +165,7 @@ enum Fate {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let time = Arc::new(Time {
             base: AtomicI64::new(0),
             offset: AtomicI64::new(0),
@@ -179,17 +178,18 @@ impl World {
             dice: Arc::new(Dice::new(seed)),
             time,
             death: Arc::default(),
+            planned: Arc::default(),
             ledger,
             state: Arc::new(Mutex::new(State { lead: true, ..State::default() })),
         }
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Lets a port do something to the world, or fail at it.
-    pub async fn act<T>(&self, port: &'static str, effect: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    pub(crate) async fn act<T>(&self, port: &'static str, effect: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         match self.fate(port) {
             Fate::Fine => effect(&mut self.state()),
             Fate::Before(error) => Err(error),
@@ -244,26 +244,27 @@ impl World {
     }
 
     /// Lets something happen after so many milliseconds.
-    pub fn plan(&self, in_ms: u64, plan: Plan) {
+    pub(crate) fn plan(&self, in_ms: u64, plan: Plan) {
         let at = self.time.real_ms() + in_ms as i64;
         let mut state = self.state();
         state.planned += 1;
         let n = state.planned;
         state.plans.insert((at, n), plan);
+        self.planned.notify_one();
     }
 
-    pub fn note(&self, what: &'static str) {
+    pub(crate) fn note(&self, what: &'static str) {
         *self.state().happened.entry(what).or_default() += 1;
     }
 
-    pub fn ring_host(&self) {
+    pub(crate) fn ring_host(&self) {
         let bell = self.state().host_bell.clone();
         let lost = self.state().weather.lost_pushes;
         if let Some(bell) = bell.filter(|_| !self.dice.per_mille("host.bell", lost)) {
             bell();
         }
     }
-    pub fn ring_bridge(&self) {
+    pub(crate) fn ring_bridge(&self) {
         let bell = self.state().bridge_bell.clone();
         let lost = self.state().weather.lost_pushes;
         if let Some(bell) = bell.filter(|_| !self.dice.per_mille("bridge.bell", lost)) {
