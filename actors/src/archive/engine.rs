@@ -69,15 +69,23 @@ impl Archiver {
         let mut series = self.ledger.series(&session).await?;
         let mut captured = Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
         loop {
-            let page =
-                self.host.records(&session, series.last_seq.max(0), self.settings.segment_bytes as usize).await?;
-            let more = page.more;
-            captured.torn_bytes = page.torn_bytes;
-            let Some(fresh) = self.continues(&series, page).await? else {
-                series = self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
-                tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
-                continue;
+            let limit = self.settings.segment_bytes as usize;
+            let page = self.host.records(&session, series.last_seq.max(0), limit).await?;
+            let fresh = match self.continues(&series, page).await? {
+                // The archived record filled the page by itself: what follows it needs a page of its own.
+                Some(page) if page.records.is_empty() && page.more => {
+                    self.host.records(&session, series.last_seq + 1, limit).await?
+                }
+                Some(page) => page,
+                None => {
+                    series =
+                        self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
+                    tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
+                    continue;
+                }
             };
+            let more = fresh.more;
+            captured.torn_bytes = fresh.torn_bytes;
             if !fresh.records.is_empty() {
                 captured.records += fresh.records.len() as u64;
                 captured.segments += 1;
