@@ -1,6 +1,7 @@
 //! The recording on the first screen is what the program says: `moon demo` is run and compared with README.md.
 //!
-//! Only what may differ between two runs is masked: seconds, the day, scores, and how the records fell into segments.
+//! Only what may differ between two runs is masked: seconds, the day, scores, and how the records fell into segments. The number
+//! of records is not: one more is a record that was archived twice.
 
 use std::process::Command;
 
