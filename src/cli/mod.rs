@@ -150,7 +150,7 @@ impl Context {
 
 /// Runs the command line and returns the code to end with. The process's first act must already have been the umask.
 pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
-    let words = by_own_name(words.into_iter().collect());
+    let words = sets_together(by_own_name(words.into_iter().collect()));
     let wants_json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -263,6 +263,32 @@ fn by_own_name(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
+/// Puts every `--set` before the command: of a flag given on both sides of it, clap would keep the later side only.
+fn sets_together(words: Vec<OsString>) -> Vec<OsString> {
+    let (mut sets, mut others) = (Vec::new(), Vec::new());
+    let mut words = words.into_iter();
+    others.extend(words.next());
+    while let Some(word) = words.next() {
+        if word == "--" {
+            others.push(word);
+            break;
+        }
+        if word == "--set" {
+            match words.next() {
+                Some(value) => sets.extend([word, value]),
+                None => others.push(word),
+            }
+        } else if word.as_encoded_bytes().starts_with(b"--set=") {
+            sets.push(word);
+        } else {
+            others.push(word);
+        }
+    }
+    others.extend(words);
+    let rest = others.split_off(others.len().min(1));
+    others.into_iter().chain(sets).chain(rest).collect()
+}
+
 /// Help and version are answers; everything else is a wrong command line.
 fn unreadable(error: &clap::Error, wants_json: bool) -> Exit {
     let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -291,5 +317,18 @@ mod tests {
         let words = |list: &[&str]| by_own_name(list.iter().map(OsString::from).collect());
         assert_eq!(words(&["/usr/bin/moon-recall", "x"]), ["moon", "moon-recall", "x"]);
         assert_eq!(words(&["/usr/bin/moon-thing", "x"]), ["/usr/bin/moon-thing", "x"]);
+    }
+
+    #[test]
+    fn settings_on_both_sides_of_the_command_all_count() {
+        let words = |list: &[&str]| sets_together(list.iter().map(OsString::from).collect());
+        let given = ["moon", "--set", "a=1", "watch", "--set=b=2", "--once", "--set", "c=3"];
+        let all = words(&given);
+        assert_eq!(all, ["moon", "--set", "a=1", "--set=b=2", "--set", "c=3", "watch", "--once"]);
+        let cli = Cli::try_parse_from(all).expect("a command line");
+        assert_eq!(cli.globals.set, ["a=1", "b=2", "c=3"]);
+        assert_eq!(words(&["moon", "recall", "--", "--set", "x"]), ["moon", "recall", "--", "--set", "x"]);
+        assert_eq!(words(&["moon", "status", "--set"]), ["moon", "status", "--set"]);
+        assert_eq!(words(&[]), Vec::<OsString>::new());
     }
 }

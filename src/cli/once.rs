@@ -25,6 +25,7 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
         route::wait_for(host.as_ref(), ctx.settings().openclaw.connect_timeout).await?;
         let (ports, ledger) = ports::open(&home, ctx.settings(), host)?;
         ledger.begin(&ports::writer()).await?;
+        ports.archive.sweep().await?;
         let wiring = ports::alone(ports, ctx.settings().clone());
         let (ports, engines) = (&wiring.ports, wiring.engines());
         for engine in &engines {

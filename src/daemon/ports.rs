@@ -59,8 +59,17 @@ impl HostPlan {
     }
 }
 
-/// The real ports over a home that is held by this process.
+/// Where writers put temporary files beside their targets. The archive is larger and sweeps itself.
+const SWEPT: [&str; 4] = ["state", "memory", "continuity", "bridge"];
+
+/// The real ports over a home that is held by this process: what dead writers left behind is swept first.
 pub fn open(home: &Home, settings: &Settings, host: Arc<dyn SessionHost>) -> Result<(Ports, SqliteLedger)> {
+    for folder in SWEPT {
+        if let Err(error) = crate::durable::sweep(&home.root().join(folder)) {
+            // Rubbish is no reason not to watch.
+            tracing::warn!(folder, %error, "could not sweep what a dead writer left behind");
+        }
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let ids: Arc<dyn Ids> = Arc::new(UuidIds);
     let ledger = SqliteLedger::open(&home.ledger_db(), Arc::clone(&clock), Arc::clone(&ids))?;
@@ -131,7 +140,8 @@ pub fn alone(ports: Ports, settings: Settings) -> Wiring {
 }
 
 pub fn wire(ports: Ports, settings: Settings, transport: Arc<dyn Transport>, hands: MakeHands) -> Wiring {
-    Wiring { ports, settings: Arc::new(settings), mail: Default::default(), bell: Default::default(), transport, hands }
+    let (mail, bell, turns) = Default::default();
+    Wiring { ports, settings: Arc::new(settings), mail, bell, turns, transport, hands }
 }
 
 /// A one-shot command is not asked anything.

@@ -9,6 +9,8 @@
 
 pub mod gateway;
 pub mod mock_model;
+pub mod process;
+pub mod worker;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -5,13 +5,15 @@
 //! the readable projection and may fail without touching the copy.
 
 use super::{projection, transcript};
-use crate::domain::{Claim, Job, Page, Record, Segment, Series, SessionRef, Sha256, Stage, Turn};
+use crate::domain::{Claim, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn};
 use crate::error::{Error, Result};
 use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ledger, Probe, SegmentDraft, SessionHost};
 use crate::settings;
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// The host does not know the transcript any more; codes of every host end so.
 const SESSION_GONE: &str = ".session_gone";
@@ -25,6 +27,27 @@ pub struct Archiver {
     pub clock: Arc<dyn Clock>,
     pub probe: Arc<dyn Probe>,
     pub settings: settings::Archive,
+    pub turns: Turns,
+}
+
+/// One capture of a session at a time: several stages archive, and each reads where the archive ends before it adds to it.
+/// Clones share the turns.
+#[derive(Clone, Default)]
+pub struct Turns {
+    sessions: Arc<std::sync::Mutex<HashMap<SessionKey, Arc<Mutex<()>>>>>,
+}
+
+impl Turns {
+    /// Waits until nobody else captures this session.
+    async fn take(&self, session: &SessionKey) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody holds or awaits what only this map knows.
+            sessions.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(sessions.entry(session.clone()).or_default())
+        };
+        turn.lock_owned().await
+    }
 }
 
 /// What a capture added.
@@ -41,19 +64,28 @@ pub struct Captured {
 impl Archiver {
     /// Archives every record that is not archived yet. Idempotent: an unchanged session adds nothing.
     pub async fn capture(&self, job: &Job) -> Result<Captured> {
+        let _turn = self.turns.take(&job.session).await;
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
         let mut series = self.ledger.series(&session).await?;
         let mut captured = Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
         loop {
-            let page =
-                self.host.records(&session, series.last_seq.max(0), self.settings.segment_bytes as usize).await?;
-            let more = page.more;
-            captured.torn_bytes = page.torn_bytes;
-            let Some(fresh) = self.continues(&series, page).await? else {
-                series = self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
-                tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
-                continue;
+            let limit = self.settings.segment_bytes as usize;
+            let page = self.host.records(&session, series.last_seq.max(0), limit).await?;
+            let fresh = match self.continues(&series, page).await? {
+                // The archived record filled the page by itself: what follows it needs a page of its own.
+                Some(page) if page.records.is_empty() && page.more => {
+                    self.host.records(&session, series.last_seq + 1, limit).await?
+                }
+                Some(page) => page,
+                None => {
+                    series =
+                        self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
+                    tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
+                    continue;
+                }
             };
+            let more = fresh.more;
+            captured.torn_bytes = fresh.torn_bytes;
             if !fresh.records.is_empty() {
                 captured.records += fresh.records.len() as u64;
                 captured.segments += 1;
@@ -93,33 +125,31 @@ impl Archiver {
 
     async fn store_segment(&self, job: &Job, series: &Series, page: Page) -> Result<Series> {
         let tail = self.ledger.tail(series.id).await?;
-        let records = page.records;
+        // Before the records are given away: a segment is in memory once.
+        let readable = readable(series, &page.records);
         let draft = SegmentDraft {
             session_key: series.session.clone(),
             session_id: series.session_id.clone(),
             epoch: series.epoch,
             ordinal: tail.as_ref().map_or(0, |t| t.manifest.ordinal + 1),
             previous: tail.map(|t| t.manifest_sha256),
-            records: records.clone(),
+            records: page.records,
             source: page.source,
             archived_at: self.clock.now(),
         };
         let stored = self.store.put(draft).await?;
         self.probe.reach("archive.stored").await;
-        let projected = self.project(series, &records).await;
+        let projected = self.project(series, &readable).await;
         self.probe.reach("archive.projected").await;
         self.ledger.add_segment(series, &stored, projected, job).await
     }
 
     /// Appends to the readable projection. It may fail: it is rebuilt from the archive, and -1 says that it must be.
-    async fn project(&self, series: &Series, records: &[Record]) -> i64 {
-        let is_new = series.last_seq < 0;
+    async fn project(&self, series: &Series, text: &str) -> i64 {
         if series.projection_bytes < 0 {
             return -1;
         }
-        let mut text = if is_new { projection::header(series) } else { String::new() };
-        text.push_str(&projection::markdown(&transcript::turns(records)));
-        match self.store.project(series, series.projection_bytes, &text).await {
+        match self.store.project(series, series.projection_bytes, text).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(session = %series.session, code = error.code, "the readable projection will be rebuilt: {error}");
@@ -130,9 +160,10 @@ impl Archiver {
 
     /// Writes the whole projection of a series anew from its archived segments.
     pub async fn rebuild_projection(&self, series: &Series) -> Result<i64> {
+        let _turn = self.turns.take(&series.session).await;
         let mut length = self.store.project(series, 0, &projection::header(series)).await?;
         for segment in self.ledger.segments(series.id).await? {
-            let text = projection::markdown(&transcript::turns(&self.store.read(&segment).await?));
+            let text = markdown(&self.store.read(&segment).await?);
             length = self.store.project(series, length, &text).await?;
         }
         self.ledger.set_projected(series.id, length).await?;
@@ -168,6 +199,22 @@ impl Archiver {
         }
         Ok((turns, covered))
     }
+}
+
+/// Records read into turns at a time.
+const BATCH: usize = 64;
+
+/// What the projection of a series gains by these records.
+fn readable(series: &Series, records: &[Record]) -> String {
+    if series.projection_bytes < 0 {
+        return String::new();
+    }
+    let header = if series.last_seq < 0 { projection::header(series) } else { String::new() };
+    header + &markdown(records)
+}
+
+fn markdown(records: &[Record]) -> String {
+    records.chunks(BATCH).map(|batch| projection::markdown(&transcript::turns(batch))).collect()
 }
 
 /// The first stage of every cycle.

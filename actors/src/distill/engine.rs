@@ -1,15 +1,18 @@
 //! Distils what is archived and not yet distilled, and appends it to the daily memory: once per stretch of records.
 //!
 //! The block carries a key made from session, stretch and distiller, so a repeat after a crash finds its own block and adds
-//! nothing. Long stretches are distilled in slices; none is skipped.
+//! nothing. For that the stretch and the day are written down before the memory is touched: what is archived between a crash and
+//! the repeat becomes a stretch of its own. Long stretches are distilled in slices; none is skipped.
 
 use super::memory;
 use crate::archive::engine::Archiver;
 use crate::domain::{Claim, Distillate, Job, Segment, Series, SessionRef, Sha256, Stage, Turn};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::port::{DistillInput, DistillationRow, Distiller, Effect, MemoryBlock, MemoryStore};
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Transcript distilled at a time, bytes.
@@ -36,10 +39,14 @@ impl Engine for DistillStage {
         let segments = ledger.segments(series.id).await?;
         let mut after = ledger.distilled_to(series.id).await?;
         let mut rows: Vec<DistillationRow> = Vec::new();
-        while after < series.last_seq {
-            let (turns, covered) = self.archiver.turns_after(&segments, after, SLICE_BYTES).await?;
-            rows.push(self.distil(job, &series, &segments, turns, after + 1, covered).await?);
-            after = covered;
+        for stretch in self.intend(claim, &series, after).await?.stretches {
+            let begun: Vec<Segment> =
+                segments.iter().filter(|s| s.manifest.last_seq <= stretch.to_seq).cloned().collect();
+            while after < stretch.to_seq {
+                let (turns, covered) = self.archiver.turns_after(&begun, after, SLICE_BYTES).await?;
+                rows.push(self.distil(job, &series, &segments, turns, (after + 1, covered), stretch.day).await?);
+                after = covered;
+            }
         }
         if rows.is_empty() {
             return Ok(Done::skipped("everything archived is distilled already"));
@@ -56,15 +63,48 @@ impl Engine for DistillStage {
     }
 }
 
+/// What is about to be remembered, written down first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Intent {
+    series: i64,
+    /// In order; each begins where the one before ends.
+    stretches: Vec<Stretch>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Stretch {
+    to_seq: i64,
+    /// Whose file of the memory it belongs into, also when the repeat comes after midnight.
+    day: NaiveDate,
+}
+
 impl DistillStage {
+    /// The stretches of an attempt that was cut off, and one more for what has been archived since.
+    async fn intend(&self, claim: &Claim, series: &Series, after: i64) -> Result<Intent> {
+        let begun = claim.job.intent.clone().and_then(|value| serde_json::from_value::<Intent>(value).ok());
+        let mut intent = begun
+            .filter(|intent| intent.series == series.id)
+            .unwrap_or(Intent { series: series.id, stretches: Vec::new() });
+        let reached = intent.stretches.last().map_or(after, |stretch| stretch.to_seq);
+        if reached >= series.last_seq {
+            return Ok(intent);
+        }
+        intent.stretches.push(Stretch { to_seq: series.last_seq, day: self.archiver.clock.today() });
+        let value = serde_json::to_value(&intent).expect("an intent is plain data");
+        if !self.archiver.ledger.intend(claim, &value).await? {
+            return Err(Error::conflict("distill.claim_lost", "another worker took this job over"));
+        }
+        Ok(intent)
+    }
+
     async fn distil(
         &self,
         job: &Job,
         series: &Series,
         segments: &[Segment],
         turns: Vec<(Sha256, Turn)>,
-        from_seq: i64,
-        to_seq: i64,
+        (from_seq, to_seq): (i64, i64),
+        day: NaiveDate,
     ) -> Result<DistillationRow> {
         let at = self.archiver.clock.now();
         let key = memory::key(&job.session, &job.session_id, series.epoch, from_seq, to_seq, self.distiller.name());
@@ -83,7 +123,7 @@ impl DistillStage {
             let covers = |s: &&Segment| s.manifest.last_seq >= from_seq && s.manifest.first_seq <= to_seq;
             let paths: Vec<String> = segments.iter().filter(covers).map(|s| s.path.clone()).collect();
             let markdown = memory::markdown(&job.session, &distillate, &paths, at);
-            let block = MemoryBlock { day: self.archiver.clock.today(), key: key.clone(), markdown };
+            let block = MemoryBlock { day, key: key.clone(), markdown };
             self.memory.append(&block).await?
         };
         self.archiver.probe.reach("distill.remembered").await;

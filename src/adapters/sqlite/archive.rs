@@ -90,10 +90,11 @@ pub(super) fn add_segment(
     job: &Job,
 ) -> rusqlite::Result<Series> {
     let m = &stored.manifest;
+    // The last condition: what is archived already is never archived again, whatever a writer believed when it read.
     let added = db
         .prepare_cached(
             "INSERT OR IGNORE INTO segments (series, ordinal, sha256, manifest, manifest_sha256, path, manifest_path, archived_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE ?9 > (SELECT last_seq FROM series WHERE id = ?1)",
         )?
         .execute(params![
             series.id,
@@ -103,7 +104,8 @@ pub(super) fn add_segment(
             stored.manifest_sha256.as_str(),
             stored.path,
             stored.manifest_path,
-            millis(stamp.now)
+            millis(stamp.now),
+            m.first_seq
         ])?;
     if added == 0 {
         return by_id(db, series.id);

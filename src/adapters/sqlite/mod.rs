@@ -70,6 +70,12 @@ impl SqliteLedger {
         Self::prepare(connection, clock, ids, None, true)
     }
 
+    /// The same database under a new life, for simulations: their processes die, the database stays.
+    #[must_use]
+    pub fn next_life(&self) -> Self {
+        Self { boot: BootId(self.ids.next()), ..self.clone() }
+    }
+
     /// A second look at an existing ledger, for commands while a daemon writes. Refuses to make one.
     pub fn read_only(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
