@@ -1,6 +1,6 @@
 //! `moon demo`: the whole story in a scratch home, with the real tree, stages and files.
 //!
-//! Only the agent is played ([`agent`], [`plugin`]): it replays a shipped conversation into a transcript, compacts and resets
+//! Only the agent is played ([`agent`], `plugin`): it replays a shipped conversation into a transcript, compacts and resets
 //! when Moon asks, and shows what its next model call would hold. Time is not faked; the conversation is just fast.
 
 pub mod agent;
