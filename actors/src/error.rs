@@ -17,7 +17,7 @@ pub enum Kind {
     Unavailable,
     /// A setting or permission is wrong: retried slowly, needs a person.
     Config,
-    /// The input itself cannot be handled (unreadable transcript, hash mismatch): quarantined.
+    /// The input itself cannot be handled (unreadable transcript, hash mismatch): told at once, retried slowly.
     Data,
     /// Already done, held by somebody else, or changed meanwhile: look again.
     Conflict,

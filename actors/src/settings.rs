@@ -208,7 +208,7 @@ pub struct Supervision {
     /// How long a child may take to finish its work when Moon stops.
     #[serde(with = "span")]
     pub drain: Duration,
-    /// A job that crashed or failed for good this often is quarantined.
+    /// A job that crashed its worker this often is set aside.
     pub job_attempts: u32,
     /// Longest time one job may take.
     #[serde(with = "span")]

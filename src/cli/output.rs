@@ -10,6 +10,7 @@ use super::exit::Exit;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use moon_actors::Error;
+pub use moon_actors::contract::Issue;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -34,35 +35,6 @@ pub struct Report {
     /// Set when neither 0 nor 2 says enough.
     #[serde(skip)]
     pub exit: Option<Exit>,
-}
-
-/// One thing that is not in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Issue {
-    /// Stable name, as in errors; absent for a plain remark.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-impl From<Error> for Issue {
-    fn from(error: Error) -> Self {
-        Self { code: Some(error.code), message: error.message, cause: error.cause, hint: error.hint }
-    }
-}
-impl From<String> for Issue {
-    fn from(message: String) -> Self {
-        Self { code: None, message, cause: None, hint: None }
-    }
-}
-impl From<&str> for Issue {
-    fn from(message: &str) -> Self {
-        message.to_owned().into()
-    }
 }
 
 impl Report {

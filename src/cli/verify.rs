@@ -102,6 +102,11 @@ fn archive_dir(ctx: &Context) -> Result<ArchiveDir> {
 }
 
 async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
+    if !ctx.home.index_db().exists() {
+        // Looking must not make one.
+        report.issue(Error::data("index.missing", "the index is missing").hint("moon index"));
+        return Ok(json!({ "readable": false }));
+    }
     let index = crate::adapters::fts::FtsIndex::open(&ctx.home.index_db(), ctx.settings().index.chunk_chars)?;
     let segments = ledger.all_segments().await?;
     let indexed: Vec<_> =

@@ -62,12 +62,41 @@ pub struct Report {
     /// Sentences for people.
     pub details: Vec<String>,
     /// What is wrong, with what to do.
-    pub issues: Vec<String>,
+    pub issues: Vec<Issue>,
     #[serde(default)]
     pub data: Value,
     /// Set when the command could not be done at all. Exit code 1, or 3 and 4 by its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
+}
+
+/// One thing that is not in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issue {
+    /// Stable name, as in errors; absent for a plain remark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl From<Error> for Issue {
+    fn from(error: Error) -> Self {
+        Self { code: Some(error.code), message: error.message, cause: error.cause, hint: error.hint }
+    }
+}
+impl From<String> for Issue {
+    fn from(message: String) -> Self {
+        Self { code: None, message, cause: None, hint: None }
+    }
+}
+impl From<&str> for Issue {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
 }
 
 impl Report {
@@ -84,15 +113,11 @@ impl Report {
         self.data = data;
         self
     }
-    pub fn issue(&mut self, sentence: impl Into<String>) {
+    pub fn issue(&mut self, issue: impl Into<Issue>) {
         self.ok = false;
-        self.issues.push(sentence.into());
+        self.issues.push(issue.into());
     }
     pub fn failed(command: &str, error: Error) -> Self {
-        let issue = match &error.hint {
-            Some(hint) => format!("{error}; {hint}"),
-            None => error.to_string(),
-        };
-        Self { ok: false, issues: vec![issue], error: Some(error), ..Self::new(command) }
+        Self { ok: false, issues: vec![error.clone().into()], error: Some(error), ..Self::new(command) }
     }
 }

@@ -89,14 +89,18 @@ pub struct DistillationRecord {
     pub to_seq: i64,
 }
 
+/// Where the audit is readable, relative to the home.
+pub const AUDIT_LOG: &str = "skills/moon-system/logs/audit.log";
+
 impl DistillationRecord {
-    pub fn new(row: &DistillationRow, archive_path: String, audit_log_path: String) -> Self {
+    /// `archive_path`: the newest segment of what was distilled, relative to the home.
+    pub fn new(row: &DistillationRow, archive_path: String) -> Self {
         Self {
             session_id: row.session_id.clone(),
             archive_path,
             provider: row.provider.clone(),
             summary_path: row.summary_path.clone(),
-            audit_log_path,
+            audit_log_path: AUDIT_LOG.into(),
             created_at_epoch_secs: row.at.timestamp(),
             session_key: row.session.to_string(),
             from_seq: row.from_seq,

@@ -4,7 +4,7 @@
 //! the jobs off: that is [`Hands`].
 
 use super::status;
-use crate::contract::{Report, Request};
+use crate::contract::{DistillationRecord, Issue, Report, Request};
 use crate::domain::{CycleId, CycleKind, SessionKey, TraceId, Trigger};
 use crate::error::{Error, Result};
 use crate::index::engine::Indexer;
@@ -129,8 +129,11 @@ impl Commands {
     async fn judge(&self, mut report: Report, cycles: &[CycleId]) -> Result<Report> {
         let unfinished = self.wiring.ports.ledger.jobs(true).await?;
         for job in unfinished.iter().filter(|job| cycles.contains(&job.cycle)) {
-            let why = job.last_error.as_ref().map_or("not finished yet".to_owned(), ToString::to_string);
-            report.issue(format!("{} of {}: {why}", job.stage.as_str(), job.session));
+            let what = format!("{} of {}", job.stage.as_str(), job.session);
+            report.issue(match &job.last_error {
+                Some(error) => Issue::from(Error { message: format!("{what}: {}", error.message), ..error.clone() }),
+                None => format!("{what}: not finished yet").into(),
+            });
         }
         Ok(report)
     }
@@ -159,7 +162,11 @@ impl Commands {
             ledger: Arc::clone(&ports.ledger),
             probe: Arc::clone(&ports.probe),
         };
-        let indexed = if rebuild { indexer.rebuild("asked for").await? } else { indexer.catch_up(None).await? };
+        let indexed = if rebuild {
+            indexer.rebuild("asked for").await?
+        } else {
+            indexer.reconcile().await? + indexer.catch_up(None).await?
+        };
         let status = ports.index.status().await?;
         Ok(Report::new("index")
             .detail(format!("{indexed} segments indexed; {} in all, {} chunks", status.segments, status.chunks))
@@ -173,13 +180,16 @@ impl Commands {
         let mut written = Vec::new();
         for row in &rows {
             let all = self.wiring.ports.ledger.distillations(&row.reading.session.key).await?;
-            written.extend(all.into_iter().filter(|d| cycles.contains(&d.cycle)));
+            for one in all.into_iter().filter(|d| cycles.contains(&d.cycle)) {
+                let tail = self.wiring.ports.ledger.tail(one.series_id).await?;
+                written.push(DistillationRecord::new(&one, tail.map_or(String::new(), |t| t.path)));
+            }
         }
         let after = self.wiring.ports.ledger.totals().await?.distillations;
         let mut report = Report::new("distill").data(json!({ "distillations": written }));
         report.details.push(format!("{} new distillations", after - before));
         report.details.extend(written.iter().filter(|d| !d.summary_path.is_empty()).map(|d| {
-            format!("{}: records {} to {} by {} in {}", d.session, d.from_seq, d.to_seq, d.provider, d.summary_path)
+            format!("{}: records {} to {} by {} in {}", d.session_key, d.from_seq, d.to_seq, d.provider, d.summary_path)
         }));
         self.judge(report, &cycles).await
     }

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::port::{ArchiveStore, AuditEntry, Effect, IndexDoc, Ledger, Probe, SearchIndex};
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The index says that its own file cannot be used.
@@ -71,6 +72,26 @@ impl Indexer {
         self.catch_up(None).await
     }
 
+    /// Compares the index with the ledger, and puts back what it lacks: one that was deleted, replaced or cut by a power failure
+    /// while Moon was down holds everything again. Returns how many segments that were.
+    pub async fn reconcile(&self) -> Result<u64> {
+        let mut indexed = self.ledger.all_segments().await?;
+        indexed.retain(|segment| segment.indexed_at.is_some());
+        let hashes: Vec<Sha256> = indexed.iter().map(|s| s.manifest.sha256.clone()).collect();
+        let missing: HashSet<Sha256> = match self.index.missing(&hashes).await {
+            Err(error) if error.code == CORRUPT => return self.rebuild("the index was damaged").await,
+            missing => missing?.into_iter().collect(),
+        };
+        for segment in indexed.iter().filter(|s| missing.contains(&s.manifest.sha256)) {
+            self.put(segment).await?;
+        }
+        if !missing.is_empty() {
+            let message = format!("the index lacked {} segments that the ledger says it holds", missing.len());
+            self.ledger.audit(&AuditEntry::new("index", "reconciled", "ok", message)).await?;
+        }
+        Ok(missing.len() as u64)
+    }
+
     /// Whether these segments are in the index now, asked of the index itself.
     pub async fn holds(&self, segments: &[Sha256]) -> Result<bool> {
         Ok(self.index.missing(segments).await?.is_empty())
@@ -88,25 +109,8 @@ impl Engine for IndexStage {
         Stage::Index
     }
 
-    /// Compares the index with the ledger: an index that was deleted or replaced while Moon was down is filled again.
     async fn prepare(&self) -> Result<()> {
-        let indexer = &self.indexer;
-        let indexed: Vec<Sha256> = indexer
-            .ledger
-            .all_segments()
-            .await?
-            .into_iter()
-            .filter(|s| s.indexed_at.is_some())
-            .map(|s| s.manifest.sha256)
-            .collect();
-        let complete = match indexer.holds(&indexed).await {
-            Err(error) if error.code == CORRUPT => false,
-            holds => holds?,
-        };
-        if !complete {
-            indexer.rebuild("the index does not hold what the ledger says").await?;
-        }
-        Ok(())
+        self.indexer.reconcile().await.map(drop)
     }
 
     async fn run(&self, claim: &Claim) -> Result<Done> {

@@ -227,8 +227,6 @@ pub trait Ledger: Send + Sync {
     async fn complete(&self, claim: &Claim, effect: &Effect, audit: &AuditEntry) -> Result<bool>;
     /// Gives the job back for later; the world failed, not the job, so the attempt is returned and a failure counted.
     async fn retry(&self, claim: &Claim, after: Duration, error: &Error, audit: &AuditEntry) -> Result<bool>;
-    /// Gives the job back unharmed: Moon is stopping.
-    async fn hand_back(&self, claim: &Claim) -> Result<bool>;
     /// Ends a cycle early without harm (nothing to compact, mode changed): audit says why.
     async fn cancel(&self, claim: &Claim, audit: &AuditEntry) -> Result<bool>;
     /// When the next waiting job of the stage is due, if any.

@@ -40,6 +40,8 @@ pub(super) struct Candidate {
     text: String,
     chars: f64,
     chunk_score: f64,
+    /// A word of the query stands in it; the others are shown for what surrounds them.
+    matches: bool,
     pub(super) score: f64,
 }
 
@@ -79,6 +81,7 @@ fn read(connection: &Connection, sessions: &[Ranked], since: Option<i64>) -> Res
                     chars: text.chars().count() as f64,
                     text,
                     chunk_score: *score,
+                    matches: false,
                     score: 0.0,
                 });
             }
@@ -115,6 +118,7 @@ fn score(connection: &Connection, candidates: &mut [Candidate], terms: &[Term], 
     let own: Vec<f64> = candidates.iter().map(|c| c.score).collect();
     let chunk: Vec<i64> = candidates.iter().map(|c| c.chunk).collect();
     for (row, candidate) in candidates.iter_mut().enumerate() {
+        candidate.matches = own[row] > 0.0;
         if row > 0 && chunk[row - 1] == candidate.chunk {
             candidate.score += ANSWER_SHARE * own[row - 1];
         }
@@ -123,7 +127,8 @@ fn score(connection: &Connection, candidates: &mut [Candidate], terms: &[Term], 
     Ok(())
 }
 
-/// The best turns of each session, best first, by transcript: [`TURNS_SHOWN`], or `each` if that is more.
+/// The best turns of each session, best first, by transcript: [`TURNS_SHOWN`], or `each` that
+/// match if that is more.
 pub(super) fn shown(
     connection: &Connection,
     sessions: &[Ranked],
@@ -136,7 +141,7 @@ pub(super) fn shown(
     let mut shown: HashMap<i64, Vec<TurnHit>> = HashMap::new();
     for candidate in &candidates {
         let turns = shown.entry(candidate.transcript).or_default();
-        if turns.len() >= each.max(TURNS_SHOWN) {
+        if turns.len() >= if candidate.matches { each.max(TURNS_SHOWN) } else { TURNS_SHOWN } {
             continue;
         }
         let turn = show(connection, candidate)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! waiting -> claimed -> done -> (next stage waiting | cycle closed)
-//!    ^          |-> waiting       the world failed (retry), Moon stops (hand back), the worker died (release)
+//!    ^          |-> waiting       the world failed (retry), the worker or the process died (release)
 //!    |          |-> cancelled     nothing to do after all
 //!    '----------'-> quarantined   it crashed its worker too often
 //! ```
@@ -195,7 +195,7 @@ fn quarantine(db: &Connection, stamp: &Stamp, job: &Job, why: &str) -> rusqlite:
     let mut entry = describe(job, AuditEntry::new(stage, "quarantined", "failed", message.clone()));
     entry.error_code = Some("stage.quarantined".into());
     audit::append(db, stamp, &entry)?;
-    let key = AlertKey::new(&format!("{stage}.quarantined"), job.session.as_str());
+    let key = set_aside(job);
     let hint = "see `moon logs --trace`, report the crash; the archive is complete up to the last finished stage";
     alerts::raise(db, stamp, &key, Severity::Critical, &message, Some(hint)).map(drop)
 }
@@ -248,6 +248,8 @@ pub(super) fn complete(
         None => close(db, stamp, &job.cycle, "done")?,
     }
     alerts::resolve(db, stamp, &failing(job))?;
+    // The stage works for this session again: what was set aside is history, and the audit keeps it.
+    alerts::resolve(db, stamp, &set_aside(job))?;
     audit::append(db, stamp, &describe(job, entry.clone()))?;
     Ok(true)
 }
@@ -259,6 +261,11 @@ fn index_waits(db: &Connection, session: &SessionKey) -> rusqlite::Result<bool> 
         [session.as_str()],
         |r| r.get(0),
     )
+}
+
+/// The alert that fires after a job was set aside, until the stage has worked for that session again.
+fn set_aside(job: &Job) -> AlertKey {
+    AlertKey::new(&format!("{}.quarantined", job.stage.as_str()), job.session.as_str())
 }
 
 /// The alert that fires while a stage of a session cannot be done.
@@ -284,10 +291,6 @@ pub(super) fn retry(
     entry.error_code = Some(error.code.clone());
     audit::append(db, stamp, &entry)?;
     Ok(true)
-}
-
-pub(super) fn hand_back(db: &Connection, claim: &Claim) -> rusqlite::Result<bool> {
-    fenced(db, claim, "state = 'waiting', token = NULL, attempts = attempts - 1", &[])
 }
 
 pub(super) fn cancel(db: &Connection, stamp: &Stamp, claim: &Claim, entry: &AuditEntry) -> rusqlite::Result<bool> {

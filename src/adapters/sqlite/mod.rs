@@ -312,10 +312,6 @@ impl Ledger for SqliteLedger {
         let (claim, error, audit) = (claim.clone(), error.clone(), audit.clone());
         self.write("put a job back", move |tx, stamp| jobs::retry(tx, stamp, &claim, after, &error, &audit)).await
     }
-    async fn hand_back(&self, claim: &Claim) -> Result<bool> {
-        let claim = claim.clone();
-        self.write("hand a job back", move |tx, _| jobs::hand_back(tx, &claim)).await
-    }
     async fn cancel(&self, claim: &Claim, audit: &AuditEntry) -> Result<bool> {
         let (claim, audit) = (claim.clone(), audit.clone());
         self.write("cancel a cycle", move |tx, stamp| jobs::cancel(tx, stamp, &claim, &audit)).await

@@ -354,7 +354,7 @@ fn source(path: &Path, stamp: &Stamp) -> SourceIdentity {
 }
 
 fn unknown(id: &str) -> Error {
-    Error::unavailable("transcripts.gone", format!("there is no transcript of session {id:?}"))
+    Error::unavailable("transcripts.session_gone", format!("there is no transcript of session {id:?}"))
         .hint("what was archived of it stays archived; the session is forgotten with its file")
 }
 

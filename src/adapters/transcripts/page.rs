@@ -96,7 +96,7 @@ pub(super) fn read_failed(path: &Path, error: io::Error) -> Error {
 }
 
 pub(super) fn gone(path: &Path) -> Error {
-    Error::unavailable("transcripts.gone", format!("the transcript {} is not there", path.display()))
+    Error::unavailable("transcripts.session_gone", format!("the transcript {} is not there", path.display()))
         .hint("what was archived of it stays archived; the session is forgotten with its file")
 }
 

@@ -221,7 +221,7 @@ async fn a_file_that_vanished_is_unavailable_and_leaves_the_list() {
     assert_eq!(bench.host.refresh().await.expect("readable").len(), 2);
     std::fs::remove_file(bench.path("a")).expect("removed");
     let error = bench.page("a", 0, 100).await.expect_err("it is gone");
-    assert_eq!((error.code.as_str(), error.kind), ("transcripts.gone", Kind::Unavailable));
+    assert_eq!((error.code.as_str(), error.kind), ("transcripts.session_gone", Kind::Unavailable));
     let left = bench.host.readings().await.expect("readable");
     assert_eq!(left.iter().map(|r| r.session.key.as_str()).collect::<Vec<_>>(), ["transcripts:b"]);
 }
@@ -238,7 +238,11 @@ async fn only_regular_jsonl_files_are_transcripts() {
     let readings = bench.host.refresh().await.expect("readable");
     assert_eq!(readings.iter().map(|r| r.session.session_id.as_str()).collect::<Vec<_>>(), ["real"]);
     for id in ["link", "pipe", "folder", "../real", "/etc/passwd", ""] {
-        assert_eq!(bench.page(id, 0, 100).await.expect_err("not a transcript").code, "transcripts.gone", "{id}");
+        assert_eq!(
+            bench.page(id, 0, 100).await.expect_err("not a transcript").code,
+            "transcripts.session_gone",
+            "{id}"
+        );
     }
     // A transcript that turns into a link between two looks is not followed either.
     std::fs::rename(bench.path("real"), bench.scratch.path().join("moved")).expect("moved");
