@@ -9,6 +9,7 @@ use crate::adapters::memory_dir::MemoryDir;
 use crate::adapters::openclaw::{self, OpenClaw};
 use crate::adapters::probe;
 use crate::adapters::projections::Projections;
+use crate::adapters::room::LeavesRoom;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::home::Home;
@@ -115,13 +116,14 @@ fn assemble(
         }
     };
     let bridge: Arc<dyn Bridge> = Arc::new(BridgeDir::open(home.root()).map_err(opened("the bridge"))?);
+    let archive = ArchiveDir::open(home.root(), settings.archive.zstd_level, writer());
+    let archive = archive.map_err(opened("the archive"))?;
+    let index = FtsIndex::open(&home.index_db(), settings.index.chunk_chars)?;
     Ok(Ports {
         host,
         bridge,
-        archive: Arc::new(
-            ArchiveDir::open(home.root(), settings.archive.zstd_level, writer()).map_err(opened("the archive"))?,
-        ),
-        index: Arc::new(FtsIndex::open(&home.index_db(), settings.index.chunk_chars)?),
+        archive: Arc::new(LeavesRoom::new(Arc::new(archive), home.root())),
+        index: Arc::new(LeavesRoom::new(Arc::new(index), home.root())),
         distiller: Arc::new(LocalDistiller),
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock))),

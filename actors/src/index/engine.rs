@@ -88,7 +88,42 @@ impl Engine for IndexStage {
 
     /// Compares the index with the ledger: an index that was deleted or replaced while Moon was down is filled again.
     async fn prepare(&self) -> Result<()> {
+        self.indexer.repair().await.map(drop)
+    }
+
+    async fn run(&self, claim: &Claim) -> Result<Done> {
+        let session = &claim.job.session;
+        let indexed = match self.catch_up(session).await {
+            Err(error) if error.code == CORRUPT => {
+                tracing::warn!(code = error.code, "rebuilding the index: {error}");
+                self.indexer.rebuild("the index was damaged").await?
+            }
+            indexed => indexed?,
+        };
+        let detail = serde_json::json!({ "segments": indexed, "backend": self.indexer.index.name() });
+        let message = format!("{indexed} segments made searchable and looked up");
+        Ok(Done::ok(Effect::Indexed { segments: vec![] }, message, detail))
+    }
+}
+
+impl IndexStage {
+    /// Catches up with a session; and with everything if the index was deleted or replaced under us, which its count shows.
+    async fn catch_up(&self, session: &SessionKey) -> Result<u64> {
         let indexer = &self.indexer;
+        let indexed = indexer.catch_up(Some(session)).await?;
+        let totals = indexer.ledger.totals().await?;
+        let expected = u64::try_from(totals.segments - totals.unindexed).unwrap_or(0);
+        if indexer.index.status().await?.segments >= expected {
+            return Ok(indexed);
+        }
+        Ok(indexed + indexer.repair().await?)
+    }
+}
+
+impl Indexer {
+    /// Fills the index again if it lacks anything the ledger says it holds. Returns how many segments that were.
+    async fn repair(&self) -> Result<u64> {
+        let indexer = self;
         let indexed: Vec<Sha256> = indexer
             .ledger
             .all_segments()
@@ -101,23 +136,13 @@ impl Engine for IndexStage {
             Err(error) if error.code == CORRUPT => false,
             holds => holds?,
         };
-        if !complete {
-            indexer.rebuild("the index does not hold what the ledger says").await?;
+        if complete {
+            return Ok(0);
         }
-        Ok(())
-    }
-
-    async fn run(&self, claim: &Claim) -> Result<Done> {
-        let session = &claim.job.session;
-        let indexed = match self.indexer.catch_up(Some(session)).await {
-            Err(error) if error.code == CORRUPT => {
-                tracing::warn!(code = error.code, "rebuilding the index: {error}");
-                self.indexer.rebuild("the index was damaged").await?
-            }
-            indexed => indexed?,
-        };
-        let detail = serde_json::json!({ "segments": indexed, "backend": self.indexer.index.name() });
-        let message = format!("{indexed} segments made searchable and looked up");
-        Ok(Done::ok(Effect::Indexed { segments: vec![] }, message, detail))
+        tracing::warn!(
+            backend = indexer.index.name(),
+            "the index lacks what the ledger says it holds; it is filled again"
+        );
+        indexer.rebuild("the index does not hold what the ledger says").await
     }
 }
