@@ -413,7 +413,7 @@ fn a_full_disk_is_told_and_recovered_from() {
     let scratch = Scratch::new();
     let home = scratch.home();
     std::fs::create_dir(&home).expect("a folder");
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m,mode=0700", "tmpfs"]).arg(&home).output();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=160m,mode=0700", "tmpfs"]).arg(&home).output();
     if !mounted.is_ok_and(|m| m.status.success()) {
         return skip(TEST, "a small file system cannot be mounted here");
     }
@@ -426,7 +426,7 @@ fn a_full_disk_is_told_and_recovered_from() {
     fill(&filler);
     // More than the ledger's reserve could take.
     let before = archived_name(&scratch, "work");
-    for number in 0..20 {
+    for number in 0..12 {
         transcript.line(&json!({"type": "custom", "id": format!("n{number}"), "data": noise(number + 1, 1 << 20)}));
     }
     let alert = wait_for("an alert", || {
