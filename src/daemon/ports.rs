@@ -85,6 +85,14 @@ pub fn open_ledger_read_only(home: &Home) -> Result<Option<SqliteLedger>> {
     SqliteLedger::read_only(&home.ledger_db(), Arc::new(SystemClock::start()), Arc::new(UuidIds)).map(Some)
 }
 
+/// Only the ledger, for a preview that must not even make SQLite's own files. `None` when there is none yet.
+pub fn open_ledger_untouched(home: &Home) -> Result<Option<SqliteLedger>> {
+    if !home.ledger_db().exists() {
+        return Ok(None);
+    }
+    SqliteLedger::untouched(&home.ledger_db(), Arc::new(SystemClock::start()), Arc::new(UuidIds)).map(Some)
+}
+
 /// The same for a command that only reads beside a running writer. `None` when there is no ledger yet.
 pub fn open_read_only(
     home: &Home,

@@ -281,6 +281,13 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
+/// What differs between two looks at a tree.
+pub fn changes(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>) -> Vec<String> {
+    let gone = before.keys().filter(|path| !after.contains_key(*path)).map(|path| format!("gone: {}", path.display()));
+    let new = after.iter().filter(|(path, stamp)| before.get(*path) != Some(*stamp));
+    gone.chain(new.map(|(path, _)| format!("changed: {}", path.display()))).collect()
+}
+
 /// Calls `see` for everything below `root` and for `root` itself. Links are not followed.
 pub fn walk(root: &Path, see: &mut dyn FnMut(&Path, &std::fs::Metadata)) {
     let Ok(meta) = std::fs::symlink_metadata(root) else { return };

@@ -78,15 +78,27 @@ impl SqliteLedger {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags).map_err(|e| open_error(path, e))?;
         db.busy_timeout(Duration::from_secs(5)).map_err(failed("open the ledger"))?;
-        Ok(Self {
-            db: Arc::new(Mutex::new(db)),
-            boot: BootId(ids.next()),
-            clock,
-            ids,
-            reserve: None,
-            is_short: Arc::default(),
-            inline: false,
-        })
+        Ok(Self::reader(db, clock, ids))
+    }
+
+    /// A look that leaves no trace, for previews: SQLite makes files of its own beside the ledger even for a reader. Where a
+    /// writer is or was cut off (there is a log to be read) it cannot be helped, and the files are there already.
+    /// Only for reads of a moment: a writer that begins meanwhile is not noticed.
+    pub fn untouched(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self> {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Self::read_only(path, clock, ids);
+        }
+        let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let db = Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags);
+        Ok(Self::reader(db.map_err(|e| open_error(path, e))?, clock, ids))
+    }
+
+    fn reader(db: Connection, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
+        let boot = BootId(ids.next());
+        Self { db: Arc::new(Mutex::new(db)), boot, clock, ids, reserve: None, is_short: Arc::default(), inline: false }
     }
 
     fn prepare(
