@@ -242,7 +242,7 @@ fn damaged_projections_are_named_once_and_written_anew() {
             let text = std::fs::read_to_string(scratch.in_home(file)).expect("readable");
             text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok())
         };
-        files[1..].iter().all(|file| whole(file)).then_some(())
+        files[1..].iter().all(whole).then_some(())
     });
     daemon.stop();
     for (file, before) in files[1..].iter().zip(&before) {

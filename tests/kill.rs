@@ -5,8 +5,9 @@
 
 mod support;
 
-use moon_actors::domain::{Sha256, Stage};
-use moon_actors::port::Ledger;
+use moon_actors::Result;
+use moon_actors::domain::{Capabilities, Page, SessionRef, Sha256, Stage, UsageReading};
+use moon_actors::port::{Compacted, Doorbell, Ledger, SessionHost};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -187,6 +188,46 @@ fn free_bytes(path: &Path) -> usize {
     usize::try_from(moon::adapters::room::free(path).expect("a disk says how much is free")).expect("a small disk")
 }
 
+/// A host whose answers take different times to arrive.
+struct Dawdling {
+    inner: moon::adapters::transcripts::TranscriptsHost,
+    calls: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl SessionHost for Dawdling {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn subscribe(&self, bell: Doorbell) {
+        self.inner.subscribe(bell);
+    }
+    async fn readings(&self) -> Result<Vec<UsageReading>> {
+        self.inner.readings().await
+    }
+    async fn refresh(&self) -> Result<Vec<UsageReading>> {
+        self.inner.refresh().await
+    }
+    async fn records(&self, session: &SessionRef, from: i64, max_bytes: usize) -> Result<Page> {
+        let page = self.inner.records(session, from, max_bytes).await;
+        let turn = self.calls.fetch_add(1, Ordering::Relaxed) as u64 % 4;
+        tokio::time::sleep(Duration::from_millis(20 * turn)).await;
+        page
+    }
+    async fn compact(&self, session: &SessionRef) -> Result<Compacted> {
+        self.inner.compact(session).await
+    }
+    async fn reset(&self, session: &SessionRef) -> Result<String> {
+        self.inner.reset(session).await
+    }
+}
+
 /// Two stages that look at the same moment both see the same new records.
 #[test]
 fn captures_at_the_same_moment_store_every_record_once() {
@@ -198,6 +239,7 @@ fn captures_at_the_same_moment_store_every_record_once() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("starts");
     runtime.block_on(async {
         let host = moon::adapters::transcripts::TranscriptsHost::new(scratch.transcripts(), &settings);
+        let host = Dawdling { inner: host, calls: AtomicUsize::new(0) };
         let (ports, ledger) = moon::daemon::ports::open(&home, &settings, std::sync::Arc::new(host)).expect("ports");
         ledger.begin("test").await.expect("a life");
         let wiring = moon::daemon::ports::alone(ports, settings);
@@ -205,7 +247,7 @@ fn captures_at_the_same_moment_store_every_record_once() {
         wiring.ports.ledger.observe(&readings[0]).await.expect("a session");
         wiring.watcher().open_capture(&readings[0].session, "test", None).await.expect("a cycle");
         let claim = ledger.claim(Stage::Archive, 3).await.expect("a job").expect("one is due");
-        for number in 0..30 {
+        for number in 0..12 {
             transcript.exchange(number, 20);
             let captures = (0..4).map(|_| {
                 let (archiver, job) = (wiring.archiver(), claim.job.clone());
@@ -341,7 +383,7 @@ fn reduced_once(transcript: &str, scratch: &Scratch, label: &str) {
 fn texts(scratch: &Scratch, sql: &str) -> Vec<String> {
     let db = ledger(&scratch.home());
     let mut query = db.prepare(sql).expect("a query");
-    query.query_map([], |r| r.get(0)).expect("rows").collect::<Result<_, _>>().expect("texts")
+    query.query_map([], |r| r.get(0)).expect("rows").collect::<rusqlite::Result<_>>().expect("texts")
 }
 
 /// One block in the daily memory for each distillation, none twice, none that the ledger does not know; stretches that touch.
@@ -362,7 +404,7 @@ fn remembered_once(scratch: &Scratch, label: &str) -> Vec<(i64, i64)> {
     let rows: Vec<(String, i64, i64, String)> = rows
         .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
         .expect("rows")
-        .collect::<Result<_, _>>()
+        .collect::<rusqlite::Result<_>>()
         .expect("rows");
     let known: BTreeMap<String, usize> =
         rows.iter().filter(|(.., path)| !path.is_empty()).map(|(key, ..)| (key.clone(), 1)).collect();

@@ -73,14 +73,10 @@ impl Archiver {
                 self.host.records(&session, series.last_seq.max(0), self.settings.segment_bytes as usize).await?;
             let more = page.more;
             captured.torn_bytes = page.torn_bytes;
-            let fresh = match self.continues(&series, page).await? {
-                Some(page) => page,
-                None => {
-                    series =
-                        self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
-                    tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
-                    continue;
-                }
+            let Some(fresh) = self.continues(&series, page).await? else {
+                series = self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
+                tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
+                continue;
             };
             if !fresh.records.is_empty() {
                 captured.records += fresh.records.len() as u64;
