@@ -472,7 +472,7 @@ fn side_by_side<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    run(case)
+                    run(case);
                 }
             });
         }
