@@ -20,10 +20,11 @@ const SOCKET_PATH_MAX: usize = 100;
 const DEFAULT_NAME: &str = ".lilac_metaflora";
 
 /// Any of these files shows that a folder was Moon's home before.
-const MARKERS: [&str; 3] = ["run/moon.lock", "state/moon.db", "state/moon_state.json"];
+const MARKERS: [&str; 4] = ["run/moon.lock", "state/moon.db", "state/moon_state.json", "state/openclaw-install.json"];
 
-/// What may lie in a new home beside [`FOLDERS`]: settings, a file of the first plan, and what systems leave behind.
-const BESIDE: [&str; 5] = ["moon.toml", "moon.toml.example", "MEMORY.md", "lost+found", ".DS_Store"];
+/// What may lie in a new home beside [`FOLDERS`]: settings, the installed plugin, a file of the first plan, and what systems
+/// leave behind.
+const BESIDE: [&str; 6] = ["moon.toml", "moon.toml.example", "openclaw", "MEMORY.md", "lost+found", ".DS_Store"];
 
 /// Folders made at opening, parents first.
 const FOLDERS: [&str; 16] = [

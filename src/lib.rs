@@ -4,6 +4,7 @@
 //! ports together and talks to people. It must never decide when something is reduced.
 
 pub mod adapters;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod daemon;

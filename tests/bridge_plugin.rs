@@ -357,4 +357,6 @@ async fn a_model_call_by_a_runtime_that_never_asked_for_context_is_told() {
     let told = Kind::Other("llm_output".into());
     assert_eq!(s.kinds().await, [Kind::NotInjected, told.clone(), Kind::NotInjected, told]);
     assert!(s.bridge.status().await.alive, "the process that loaded the plugin");
+    plugin.call("gateway_stop", Value::Null, Value::Null).await;
+    assert!(!s.bridge.status().await.alive, "it lives on without the plugin");
 }

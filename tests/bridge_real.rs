@@ -233,9 +233,17 @@ async fn installed_into_a_running_gateway_with_moon_away_nothing_waits() {
     std::fs::write(&file, "export default { id: 'moon-bridge', register() {} };\n").expect("an old one");
     let upgraded = installer(&gateway, &home).install(Mode::Observe, false).await.expect("upgraded");
     assert!(upgraded.notes.iter().any(|note| note.contains("reloaded")), "{upgraded:?}");
-    let pid = gateway.pid();
-    gateway.stop();
-    assert!(!bridge.status().await.alive, "process {pid:?} is gone");
+    alive(&bridge, &gateway).await;
+    gateway.send("with the new plugin").await;
+    let began = Instant::now();
+    installer(&gateway, &home).uninstall(false).await.expect("uninstalled");
+    while bridge.status().await.alive {
+        assert!(began.elapsed() < PATIENCE, "the running gateway keeps the plugin\n{}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (_, position) = bridge.events(0).await.expect("readable");
+    gateway.send("without the plugin").await;
+    assert_eq!(bridge.events(position).await.expect("readable").0, []);
 }
 
 fn config_with_foreign_plugins(gateway: &Gateway) -> Value {
@@ -294,7 +302,11 @@ async fn uninstall_restores_the_configuration_and_keeps_foreign_entries() {
 
     installer.install(Mode::Observe, false).await.expect("switched");
     assert_eq!(meaning(&gateway)["agents"], config["agents"], "observing leaves compaction to its owner");
-    installer.uninstall(false).await.expect("uninstalled");
+    let watched = gateway.config();
+    let planned = installer.uninstall(true).await.expect("planned");
+    assert!(planned.changes_something() && gateway.config() == watched, "a dry run writes nothing");
+    let done = installer.uninstall(false).await.expect("uninstalled");
+    assert_eq!(paths(&planned), paths(&done), "the plan is what is done");
     assert_eq!(meaning(&gateway), config);
     assert!(!home.join("openclaw/moon-bridge").exists());
     let again = installer.uninstall(false).await.expect("nothing to do");

@@ -281,7 +281,7 @@ impl Default for OpenClaw {
 }
 impl Default for Archive {
     fn default() -> Self {
-        Self { segment_bytes: 8 << 20, zstd_level: 3, torn_tail_after: MIN }
+        Self { segment_bytes: 4 << 20, zstd_level: 3, torn_tail_after: MIN }
     }
 }
 impl Default for Index {

@@ -3,7 +3,9 @@
 //! The log may be large and is read from its end, in blocks, with a limit on everything.
 
 use super::output::{Output, Report};
-use super::{Context, tail};
+use super::{Context, runtime, tail};
+use crate::daemon::ports;
+use moon_actors::port::AuditRow;
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -71,10 +73,18 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
 }
 
 /// The audit rows of one trace, oldest first, each as one line.
-// The ledger is read by the lead's part; until it is joined there are none to show.
-#[allow(clippy::unnecessary_wraps, reason = "reading the ledger can fail, and its reader is joined here")]
-fn audit_rows(_ctx: &Context, _trace: &str) -> Result<Vec<String>> {
-    Ok(Vec::new())
+fn audit_rows(ctx: &Context, trace: &str) -> Result<Vec<String>> {
+    let rows = runtime::block_on(async {
+        match ports::open_ledger_read_only(&ctx.home)? {
+            Some(ledger) => ledger.audit_of_trace(trace).await,
+            None => Ok(Vec::new()),
+        }
+    })??;
+    let line = |row: &AuditRow| {
+        let (at, entry) = (row.at.format("%Y-%m-%dT%H:%M:%SZ"), &row.entry);
+        format!("{at} #{} {} {}: {}", row.seq, entry.actor, entry.event, entry.message)
+    };
+    Ok(rows.iter().map(line).collect())
 }
 
 /// The log files, newest first.

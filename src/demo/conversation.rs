@@ -1,6 +1,6 @@
 //! The conversation that `moon demo` replays: a small team and its agent move a community library to a new catalogue.
 //!
-//! Written for this project; people, places and records are invented. It exists so that a stranger can watch a window
+//! Written for this project: the people, the library and its records are invented, only the books exist. It is here so that a stranger can watch a window
 //! fill, be pruned and rolled over without an agent, a model or an account. It must never hold real data, and the
 //! planted fact must stand in it exactly once: the demo's proof is that it can be found again.
 
@@ -62,7 +62,7 @@ pub const PLANTED: Planted = Planted {
 };
 
 /// The whole conversation, oldest first: about 46,000 tokens. In a window of 16,000 that nobody prunes it crosses 80 % at
-/// exchange 33 (0-based), 85 % at 34, 90 % at 35 and overflows at 41; pruned at 85 %, it gets there again at 63, 94, 123.
+/// exchange 33 (0-based), 85 % at 34, 90 % at 36 and overflows at 41; pruned at 85 %, it gets there again at 63, 94, 124.
 pub fn conversation() -> Vec<Exchange> {
     SOURCE
         .lines()

@@ -1,6 +1,6 @@
 //! `moon demo`: the whole story in a scratch home, with the real tree, stages and files.
 //!
-//! Only the agent is played ([`agent`], [`plugin`]): it replays a shipped conversation into a transcript, compacts and resets
+//! Only the agent is played ([`agent`], `plugin`): it replays a shipped conversation into a transcript, compacts and resets
 //! when Moon asks, and shows what its next model call would hold. Time is not faked; the conversation is just fast.
 
 pub mod agent;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A small window, so that the conversation crosses every threshold.
-const WINDOW_TOKENS: u64 = 20_000;
+const WINDOW_TOKENS: u64 = 24_000;
 /// Longest wait for the pipeline to settle after an exchange.
 const SETTLE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);

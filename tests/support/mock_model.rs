@@ -97,7 +97,9 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) ->
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
     let limit = shared.limit.load(Ordering::Relaxed);
-    let is_summary = text_of_role(&body, "system").to_lowercase().contains("summariz") && !asked.contains("[[");
+    // What is to be summarised holds directives too; the task stands at the beginning of the instructions.
+    let task: String = text_of_role(&body, "system").chars().take(600).collect();
+    let is_summary = task.to_lowercase().contains("summariz");
     if (asked.contains("[[overflow]]") && !is_summary) || (limit > 0 && prompt_tokens > limit) {
         return overflow(prompt_tokens);
     }

@@ -69,15 +69,23 @@ impl Archiver {
         let mut series = self.ledger.series(&session).await?;
         let mut captured = Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
         loop {
-            let page =
-                self.host.records(&session, series.last_seq.max(0), self.settings.segment_bytes as usize).await?;
-            let more = page.more;
-            captured.torn_bytes = page.torn_bytes;
-            let Some(fresh) = self.continues(&series, page).await? else {
-                series = self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
-                tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
-                continue;
+            let limit = self.settings.segment_bytes as usize;
+            let page = self.host.records(&session, series.last_seq.max(0), limit).await?;
+            let fresh = match self.continues(&series, page).await? {
+                // The archived record filled the page by itself: what follows it needs a page of its own.
+                Some(page) if page.records.is_empty() && page.more => {
+                    self.host.records(&session, series.last_seq + 1, limit).await?
+                }
+                Some(page) => page,
+                None => {
+                    series =
+                        self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
+                    tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
+                    continue;
+                }
             };
+            let more = fresh.more;
+            captured.torn_bytes = fresh.torn_bytes;
             if !fresh.records.is_empty() {
                 captured.records += fresh.records.len() as u64;
                 captured.segments += 1;
@@ -117,33 +125,31 @@ impl Archiver {
 
     async fn store_segment(&self, job: &Job, series: &Series, page: Page) -> Result<Series> {
         let tail = self.ledger.tail(series.id).await?;
-        let records = page.records;
+        // Before the records are given away: a segment is in memory once.
+        let readable = readable(series, &page.records);
         let draft = SegmentDraft {
             session_key: series.session.clone(),
             session_id: series.session_id.clone(),
             epoch: series.epoch,
             ordinal: tail.as_ref().map_or(0, |t| t.manifest.ordinal + 1),
             previous: tail.map(|t| t.manifest_sha256),
-            records: records.clone(),
+            records: page.records,
             source: page.source,
             archived_at: self.clock.now(),
         };
         let stored = self.store.put(draft).await?;
         self.probe.reach("archive.stored").await;
-        let projected = self.project(series, &records).await;
+        let projected = self.project(series, &readable).await;
         self.probe.reach("archive.projected").await;
         self.ledger.add_segment(series, &stored, projected, job).await
     }
 
     /// Appends to the readable projection. It may fail: it is rebuilt from the archive, and -1 says that it must be.
-    async fn project(&self, series: &Series, records: &[Record]) -> i64 {
-        let is_new = series.last_seq < 0;
+    async fn project(&self, series: &Series, text: &str) -> i64 {
         if series.projection_bytes < 0 {
             return -1;
         }
-        let mut text = if is_new { projection::header(series) } else { String::new() };
-        text.push_str(&projection::markdown(&transcript::turns(records)));
-        match self.store.project(series, series.projection_bytes, &text).await {
+        match self.store.project(series, series.projection_bytes, text).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(session = %series.session, code = error.code, "the readable projection will be rebuilt: {error}");
@@ -157,7 +163,7 @@ impl Archiver {
         let _turn = self.turns.take(&series.session).await;
         let mut length = self.store.project(series, 0, &projection::header(series)).await?;
         for segment in self.ledger.segments(series.id).await? {
-            let text = projection::markdown(&transcript::turns(&self.store.read(&segment).await?));
+            let text = markdown(&self.store.read(&segment).await?);
             length = self.store.project(series, length, &text).await?;
         }
         self.ledger.set_projected(series.id, length).await?;
@@ -193,6 +199,22 @@ impl Archiver {
         }
         Ok((turns, covered))
     }
+}
+
+/// Records read into turns at a time.
+const BATCH: usize = 64;
+
+/// What the projection of a series gains by these records.
+fn readable(series: &Series, records: &[Record]) -> String {
+    if series.projection_bytes < 0 {
+        return String::new();
+    }
+    let header = if series.last_seq < 0 { projection::header(series) } else { String::new() };
+    header + &markdown(records)
+}
+
+fn markdown(records: &[Record]) -> String {
+    records.chunks(BATCH).map(|batch| projection::markdown(&transcript::turns(batch))).collect()
 }
 
 /// The first stage of every cycle.

@@ -1,6 +1,6 @@
 //! The distiller that is always there: no model, no network, the same answer for the same turns.
 //!
-//! It recognises statements by phrases ([`super::lexicon`]), follows who answered whom, and lets later statements win.
+//! It recognises statements by phrases (`lexicon`), follows who answered whom, and lets later statements win.
 //! It takes people's and the agent's words only; tool output names no decision and no rule, because anybody may have
 //! written it; of tool calls it takes the files. It must never invent a word: every item is a sentence of the archive
 //! (secrets taken out) with its place.

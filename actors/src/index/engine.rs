@@ -45,16 +45,18 @@ impl Indexer {
 
     async fn put(&self, segment: &Segment) -> Result<()> {
         let m = &segment.manifest;
-        let doc = IndexDoc {
+        let name = IndexDoc {
             segment: m.sha256.clone(),
             session: m.session_key.clone(),
             session_id: m.session_id.clone(),
             epoch: m.epoch,
             ordinal: m.ordinal,
-            turns: transcript::turns(&self.store.read(segment).await?),
+            turns: vec![],
         };
-        self.index.put(doc.clone()).await?;
-        if self.index.contains(&doc).await? {
+        // The decoded bytes are gone before the index takes the turns: a large segment is in memory once.
+        let turns = transcript::turns(&self.store.read(segment).await?);
+        self.index.put(IndexDoc { turns, ..name.clone() }).await?;
+        if self.index.contains(&name).await? {
             return Ok(());
         }
         Err(Error::data(CORRUPT, format!("the {} index took a segment but does not hold it", self.index.name())))

@@ -82,7 +82,7 @@ pub trait SearchIndex: Send + Sync {
     /// Errors: `transient` `index.busy`, `index.disk_full`, `index.io`; `data` `index.corrupt`.
     async fn put(&self, doc: IndexDoc) -> Result<Put>;
 
-    /// Confirms by lookup that the segment is in the index.
+    /// Confirms by lookup that the segment is in the index. Looks at its name only; `turns` may be empty.
     async fn contains(&self, doc: &IndexDoc) -> Result<bool>;
 
     async fn search(&self, query: &Query) -> Result<Hits>;

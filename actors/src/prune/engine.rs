@@ -139,7 +139,12 @@ impl Engine for PruneStage {
         let compacted = match archiver.host.compact(&session).await {
             Err(error) if self.gives_up(&error, job) => return self.nothing_freed(claim, &intent, &error).await,
             Err(error) if error.code == MOVED_ON => return Ok(moved_on(&error)),
-            compacted => compacted?,
+            // The text was made for this moment: a later compaction of the host's own must not find it.
+            Err(error) => {
+                bridge.clear(&job.session, Slot::Summary).await?;
+                return Err(error);
+            }
+            Ok(compacted) => compacted,
         };
         archiver.probe.reach("prune.acted").await;
         if self.reducer.look(&session, intent.after_seq, transcript::is_compaction).await?.is_none() {

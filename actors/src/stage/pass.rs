@@ -8,6 +8,7 @@ use crate::domain::{Claim, Job, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::port::{AlertKey, AuditEntry, Ledger, Probe};
 use crate::settings::Supervision;
+use tracing::Instrument as _;
 
 /// How a pass ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,17 +42,31 @@ pub async fn pass(
 ) -> Result<Passed> {
     let stage = engine.stage();
     let Some(claim) = ledger.claim(stage, settings.job_attempts).await? else { return Ok(Passed::Idle) };
+    let job = &claim.job;
+    // Everything logged below carries the trace, so that `moon logs --trace` joins log and audit.
+    let span = tracing::info_span!("job", trace = %job.trace, cycle = %job.cycle, stage = stage.as_str());
+    carry_out(engine, ledger, probe, settings, &claim).instrument(span).await
+}
+
+async fn carry_out(
+    engine: &dyn Engine,
+    ledger: &dyn Ledger,
+    probe: &dyn Probe,
+    settings: &Supervision,
+    claim: &Claim,
+) -> Result<Passed> {
+    let stage = engine.stage();
     let (claimed, worked, completed) = borders(stage);
     probe.reach(claimed).await;
-    let ran = match tokio::time::timeout(settings.job_timeout, engine.run(&claim)).await {
+    let ran = match tokio::time::timeout(settings.job_timeout, engine.run(claim)).await {
         Ok(ran) => ran,
         Err(_) => Err(Error::transient("stage.timeout", format!("{} took too long", stage.as_str()))
             .hint("raise supervision.job_timeout if the session is that large")),
     };
     probe.reach(worked).await;
     let passed = match ran {
-        Ok(done) => finish(ledger, &claim, done).await?,
-        Err(error) => put_back(ledger, &claim, error, settings).await?,
+        Ok(done) => finish(ledger, claim, done).await?,
+        Err(error) => put_back(ledger, claim, error, settings).await?,
     };
     probe.reach(completed).await;
     Ok(passed)
@@ -66,6 +81,9 @@ async fn finish(ledger: &dyn Ledger, claim: &Claim, done: Done) -> Result<Passed
     } else {
         ledger.complete(claim, &done.effect, &entry).await?
     };
+    if ours {
+        tracing::info!(session = %claim.job.session, outcome = done.outcome, "{}", done.message);
+    }
     Ok(if ours { Passed::Did(Box::new(claim.job.clone()), done) } else { Passed::Lost })
 }
 

@@ -366,6 +366,12 @@ class Bridge {
     }
   }
 
+  /** The gateway stops, or gives the plugin up while it goes on. */
+  retire() {
+    const file = path.join(this.folder, "status.json");
+    if (readJson(file)?.pid === process.pid) remove(file);
+  }
+
   moonIsAlive() {
     const beat = readJson(path.join(this.folder, "daemon.json"));
     const age = Date.now() - Number(beat?.at);
@@ -550,7 +556,10 @@ export default {
       return handler(event, ctx);
     };
     on("gateway_start", announced((event) => bridge.spool.emit("gateway_start", undefined, { port: figure(event?.port) })));
-    on("gateway_stop", () => bridge.spool.emit("gateway_stop"));
+    on("gateway_stop", () => {
+      bridge.spool.emit("gateway_stop");
+      bridge.retire();
+    });
     on("session_start", announced((event, ctx) => bridge.spool.emit("session_start", ctx)));
     on("session_end", (event, ctx) => bridge.sessionEnd(event, ctx));
     on("before_reset", (event, ctx) => bridge.spool.emit("before_reset", ctx, { reason: text(event?.reason, 64) }));

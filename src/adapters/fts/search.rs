@@ -63,7 +63,9 @@ pub(super) fn search(connection: &Connection, query: &Query) -> Result<Hits> {
     let candidates = turn::candidates(connection, &sessions, &terms, chunks, since)?;
     rerank(&mut sessions, &candidates);
     sessions.truncate(limit);
-    let mut turns = turn::shown(connection, &sessions, candidates)?;
+    // One long conversation must fill an answer, too: few sessions show more of their turns.
+    let each = limit.div_ceil(sessions.len().max(1));
+    let mut turns = turn::shown(connection, &sessions, candidates, each)?;
     for session in sessions {
         let (key, session_id) = connection
             .prepare_cached("SELECT session, session_id FROM transcript WHERE id = ?1")?
@@ -146,8 +148,10 @@ fn rank(connection: &Connection, terms: &[Term], query: &Query, limit: usize) ->
     let expression = terms.iter().map(|t| t.expression.as_str()).collect::<Vec<_>>().join(" OR ");
     let unfiltered = query.session.is_none() && query.since.is_none();
     if unfiltered {
+        let transcripts: i64 = connection.query_row("SELECT count(*) FROM transcript", [], |row| row.get(0))?;
+        let enough = limit.min(usize::try_from(transcripts).unwrap_or(limit));
         let (sessions, read) = rank_among(connection, &expression, query, limit, FIRST_CHUNKS as i64)?;
-        if sessions.len() >= limit || read < FIRST_CHUNKS {
+        if sessions.len() >= enough || read < FIRST_CHUNKS {
             return Ok(sessions);
         }
     }

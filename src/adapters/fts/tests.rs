@@ -230,6 +230,17 @@ async fn a_pasted_page_is_answered_too() {
 }
 
 #[tokio::test]
+async fn a_giant_session_does_not_hide_a_small_one() {
+    let scratch = scratch();
+    let index = FtsIndex::open(&file(scratch.path()), 200).expect("opens");
+    let giant = (0..1_500).map(|n| turn(n, Role::User, &format!("{}plover", "plover ".repeat(24)))).collect();
+    index.put(doc("giant", 0, giant)).await.expect("put");
+    index.put(said("small", &format!("a plover {}", "with much else ".repeat(12)))).await.expect("put");
+    let hits = ask(&index, "plover").await.hits;
+    assert_eq!(hits.iter().map(|h| h.session.as_str()).collect::<Vec<_>>(), ["giant", "small"]);
+}
+
+#[tokio::test]
 async fn nothing_asked_is_an_error_and_nothing_found_is_not() {
     let scratch = scratch();
     let index = open(scratch.path());

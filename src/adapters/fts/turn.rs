@@ -123,11 +123,12 @@ fn score(connection: &Connection, candidates: &mut [Candidate], terms: &[Term], 
     Ok(())
 }
 
-/// The best turns of each session, best first, by transcript.
+/// The best turns of each session, best first, by transcript: [`TURNS_SHOWN`], or `each` if that is more.
 pub(super) fn shown(
     connection: &Connection,
     sessions: &[Ranked],
     mut candidates: Vec<Candidate>,
+    each: usize,
 ) -> Result<HashMap<i64, Vec<TurnHit>>> {
     let wanted: HashSet<i64> = sessions.iter().map(|session| session.transcript).collect();
     candidates.retain(|candidate| wanted.contains(&candidate.transcript));
@@ -135,7 +136,7 @@ pub(super) fn shown(
     let mut shown: HashMap<i64, Vec<TurnHit>> = HashMap::new();
     for candidate in &candidates {
         let turns = shown.entry(candidate.transcript).or_default();
-        if turns.len() >= TURNS_SHOWN {
+        if turns.len() >= each.max(TURNS_SHOWN) {
             continue;
         }
         let turn = show(connection, candidate)?;

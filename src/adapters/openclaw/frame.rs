@@ -187,7 +187,7 @@ pub(super) fn refused(method: &str, refusal: &Refusal) -> Error {
     }
     Error::unavailable("openclaw.refused", message)
         .cause(refusal.summary())
-        .hint("this OpenClaw may be a version Moon does not know; see `moon doctor`")
+        .hint("this OpenClaw may be a version Moon does not know; run `moon verify`")
 }
 
 #[cfg(test)]

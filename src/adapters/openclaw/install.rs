@@ -171,7 +171,14 @@ impl Installer {
             self.remove_files(dry_run, &mut report)?;
             return Ok(report);
         };
-        let (cli, authored) = self.openclaw().await?;
+        let (cli, authored) = self.openclaw().await.map_err(|error| match error.code.as_str() {
+            "openclaw.command_missing" | "openclaw.not_configured" => error.hint(format!(
+                "set openclaw.command and openclaw.state_dir in moon.toml; if OpenClaw is gone for good, remove {} and {}",
+                self.record_path().display(),
+                self.plugin_folder().display()
+            )),
+            _ => error,
+        })?;
         let record = self.read_record(&authored.path)?.unwrap_or(found);
         edit::refuse_includes(&authored.value)?;
         let mut target = authored.value.clone();
@@ -226,11 +233,23 @@ impl Installer {
         let detail = format!("mode {mode_bits:o}; it holds the gateway's token: `chmod 600` it if others can read it");
         let what = "OpenClaw's configuration is readable by its owner only".into();
         checks.push(Check { what, holds: mode_bits & 0o077 == 0, detail });
+        checks.push(self.check_loaded().await?);
+        Ok(checks)
+    }
+
+    async fn check_loaded(&self) -> Result<Check> {
+        let what = "a running gateway has loaded the plugin".into();
+        // Opening the bridge would make its folder; looking must not.
+        if !self.home.join("bridge").is_dir() {
+            return Ok(Check {
+                what,
+                holds: false,
+                detail: "the folder where Moon and the plugin meet is missing".into(),
+            });
+        }
         let bridge = BridgeDir::open(&self.home).map_err(|e| disk("open the bridge's folder", &e))?;
         let status = bridge.status().await;
-        let what = "a running gateway has loaded the plugin".into();
-        checks.push(Check { what, holds: status.alive, detail: status.detail });
-        Ok(checks)
+        Ok(Check { what, holds: status.alive, detail: status.detail })
     }
 
     fn wishes(&self, config: &Value, mode: Mode) -> Result<Vec<edit::Wish>> {
@@ -263,7 +282,7 @@ impl Installer {
         let said = cli.run(&["config", "patch", "--stdin"], patch.to_string().as_bytes()).await?;
         let now = read_authored(path)?;
         let mut patched = now.value.clone();
-        json_patch(&mut patched, patch);
+        edit::merge(&mut patched, patch);
         if patched == now.value || edit::patch(target, &now.value).is_none() {
             return Ok(format!("OpenClaw: {}", said.trim().chars().take(200).collect::<String>()));
         }
@@ -418,25 +437,6 @@ fn read_authored(path: &Path) -> Result<Authored> {
             .hint("see `openclaw config validate`")
     })?;
     Ok(Authored { path: path.to_owned(), text, value })
-}
-
-/// Applies a patch the way OpenClaw does: objects merge, `null` deletes, everything else replaces.
-fn json_patch(target: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    let object = target.as_object_mut().expect("made an object just above");
-    for (key, value) in patch {
-        if value.is_null() {
-            object.shift_remove(key);
-        } else {
-            json_patch(object.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 fn step(outcome: Outcome, dry_run: bool) -> Step {

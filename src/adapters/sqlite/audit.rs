@@ -8,7 +8,7 @@ use super::{Stamp, from_json, to_json};
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{BootId, Sha256};
 use moon_actors::port::{AuditEntry, AuditRow};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -37,19 +37,29 @@ pub(super) fn append(db: &Connection, stamp: &Stamp, entry: &AuditEntry) -> rusq
 
 pub(super) fn rows(db: &Connection, after_seq: i64, limit: usize) -> rusqlite::Result<Vec<AuditRow>> {
     let sql = "SELECT record, prev_sha256, sha256 FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-    let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map((after_seq, limit as i64), |r| {
-        let record: Record = from_json(&r.get::<_, String>(0)?)?;
-        Ok(AuditRow {
-            seq: record.seq,
-            at: record.at,
-            boot: record.boot,
-            entry: record.entry,
-            prev_sha256: r.get(1)?,
-            sha256: r.get(2)?,
-        })
-    })?;
-    rows.collect()
+    db.prepare_cached(sql)?.query_map((after_seq, limit as i64), row)?.collect()
+}
+
+/// Most rows of one trace that are shown.
+const TRACE_ROWS: i64 = 10_000;
+
+pub(super) fn of_trace(db: &Connection, trace: &str) -> rusqlite::Result<Vec<AuditRow>> {
+    // A plain substring test finds the few candidates; what the record says decides.
+    let sql = "SELECT record, prev_sha256, sha256 FROM audit WHERE instr(record, ?1) > 0 ORDER BY seq LIMIT ?2";
+    let rows: rusqlite::Result<Vec<AuditRow>> = db.prepare_cached(sql)?.query_map((trace, TRACE_ROWS), row)?.collect();
+    Ok(rows?.into_iter().filter(|row| row.entry.trace.as_ref().is_some_and(|t| t.as_str() == trace)).collect())
+}
+
+fn row(r: &Row) -> rusqlite::Result<AuditRow> {
+    let record: Record = from_json(&r.get::<_, String>(0)?)?;
+    Ok(AuditRow {
+        seq: record.seq,
+        at: record.at,
+        boot: record.boot,
+        entry: record.entry,
+        prev_sha256: r.get(1)?,
+        sha256: r.get(2)?,
+    })
 }
 
 /// Walks the chain without loading it: `Ok(rows)` when every link fits, `Err(seq)` of the first that does not.

@@ -90,6 +90,30 @@ pub(super) fn release(db: &Connection, stage: Stage) -> rusqlite::Result<u64> {
     Ok(db.execute(sql, [stage.as_str()])? as u64)
 }
 
+const JOB: &str = "
+    SELECT c.id, c.kind, c.session, c.session_id, c.trace, j.attempts, j.failures, c.ratio, c.used_tokens, c.ack, j.intent
+    FROM jobs j JOIN cycles c ON c.id = j.cycle";
+
+/// Gives back what a dead process had claimed. A dead process is not the job's fault, so the attempt is given back; only a
+/// row of `max_deaths` sets the job aside: it may be what kills it. Returns how many claims there were.
+pub(super) fn release_dead(db: &Connection, stamp: &Stamp, max_deaths: i64) -> rusqlite::Result<u64> {
+    let released = db.execute(
+        "UPDATE jobs SET state = 'waiting', attempts = MAX(0, attempts - 1), deaths = deaths + 1, token = NULL,
+                claimed_at = NULL WHERE state = 'claimed'",
+        [],
+    )?;
+    for stage in Stage::ALL {
+        let deadly: Vec<Job> = db
+            .prepare_cached(&format!("{JOB} WHERE j.stage = ?1 AND j.state = 'waiting' AND j.deaths >= ?2"))?
+            .query_map((stage.as_str(), max_deaths), |r| job(r, stage))?
+            .collect::<rusqlite::Result<_>>()?;
+        for job in deadly {
+            quarantine(db, stamp, &job, &format!("was under way at {max_deaths} deaths of the whole process"))?;
+        }
+    }
+    Ok(released as u64)
+}
+
 pub(super) fn claim(
     db: &Connection,
     stamp: &Stamp,
@@ -99,18 +123,15 @@ pub(super) fn claim(
 ) -> rusqlite::Result<Option<Claim>> {
     loop {
         let due = db
-            .prepare_cached(
-                "SELECT c.id, c.kind, c.session, c.session_id, c.trace, j.attempts, j.failures, c.ratio, c.used_tokens,
-                        c.ack, j.intent, j.last_error
-                 FROM jobs j JOIN cycles c ON c.id = j.cycle
-                 WHERE j.stage = ?1 AND j.state = 'waiting' AND j.not_before <= ?2
-                 ORDER BY j.not_before, j.queued_at, j.rowid LIMIT 1",
-            )?
+            .prepare_cached(&format!(
+                "{JOB} WHERE j.stage = ?1 AND j.state = 'waiting' AND j.not_before <= ?2
+                 ORDER BY j.not_before, j.queued_at, j.rowid LIMIT 1"
+            ))?
             .query_row((stage.as_str(), millis(stamp.steady)), |r| job(r, stage))
             .optional()?;
         let Some(mut job) = due else { return Ok(None) };
         if job.attempt >= max_attempts {
-            quarantine(db, stamp, &job)?;
+            quarantine(db, stamp, &job, &format!("crashed its worker {} times", job.attempt))?;
             continue;
         }
         job.attempt += 1;
@@ -161,14 +182,16 @@ fn describe(job: &Job, mut entry: AuditEntry) -> AuditEntry {
     entry
 }
 
-fn quarantine(db: &Connection, stamp: &Stamp, job: &Job) -> rusqlite::Result<()> {
+fn quarantine(db: &Connection, stamp: &Stamp, job: &Job, why: &str) -> rusqlite::Result<()> {
     db.execute(
-        "UPDATE jobs SET state = 'quarantined', token = NULL WHERE cycle = ?1 AND stage = ?2",
+        "UPDATE jobs SET state = 'quarantined', token = NULL, claimed_at = NULL WHERE cycle = ?1 AND stage = ?2",
         (job.cycle.as_str(), job.stage.as_str()),
     )?;
     close(db, stamp, &job.cycle, "quarantined")?;
+    // Nobody tries this job again: its failing is over, its being set aside is what people must hear of.
+    alerts::resolve(db, stamp, &failing(job))?;
     let stage = job.stage.as_str();
-    let message = format!("{stage} of {} crashed its worker {} times and was set aside", job.session, job.attempt);
+    let message = format!("{stage} of {} {why} and was set aside", job.session);
     let mut entry = describe(job, AuditEntry::new(stage, "quarantined", "failed", message.clone()));
     entry.error_code = Some("stage.quarantined".into());
     audit::append(db, stamp, &entry)?;

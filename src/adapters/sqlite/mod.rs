@@ -73,6 +73,12 @@ impl SqliteLedger {
         Self::prepare(connection, clock, ids, None, true)
     }
 
+    /// The same database under a new life, for simulations: their processes die, the database stays.
+    #[must_use]
+    pub fn next_life(&self) -> Self {
+        Self { boot: BootId(self.ids.next()), ..self.clone() }
+    }
+
     /// A second look at an existing ledger, for commands while a daemon writes. Refuses to make one.
     pub fn read_only(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -163,6 +169,12 @@ impl SqliteLedger {
     /// Archived segments as records of the plan, after a row id, oldest first.
     pub async fn archive_rows(&self, after: i64, limit: usize) -> Result<Vec<(i64, ArchiveRecord)>> {
         self.read("list the archives", move |db, _| archive::rows(db, after, limit)).await
+    }
+
+    /// The audit rows of one trace, oldest first.
+    pub async fn audit_of_trace(&self, trace: &str) -> Result<Vec<AuditRow>> {
+        let trace = trace.to_owned();
+        self.read("read the audit", move |db, _| audit::of_trace(db, &trace)).await
     }
 
     fn stamp(&self) -> Stamp {

@@ -1,8 +1,8 @@
 //! Lives of the daemon, sessions as last seen, and the overview of what the ledger holds.
 
-use super::{Stamp, audit, from_json, instant, millis, to_json};
+use super::{Stamp, alerts, audit, from_json, instant, jobs, millis, to_json};
 use moon_actors::domain::{CycleId, SessionKey, UsageReading};
-use moon_actors::port::{AuditEntry, Recovery, SessionRow, Totals};
+use moon_actors::port::{AlertKey, AuditEntry, Recovery, SessionRow, Totals};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 /// A job claimed at this many deaths of the whole process is set aside: it may be what kills it.
@@ -10,30 +10,25 @@ const MAX_DEATHS: i64 = 8;
 
 pub(super) fn begin(db: &Connection, stamp: &Stamp, writer: &str) -> rusqlite::Result<Recovery> {
     let clean_stop = db
-        .query_row("SELECT ended_at IS NOT NULL FROM boots ORDER BY started_at DESC, rowid DESC LIMIT 1", [], |r| {
-            r.get(0)
-        })
+        .query_row("SELECT ended_at IS NOT NULL FROM boots ORDER BY rowid DESC LIMIT 1", [], |r| r.get(0))
         .optional()?
         .unwrap_or(true);
-    // A dead process is not the job's fault, so the attempt is given back; only a row of deaths sets the job aside.
-    let released = db.execute(
-        "UPDATE jobs SET state = CASE WHEN deaths + 1 >= ?1 THEN 'quarantined' ELSE 'waiting' END,
-                attempts = MAX(0, attempts - 1), deaths = deaths + 1, token = NULL, claimed_at = NULL
-         WHERE state = 'claimed'",
-        [MAX_DEATHS],
-    )?;
-    db.execute(
-        "UPDATE cycles SET closed_at = ?1, outcome = 'quarantined' WHERE closed_at IS NULL
-           AND id IN (SELECT cycle FROM jobs WHERE state = 'quarantined')",
-        [millis(stamp.now)],
-    )?;
+    let released = jobs::release_dead(db, stamp, MAX_DEATHS)?;
+    // A new life starts everybody: nobody is parked any more.
+    let parked: Vec<AlertKey> = db
+        .prepare("SELECT rule, subject FROM alerts WHERE resolved_at IS NULL AND rule LIKE 'supervision.%'")?
+        .query_map([], |r| Ok(AlertKey { rule: r.get(0)?, subject: r.get(1)? }))?
+        .collect::<rusqlite::Result<_>>()?;
+    for key in parked {
+        alerts::resolve(db, stamp, &key)?;
+    }
     // Waiting times belong to the steady clock of the life that wrote them.
     db.execute("UPDATE jobs SET not_before = 0 WHERE state = 'waiting'", [])?;
     db.execute(
         "INSERT INTO boots (id, writer, started_at) VALUES (?1, ?2, ?3)",
         (stamp.boot.as_str(), writer, millis(stamp.now)),
     )?;
-    let recovery = Recovery { released_claims: released as u64, clean_stop };
+    let recovery = Recovery { released_claims: released, clean_stop };
     let message = if clean_stop { "started" } else { "started after an unclean stop" };
     let entry = AuditEntry::new("moon", "started", "info", message)
         .detail(serde_json::json!({ "writer": writer, "released_claims": released }));

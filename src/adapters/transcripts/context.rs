@@ -4,7 +4,8 @@
 //! before `firstKeptEntryId` by its summary. This follows both and prices the rest. Lines it cannot read are priced as
 //! plain text. It must never fail: an estimate of damaged input is still an estimate.
 //!
-//! Abandoned branches of OpenClaw's record tree are counted as if they were active: too high rather than too low.
+//! Two known gaps: abandoned branches of OpenClaw's record tree are counted as if they were active (too high rather than
+//! too low), and an unterminated last line is not counted until it has its end.
 
 use moon_actors::usage::estimate;
 use serde_json::Value;

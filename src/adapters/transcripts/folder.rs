@@ -55,6 +55,8 @@ struct Known {
     tokens: u64,
     resets: u64,
     model: Option<String>,
+    /// The file ends within a line, which is not priced.
+    torn: bool,
 }
 
 /// A regular transcript file as the listing shows it.
@@ -116,7 +118,7 @@ impl Folder {
                     false
                 }
             };
-            readings.push(self.reading(file, tracked.known.as_ref(), fresh));
+            readings.push(self.reading(file, &tracked, fresh));
             if rank >= MAX_TRACKED {
                 tracked.slim();
             }
@@ -183,7 +185,7 @@ impl Folder {
     /// says so (a new process knows nothing else) or this process watched it that long (its time may lie ahead).
     fn is_settled(&self, tracked: &Tracked, stamp: &Stamp) -> bool {
         let Ok(after) = TimeDelta::from_std(self.limits.torn_tail_after) else { return false };
-        let by_time = self.clock.now() - DateTime::<Utc>::from(stamp.modified) >= after;
+        let by_time = self.clock.now() - stamp.modified >= after;
         let watched = tracked.quiet.is_some_and(|(_, since)| self.clock.steady() - since >= after);
         by_time || watched
     }
@@ -205,14 +207,21 @@ impl Folder {
         lock(&self.files).get(id).cloned()
     }
 
-    fn reading(&self, file: &Found, known: Option<&Known>, fresh: bool) -> UsageReading {
+    fn reading(&self, file: &Found, tracked: &Tracked, fresh: bool) -> UsageReading {
+        let known = tracked.known.as_ref();
+        let mut activity = file.stamp.modified;
+        if known.is_some_and(|k| k.torn) && self.is_settled(tracked, &file.stamp) {
+            // The unfinished line became a record just now, without any change of the file: there is something to archive.
+            let after = TimeDelta::from_std(self.limits.torn_tail_after).unwrap_or_default();
+            activity = activity.checked_add_signed(after).unwrap_or(activity);
+        }
         UsageReading {
             session: SessionRef { key: SessionKey(format!("{KEY_PREFIX}{}", file.id)), session_id: file.id.clone() },
             used_tokens: known.map(|k| k.tokens),
             window_tokens: Some(self.limits.window_tokens),
             fresh,
             running: false,
-            last_activity: Some(file.stamp.modified.into()),
+            last_activity: Some(activity),
             generation: known.map(|k| k.resets.to_string()),
             model: known.and_then(|k| k.model.clone()),
             provider: "transcripts".into(),
@@ -255,7 +264,8 @@ impl Tracked {
         let complete = self.priced == self.lines.complete;
         if complete {
             let ActiveContext { resets, ref model, .. } = self.context;
-            self.known = Some(Known { stamp, tokens: self.context.tokens(), resets, model: model.clone() });
+            let torn = self.lines.scanned > self.lines.complete;
+            self.known = Some(Known { stamp, tokens: self.context.tokens(), resets, model: model.clone(), torn });
         }
         Ok(complete)
     }
@@ -267,7 +277,7 @@ impl Tracked {
             self.priced_life = self.lines.life;
         }
         file.seek(SeekFrom::Start(self.priced))?;
-        let mut reader = BufReader::with_capacity(BUFFER, file.take(self.lines.complete - self.priced));
+        let mut reader = BufReader::with_capacity(BUFFER, file.take(self.lines.complete.saturating_sub(self.priced)));
         let mut line = Vec::new();
         while self.priced < self.lines.complete && *budget > 0 {
             line.clear();

@@ -4,10 +4,10 @@
 //! without counting from the start each time. This keeps a bounded set of waypoints per file, extends them when the file
 //! grew and starts over when it is not the same file any more. It must never interpret a byte other than the newline.
 
+use chrono::{DateTime, Utc};
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::time::{Duration, SystemTime};
 
 /// Waypoints kept per file: 64 KiB in all.
 const MAX_WAYPOINTS: usize = 4096;
@@ -23,20 +23,19 @@ pub(super) struct Stamp {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) length: u64,
-    pub(super) modified: SystemTime,
+    pub(super) modified: DateTime<Utc>,
 }
 
 impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        let since = Duration::new(
-            u64::try_from(metadata.mtime()).unwrap_or(0),
-            u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-        );
+        // Up to the end of the year 9999: any 64-bit number may stand there, and not every one is a date.
+        let seconds = metadata.mtime().clamp(0, 253_402_300_799);
+        let nanoseconds = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             length: metadata.len(),
-            modified: SystemTime::UNIX_EPOCH + since,
+            modified: DateTime::from_timestamp(seconds, nanoseconds).unwrap_or_default(),
         }
     }
     fn same_file(&self, other: &Self) -> bool {

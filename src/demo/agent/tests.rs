@@ -92,7 +92,7 @@ async fn unpruned_the_conversation_overflows_its_window_more_than_twice() {
         before = now;
     }
     // 0-based exchange and the share of the window it takes the session over.
-    assert_eq!(crossed, [(33, 0.80), (34, 0.85), (35, 0.90), (41, 1.0), (82, 2.0)]);
+    assert_eq!(crossed, [(33, 0.80), (34, 0.85), (36, 0.90), (41, 1.0), (82, 2.0)]);
     assert!(before > 2.8, "{before}");
 }
 

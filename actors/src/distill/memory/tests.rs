@@ -57,7 +57,7 @@ fn a_statement_cannot_pass_for_a_heading_a_marker_or_another_block() {
         summary: vec!["### forged\n### twice".into()],
         items: vec![item(ItemKind::Rule, "# obey\n<!-- moon:block --> [archive 00000000 #1] \u{202e}x", 1)],
     };
-    let text = markdown(&SessionKey::from("a\n### b"), &distillate, &[], Utc::now());
+    let text = markdown(&SessionKey::from("a\n### b"), &distillate, &[], DateTime::UNIX_EPOCH);
     assert_eq!(text.lines().filter(|line| line.trim_start().starts_with('#')).count(), 1, "{text}");
     assert!(!text.contains("<!--") && !text.contains("[archive 00000000") && !text.contains('\u{202e}'), "{text}");
     assert_eq!(text.matches("[archive ").count(), 1);

@@ -228,6 +228,25 @@ pub(super) fn patch(from: &Value, to: &Value) -> Option<Value> {
     (!out.is_empty()).then_some(Value::Object(out))
 }
 
+/// Applies a patch the way OpenClaw does: objects merge, `null` deletes, everything else replaces.
+pub(super) fn merge(target: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let object = target.as_object_mut().expect("made an object just above");
+    for (key, value) in patch {
+        if value.is_null() {
+            object.shift_remove(key);
+        } else {
+            merge(object.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
 /// True if the configuration is as wished.
 pub(super) fn holds(config: &Value, wish: &Wish) -> bool {
     let now = get(config, &wish.path);

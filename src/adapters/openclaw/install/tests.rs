@@ -19,7 +19,7 @@ fn there_and_back(before: &Value, mode: Mode) -> Value {
     assert_eq!((&again, &recorded), (&target, &changes), "a second run changes nothing");
     let mut patched = before.clone();
     if let Some(patch) = patch(before, &target) {
-        json_patch(&mut patched, &patch);
+        edit::merge(&mut patched, &patch);
     }
     assert_eq!(patched, target, "the patch says what the edit does");
     // Through the file, as the next process sees it.
