@@ -5,7 +5,9 @@
 
 mod support;
 
-use moon_actors::domain::Sha256;
+use moon_actors::Result;
+use moon_actors::domain::{Capabilities, Page, SessionRef, Sha256, Stage, UsageReading};
+use moon_actors::port::{Compacted, Doorbell, Ledger, SessionHost};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::process::{
-    Daemon, Ran, Scratch, Transcript, archived, count, ledger, open_to_others, temporary_files, walk,
+    Daemon, Disk, Ran, Scratch, Transcript, archived, count, ledger, open_to_others, temporary_files, walk,
 };
 use support::worker;
 
@@ -151,6 +153,115 @@ fn a_distillation_that_was_cut_off_is_finished_as_it_was_begun() {
     }
 }
 
+#[test]
+fn a_full_disk_reduces_nothing_until_there_is_room_again() {
+    const TEST: &str = "a_full_disk_reduces_nothing_until_there_is_room_again";
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.home()).expect("a folder");
+    let Some(_disk) = Disk::mount(&scratch.home(), "64m") else {
+        return support::skip(TEST, "a small file system cannot be mounted here");
+    };
+    die_at(&scratch, "prune.claimed");
+    let filler = scratch.in_home("logs/filler");
+    std::fs::remove_file(scratch.in_home("state/reserve.bin")).expect("used up by an earlier shortage");
+    std::fs::write(&filler, vec![b'x'; free_bytes(&scratch.home()) - (3 << 20)]).expect("a filler");
+    // Not archived yet: nothing may be reduced before it is.
+    let transcript = Transcript::at(scratch.transcripts().join("work.jsonl"));
+    transcript.line(&serde_json::json!({"type": "custom", "customType": "note", "data": {"text": "not archived yet"},
+        "id": "n0000000", "parentId": null}));
+    let before = transcript.bytes();
+    let worker = Daemon::start(worker::command(scratch.path()), scratch.path().join("worker.said"));
+    support::process::wait_for("an alert", || {
+        assert!(worker.is_running(), "{}", worker.said());
+        let firing = texts(&scratch, "SELECT rule FROM alerts WHERE resolved_at IS NULL");
+        firing.contains(&"archive.failing".to_owned()).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(transcript.bytes() == before, "the host was asked to reduce what is not archived");
+    std::fs::remove_file(&filler).expect("room again");
+    assert_eq!(worker.end().code(), Some(0), "{}", worker.said());
+    let end = finish(&scratch, "meanwhile, a full disk");
+    assert_eq!(end.conversation, reference().conversation);
+}
+
+fn free_bytes(path: &Path) -> usize {
+    usize::try_from(moon::adapters::room::free(path).expect("a disk says how much is free")).expect("a small disk")
+}
+
+/// A host whose answers take different times to arrive.
+struct Dawdling {
+    inner: moon::adapters::transcripts::TranscriptsHost,
+    calls: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl SessionHost for Dawdling {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn subscribe(&self, bell: Doorbell) {
+        self.inner.subscribe(bell);
+    }
+    async fn readings(&self) -> Result<Vec<UsageReading>> {
+        self.inner.readings().await
+    }
+    async fn refresh(&self) -> Result<Vec<UsageReading>> {
+        self.inner.refresh().await
+    }
+    async fn records(&self, session: &SessionRef, from: i64, max_bytes: usize) -> Result<Page> {
+        let page = self.inner.records(session, from, max_bytes).await;
+        let turn = self.calls.fetch_add(1, Ordering::Relaxed) as u64 % 4;
+        tokio::time::sleep(Duration::from_millis(20 * turn)).await;
+        page
+    }
+    async fn compact(&self, session: &SessionRef) -> Result<Compacted> {
+        self.inner.compact(session).await
+    }
+    async fn reset(&self, session: &SessionRef) -> Result<String> {
+        self.inner.reset(session).await
+    }
+}
+
+/// Two stages that look at the same moment both see the same new records.
+#[test]
+fn captures_at_the_same_moment_store_every_record_once() {
+    let scratch = Scratch::new();
+    let transcript = scratch.transcript("work");
+    transcript.begin();
+    let settings = worker::settings(scratch.path());
+    let (home, _) = moon::home::Home::open(scratch.home()).expect("a home");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("starts");
+    runtime.block_on(async {
+        let host = moon::adapters::transcripts::TranscriptsHost::new(scratch.transcripts(), &settings);
+        let host = Dawdling { inner: host, calls: AtomicUsize::new(0) };
+        let (ports, ledger) = moon::daemon::ports::open(&home, &settings, std::sync::Arc::new(host)).expect("ports");
+        ledger.begin("test").await.expect("a life");
+        let wiring = moon::daemon::ports::alone(ports, settings);
+        let readings = wiring.ports.host.refresh().await.expect("a reading");
+        wiring.ports.ledger.observe(&readings[0]).await.expect("a session");
+        wiring.watcher().open_capture(&readings[0].session, "test", None).await.expect("a cycle");
+        let claim = ledger.claim(Stage::Archive, 3).await.expect("a job").expect("one is due");
+        for number in 0..12 {
+            transcript.exchange(number, 20);
+            let captures = (0..4).map(|_| {
+                let (archiver, job) = (wiring.archiver(), claim.job.clone());
+                tokio::spawn(async move { archiver.capture(&job).await })
+            });
+            for capture in captures.collect::<Vec<_>>() {
+                capture.await.expect("no panic").expect("a capture");
+            }
+        }
+    });
+    let text = String::from_utf8(transcript.bytes()).expect("text");
+    everything_is_archived_once(&scratch, &text, "captures at the same moment");
+}
+
 /// What a finished run left, as far as it must be the same for all.
 #[derive(Debug)]
 struct End {
@@ -272,7 +383,7 @@ fn reduced_once(transcript: &str, scratch: &Scratch, label: &str) {
 fn texts(scratch: &Scratch, sql: &str) -> Vec<String> {
     let db = ledger(&scratch.home());
     let mut query = db.prepare(sql).expect("a query");
-    query.query_map([], |r| r.get(0)).expect("rows").collect::<Result<_, _>>().expect("texts")
+    query.query_map([], |r| r.get(0)).expect("rows").collect::<rusqlite::Result<_>>().expect("texts")
 }
 
 /// One block in the daily memory for each distillation, none twice, none that the ledger does not know; stretches that touch.
@@ -293,7 +404,7 @@ fn remembered_once(scratch: &Scratch, label: &str) -> Vec<(i64, i64)> {
     let rows: Vec<(String, i64, i64, String)> = rows
         .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))
         .expect("rows")
-        .collect::<Result<_, _>>()
+        .collect::<rusqlite::Result<_>>()
         .expect("rows");
     let known: BTreeMap<String, usize> =
         rows.iter().filter(|(.., path)| !path.is_empty()).map(|(key, ..)| (key.clone(), 1)).collect();
@@ -361,7 +472,7 @@ fn side_by_side<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    run(case)
+                    run(case);
                 }
             });
         }

@@ -10,5 +10,6 @@ pub mod no_host;
 pub mod openclaw;
 pub mod probe;
 pub mod projections;
+pub mod room;
 pub mod sqlite;
 pub mod transcripts;

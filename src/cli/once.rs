@@ -135,7 +135,7 @@ async fn known_sessions(ctx: &Context) -> Result<Vec<SessionRow>> {
     if !ctx.home.exists() {
         return Ok(vec![]);
     }
-    match ports::open_ledger_read_only(&ctx.home)? {
+    match ports::open_ledger_untouched(&ctx.home)? {
         Some(ledger) => ledger.sessions().await,
         None => Ok(vec![]),
     }

@@ -9,6 +9,7 @@ use crate::adapters::memory_dir::MemoryDir;
 use crate::adapters::openclaw::{self, OpenClaw};
 use crate::adapters::probe;
 use crate::adapters::projections::Projections;
+use crate::adapters::room::LeavesRoom;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::home::Home;
@@ -84,6 +85,14 @@ pub fn open_ledger_read_only(home: &Home) -> Result<Option<SqliteLedger>> {
     SqliteLedger::read_only(&home.ledger_db(), Arc::new(SystemClock::start()), Arc::new(UuidIds)).map(Some)
 }
 
+/// Only the ledger, for a preview that must not even make SQLite's own files. `None` when there is none yet.
+pub fn open_ledger_untouched(home: &Home) -> Result<Option<SqliteLedger>> {
+    if !home.ledger_db().exists() {
+        return Ok(None);
+    }
+    SqliteLedger::untouched(&home.ledger_db(), Arc::new(SystemClock::start()), Arc::new(UuidIds)).map(Some)
+}
+
 /// The same for a command that only reads beside a running writer. `None` when there is no ledger yet.
 pub fn open_read_only(
     home: &Home,
@@ -115,13 +124,14 @@ fn assemble(
         }
     };
     let bridge: Arc<dyn Bridge> = Arc::new(BridgeDir::open(home.root()).map_err(opened("the bridge"))?);
+    let archive = ArchiveDir::open(home.root(), settings.archive.zstd_level, writer());
+    let archive = archive.map_err(opened("the archive"))?;
+    let index = FtsIndex::open(&home.index_db(), settings.index.chunk_chars)?;
     Ok(Ports {
         host,
         bridge,
-        archive: Arc::new(
-            ArchiveDir::open(home.root(), settings.archive.zstd_level, writer()).map_err(opened("the archive"))?,
-        ),
-        index: Arc::new(FtsIndex::open(&home.index_db(), settings.index.chunk_chars)?),
+        archive: Arc::new(LeavesRoom::new(Arc::new(archive), home.root())),
+        index: Arc::new(LeavesRoom::new(Arc::new(index), home.root())),
         distiller: Arc::new(LocalDistiller),
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock))),

@@ -15,7 +15,8 @@ use axum::{Json, serve};
 use moon_actors::contract::{Report, Request, ctl::PROTOCOL};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::{Error, Result};
-use std::os::unix::fs::FileTypeExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path as FsPath, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -43,6 +44,10 @@ impl Transport for SocketTransport {
         remove_leftover(&path)?;
         let listener = UnixListener::bind(&path).map_err(|e| {
             Error::config("control.bind", format!("could not open the control socket {}", path.display())).cause(e)
+        })?;
+        // Under this process's umask it is its owner's alone from the start; a socket's right to be executed says nothing.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(|e| {
+            Error::config("control.bind", format!("could not set the rights of {}", path.display())).cause(e)
         })?;
         let app = app(router).into_make_service_with_connect_info::<Peer>();
         let task = tokio::spawn(async move { serve(listener, app).await.map_err(|e| e.to_string()) });

@@ -206,6 +206,24 @@ impl Drop for Daemon {
     }
 }
 
+/// A file system of its own, unmounted with the test.
+pub struct Disk(PathBuf);
+
+impl Disk {
+    /// None where this user may not mount one.
+    pub fn mount(at: &Path, size: &str) -> Option<Self> {
+        let options = format!("size={size},mode=0700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output();
+        mounted.is_ok_and(|m| m.status.success()).then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
 /// A transcript as an agent writes it.
 #[derive(Clone, Debug)]
 pub struct Transcript {
@@ -279,6 +297,13 @@ pub fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
         found.insert(path.strip_prefix(root).expect("below").to_owned(), stamp);
     });
     found
+}
+
+/// What differs between two looks at a tree.
+pub fn changes(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>) -> Vec<String> {
+    let gone = before.keys().filter(|path| !after.contains_key(*path)).map(|path| format!("gone: {}", path.display()));
+    let new = after.iter().filter(|(path, stamp)| before.get(*path) != Some(*stamp));
+    gone.chain(new.map(|(path, _)| format!("changed: {}", path.display()))).collect()
 }
 
 /// Calls `see` for everything below `root` and for `root` itself. Links are not followed.

@@ -64,6 +64,7 @@ pub fn settings(root: &Path) -> Settings {
     settings.openclaw.mode = Mode::Lead;
     // What the host refuses because somebody is writing is tried again soon.
     settings.supervision.retry_min = Duration::from_millis(50);
+    settings.supervision.retry_max = Duration::from_secs(1);
     settings
 }
 

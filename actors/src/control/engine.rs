@@ -117,12 +117,21 @@ impl Commands {
             };
             match ledger.open_cycle(&cycle, None).await? {
                 Some(id) => cycles.push(id),
-                None => cycles.extend(row.open_cycle.clone()),
+                // One that is waiting already will see all this one would: its end is waited for instead.
+                None => cycles.extend(self.pending(row, kind).await?),
             }
         }
         ledger.hurry().await?;
         self.hands.work(&cycles).await?;
         Ok(cycles)
+    }
+
+    /// The unfinished cycles of a session that stand in the way of a new one of this kind.
+    async fn pending(&self, row: &SessionRow, kind: CycleKind) -> Result<Vec<CycleId>> {
+        let is_capture = |kind: CycleKind| kind == CycleKind::Capture;
+        let jobs = self.wiring.ports.ledger.jobs(true).await?;
+        let ours = jobs.into_iter().filter(|job| job.session == row.reading.session.key);
+        Ok(ours.filter(|job| is_capture(job.kind) == is_capture(kind)).map(|job| job.cycle).collect())
     }
 
     /// Says of each cycle whether it ended well.

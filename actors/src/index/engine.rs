@@ -115,7 +115,7 @@ impl Engine for IndexStage {
 
     async fn run(&self, claim: &Claim) -> Result<Done> {
         let session = &claim.job.session;
-        let indexed = match self.indexer.catch_up(Some(session)).await {
+        let indexed = match self.catch_up(session).await {
             Err(error) if error.code == CORRUPT => {
                 tracing::warn!(code = error.code, "rebuilding the index: {error}");
                 self.indexer.rebuild("the index was damaged").await?
@@ -125,5 +125,19 @@ impl Engine for IndexStage {
         let detail = serde_json::json!({ "segments": indexed, "backend": self.indexer.index.name() });
         let message = format!("{indexed} segments made searchable and looked up");
         Ok(Done::ok(Effect::Indexed { segments: vec![] }, message, detail))
+    }
+}
+
+impl IndexStage {
+    /// Catches up with a session; and with everything if the index was deleted or replaced under us, which its count shows.
+    async fn catch_up(&self, session: &SessionKey) -> Result<u64> {
+        let indexer = &self.indexer;
+        let indexed = indexer.catch_up(Some(session)).await?;
+        let totals = indexer.ledger.totals().await?;
+        let expected = u64::try_from(totals.segments - totals.unindexed).unwrap_or(0);
+        if indexer.index.status().await?.segments >= expected {
+            return Ok(indexed);
+        }
+        Ok(indexed + indexer.reconcile().await?)
     }
 }

@@ -25,6 +25,7 @@ use moon_actors::{Error, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct SqliteLedger {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     reserve: Option<PathBuf>,
+    /// There was no room for the reserve when it was last looked at, and that was said.
+    is_short: Arc<AtomicBool>,
     /// Runs statements on the caller's thread: only for tests on a paused clock, where a thread would let time run away.
     inline: bool,
 }
@@ -81,7 +84,27 @@ impl SqliteLedger {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags).map_err(|e| open_error(path, e))?;
         db.busy_timeout(Duration::from_secs(5)).map_err(failed("open the ledger"))?;
-        Ok(Self { db: Arc::new(Mutex::new(db)), boot: BootId(ids.next()), clock, ids, reserve: None, inline: false })
+        Ok(Self::reader(db, clock, ids))
+    }
+
+    /// A look that leaves no trace, for previews: SQLite makes files of its own beside the ledger even for a reader. Where a
+    /// writer is or was cut off (there is a log to be read) it cannot be helped, and the files are there already.
+    /// Only for reads of a moment: a writer that begins meanwhile is not noticed.
+    pub fn untouched(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self> {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Self::read_only(path, clock, ids);
+        }
+        let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let db = Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags);
+        Ok(Self::reader(db.map_err(|e| open_error(path, e))?, clock, ids))
+    }
+
+    fn reader(db: Connection, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
+        let boot = BootId(ids.next());
+        Self { db: Arc::new(Mutex::new(db)), boot, clock, ids, reserve: None, is_short: Arc::default(), inline: false }
     }
 
     fn prepare(
@@ -117,7 +140,7 @@ impl SqliteLedger {
                 .hint("a newer moon wrote it: install that version, or restore a backup made by this one")
         })?;
         let boot = BootId(ids.next());
-        Ok(Self { db: Arc::new(Mutex::new(db)), boot, clock, ids, reserve, inline })
+        Ok(Self { db: Arc::new(Mutex::new(db)), boot, clock, ids, reserve, is_short: Arc::default(), inline })
     }
 
     /// Makes the reserve again after it was used up, if there is room.
@@ -126,6 +149,14 @@ impl SqliteLedger {
         if std::fs::metadata(path).is_ok_and(|m| m.len() == RESERVE_BYTES) {
             return;
         }
+        // Not from the last of the disk: that would be in the way of the ledger itself.
+        if super::room::free(path.parent().unwrap_or(path)).is_some_and(|free| free < 2 * RESERVE_BYTES) {
+            if !self.is_short.swap(true, Ordering::Relaxed) {
+                tracing::warn!("the disk of Moon's home is almost full: the ledger has no reserve until there is room");
+            }
+            return;
+        }
+        self.is_short.store(false, Ordering::Relaxed);
         let zeros = vec![0u8; 1 << 20];
         let made = crate::durable::replace_with(path, |file| {
             (0..RESERVE_BYTES >> 20).try_for_each(|_| std::io::Write::write_all(file, &zeros))

@@ -105,7 +105,7 @@ pub(super) fn totals(db: &Connection) -> rusqlite::Result<Totals> {
         unindexed: count("SELECT COUNT(*) FROM segments WHERE indexed_at IS NULL")?,
         distillations: count("SELECT COUNT(*) FROM distillations")?,
         rollovers: count("SELECT COUNT(*) FROM continuity WHERE rollover <> 'none'")?,
-        audit_rows: count("SELECT COUNT(*) FROM audit")?,
+        audit_rows: count("SELECT COALESCE(MAX(seq), 0) FROM audit")?,
         open_cycles: count("SELECT COUNT(*) FROM cycles WHERE closed_at IS NULL")?,
         waiting_jobs: count("SELECT COUNT(*) FROM jobs WHERE state IN ('waiting', 'claimed')")?,
         quarantined_jobs: count("SELECT COUNT(*) FROM jobs WHERE state = 'quarantined'")?,
