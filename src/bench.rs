@@ -8,6 +8,7 @@ use crate::daemon::Daemon;
 use crate::daemon::lock::HomeLock;
 use crate::durable;
 use crate::home::Home;
+use crate::scratch::Scratch;
 use moon_actors::domain::SessionKey;
 use moon_actors::port::Ledger;
 use moon_actors::settings::{HostChoice, Settings};
@@ -16,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::fmt;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,9 +99,9 @@ fn usage(pid: u32) -> Result<(u64, u64)> {
 
 /// Archives a made-up transcript of about `bytes` with the real tree, and one more turn after that.
 pub async fn archive(bytes: u64) -> Result<Archived> {
-    let scratch = Scratch::make()?;
-    let (home, _) = Home::open(scratch.0.join("home"))?;
-    let folder = scratch.0.join("sessions");
+    let scratch = Scratch::make("bench")?;
+    let (home, _) = Home::open(scratch.path().join("home"))?;
+    let folder = scratch.path().join("sessions");
     durable::create_folder(&folder).map_err(failed)?;
     let transcript = folder.join("bench.jsonl");
     let mut settings = Settings::default();
@@ -211,21 +212,4 @@ fn size_of(folder: &Path) -> std::io::Result<u64> {
 
 fn failed(e: std::io::Error) -> Error {
     Error::transient("bench.io", "could not prepare the measurement").cause(e)
-}
-
-/// A private folder that goes away with the measurement.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("moon-bench-{}", uuid::Uuid::new_v4()));
-        durable::create_folder(&path).map_err(failed)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -12,3 +12,4 @@ pub mod demo;
 pub mod durable;
 pub mod home;
 pub mod logging;
+mod scratch;

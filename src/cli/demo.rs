@@ -5,8 +5,9 @@ use super::{Context, runtime};
 use crate::daemon::lock::HomeLock;
 use crate::demo;
 use crate::home::Home;
+use crate::scratch::Scratch;
 use moon_actors::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Without `--home` everything happens in a folder that is removed afterwards.
 #[derive(Debug, clap::Args)]
@@ -15,9 +16,9 @@ pub struct Args {}
 pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
     let scratch = match &ctx.globals.home {
         Some(_) => None,
-        None => Some(Scratch::make()?),
+        None => Some(Scratch::make("demo")?),
     };
-    let root: &Path = scratch.as_ref().map_or(ctx.globals.home.as_deref().unwrap_or(Path::new("")), |s| &s.0);
+    let root: &Path = scratch.as_ref().map_or(ctx.globals.home.as_deref().unwrap_or(Path::new("")), Scratch::path);
     let root =
         std::path::absolute(root).map_err(|e| Error::config("cli.usage", "--home is no usable path").cause(e))?;
     let (home, _) = Home::open(&root)?;
@@ -55,22 +56,4 @@ pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
         ),
     });
     Ok(report)
-}
-
-/// A private folder that goes away with the demo.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("moon-demo-{}", uuid::Uuid::new_v4()));
-        crate::durable::create_folder(&path)
-            .map_err(|e| Error::transient("demo.io", format!("could not make {}", path.display())).cause(e))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -4,6 +4,7 @@
 //! read from where the user has it and never copied; everything built is in a scratch folder that is removed.
 
 use super::FtsIndex;
+use crate::scratch::Scratch;
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 use moon_actors::domain::{Role, SessionKey, Sha256, Turn};
 use moon_actors::port::{Hit, IndexDoc, Query, SearchIndex, TurnHit};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// Characters a chunk, as in the default settings.
@@ -83,8 +84,8 @@ pub async fn locomo(path: &Path) -> Result<Report> {
 /// Like [`locomo`], with a choice of how the conversations are fed.
 pub async fn locomo_fed(path: &Path, feed: Feed) -> Result<Report> {
     let conversations = Conversation::read(path)?;
-    let scratch = Scratch::new()?;
-    let index = FtsIndex::open(&scratch.0.join("history.db"), CHUNK_CHARS)?;
+    let scratch = Scratch::make("bench")?;
+    let index = FtsIndex::open(&scratch.path().join("history.db"), CHUNK_CHARS)?;
     let mut clock = Stopwatch::default();
     for conversation in &conversations {
         for session in &conversation.sessions {
@@ -113,8 +114,8 @@ pub async fn locomo_fed(path: &Path, feed: Feed) -> Result<Report> {
 
 /// Times of search and put on a made-up history of about `turns` turns in sessions of forty, fed in pairs.
 pub async fn latency(turns: usize) -> Result<Report> {
-    let scratch = Scratch::new()?;
-    let index = FtsIndex::open(&scratch.0.join("history.db"), CHUNK_CHARS)?;
+    let scratch = Scratch::make("bench")?;
+    let index = FtsIndex::open(&scratch.path().join("history.db"), CHUNK_CHARS)?;
     let mut random = Random(0x5eed);
     let mut clock = Stopwatch::default();
     let begin = DateTime::<Utc>::UNIX_EPOCH + Duration::days(20_000);
@@ -326,24 +327,6 @@ impl Random {
             out.push(' ');
         }
         out
-    }
-}
-
-/// A private folder that is removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("moon-bench-{}", uuid::Uuid::now_v7()));
-        crate::durable::create_folder(&path).map_err(|e| super::error::from_io("make a scratch folder", &e))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Best effort: the folder is in the system's temporary folder.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
