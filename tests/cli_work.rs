@@ -48,9 +48,12 @@ fn play() -> Demo {
     Demo { folder, told }
 }
 
+/// Path, mode, and content unless it is a folder.
+type Entry = (std::path::PathBuf, u32, Option<Vec<u8>>);
+
 /// A copy of the demo's home in a scratch of its own. Played once; the original goes away with the process.
 fn demo() -> Scratch {
-    static FILES: OnceLock<Vec<(std::path::PathBuf, u32, Option<Vec<u8>>)>> = OnceLock::new();
+    static FILES: OnceLock<Vec<Entry>> = OnceLock::new();
     let files = FILES.get_or_init(|| {
         let demo = play();
         assert_eq!(demo.told.code, Some(0), "{:#?}", demo.told);
