@@ -23,10 +23,10 @@ pub(crate) fn reduction(state: &mut State, key: &SessionKey, by: &str, now_ms: i
     let mut broken = Vec::new();
     for record in &records[..records.len().saturating_sub(kept)] {
         let copies = held.get(&record.seq).map(Vec::as_slice).unwrap_or_default();
-        let same: Vec<_> = copies.iter().filter(|(copy, _)| copy.bytes == record.bytes).collect();
-        let indexed = same.iter().any(|(_, m)| {
-            state.index.docs.contains(&(key.clone(), session.id.clone(), m.epoch, m.sha256.clone()))
-        });
+        let same: Vec<_> = copies.iter().filter(|(copy, _)| **copy == *record.bytes).collect();
+        let indexed = same
+            .iter()
+            .any(|(_, m)| state.index.docs.contains(&(key.clone(), session.id.clone(), m.epoch, m.sha256.clone())));
         // A compaction of the host's own waits for the archive only, and nobody compared; Moon's waits for the index as well.
         if same.is_empty() {
             if by != "host" || !silent.contains(&record.seq) {
@@ -48,7 +48,9 @@ pub(crate) fn map_in_place(state: &mut State, key: &SessionKey, cycle: Option<&s
     let written = cycle.is_some_and(|cycle| state.memory.maps.keys().any(|path| path.contains(cycle)));
     if !placed || !written || state.inbox.dead {
         let dead = state.inbox.dead;
-        state.violations.push(format!("{key} was reset without its map (placed {placed}, written {written}, bridge dead {dead})"));
+        state
+            .violations
+            .push(format!("{key} was reset without its map (placed {placed}, written {written}, bridge dead {dead})"));
     }
 }
 
@@ -129,12 +131,18 @@ impl World {
         let mut broken = Vec::new();
         for job in self.ledger.jobs(true).await.expect("the ledger reads") {
             if job.state != "quarantined" {
-                broken.push(format!("{:?} of {} ({}) is still {}: {:?}", job.stage, job.session, job.cycle, job.state, job.last_error));
+                broken.push(format!(
+                    "{:?} of {} ({}) is still {}: {:?}",
+                    job.stage, job.session, job.cycle, job.state, job.last_error
+                ));
             }
         }
         for alert in self.ledger.alerts(true).await.expect("the ledger reads") {
             if !alert.key.rule.ends_with(".quarantined") {
-                broken.push(format!("the alert {} of {} still fires: {}", alert.key.rule, alert.key.subject, alert.message));
+                broken.push(format!(
+                    "the alert {} of {} still fires: {}",
+                    alert.key.rule, alert.key.subject, alert.message
+                ));
             }
         }
         for alert in self.ledger.undelivered("sim", 100).await.expect("the ledger reads") {
@@ -165,9 +173,14 @@ impl World {
                 let held = state.archive.holds(key, id);
                 for record in &transcript.records {
                     let copies = held.get(&record.seq).map(Vec::as_slice).unwrap_or_default();
-                    let there = copies.iter().any(|(copy, _)| copy.bytes == record.bytes);
+                    let there = copies.iter().any(|(copy, _)| **copy == *record.bytes);
                     if !there && !transcript.silently.contains(&record.seq) {
-                        broken.push(format!("record {} of {} of {key} ({id}) was never archived: {:.60}", record.seq, transcript.records.len(), String::from_utf8_lossy(&record.bytes)));
+                        broken.push(format!(
+                            "record {} of {} of {key} ({id}) was never archived: {:.60}",
+                            record.seq,
+                            transcript.records.len(),
+                            String::from_utf8_lossy(&record.bytes)
+                        ));
                     }
                 }
             }

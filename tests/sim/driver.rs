@@ -5,11 +5,11 @@
 
 use crate::host::Session;
 use crate::world::{Weather, World};
-use moon_actors::domain::{SessionKey, Sha256};
-use moon_actors::port::{AlertKey, BridgeEventKind, Clock, Ledger, Ports, Severity, Slot};
 use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
+use moon_actors::domain::{SessionKey, Sha256};
+use moon_actors::port::{AlertKey, BridgeEventKind, Clock, Ledger, Ports, Severity, Slot};
 use moon_actors::settings::Settings;
 use moon_actors::supervisor::{self, EndReason, Notice, Sink};
 use moon_actors::tree::tree;
@@ -21,18 +21,33 @@ use std::time::Duration;
 pub(crate) enum Plan {
     TurnBegins(SessionKey),
     TurnEnds(SessionKey),
-    Compact { key: SessionKey, id: String, until: i64, by: &'static str, cycle: Option<String> },
+    Compact {
+        key: SessionKey,
+        id: String,
+        until: i64,
+        by: &'static str,
+        cycle: Option<String>,
+    },
     /// The host rewrites a record in place; silently, or with a new generation.
-    Rewrite { key: SessionKey, silent: bool },
+    Rewrite {
+        key: SessionKey,
+        silent: bool,
+    },
     /// The host says that it rewrote something, but what is archived stayed.
     Touch(SessionKey),
     /// A person begins another transcript under the same key; the old one stays or is removed.
-    Replace { key: SessionKey, remove: bool },
+    Replace {
+        key: SessionKey,
+        remove: bool,
+    },
     IndexLost,
     IndexDamaged,
     BridgeDies,
     BridgeLives,
-    HeldBusy { key: SessionKey, busy: bool },
+    HeldBusy {
+        key: SessionKey,
+        busy: bool,
+    },
     Jump(i64),
     JumpTo1970,
     Death,
@@ -236,7 +251,11 @@ impl World {
             }
             session.running = true;
             session.last_activity = Some(at);
-            session.say("user", at, &format!("We decided that value {said} goes into src/part{said}.rs. What about it?"));
+            session.say(
+                "user",
+                at,
+                &format!("We decided that value {said} goes into src/part{said}.rs. What about it?"),
+            );
             let block = state.inbox.slots.get(&(key.clone(), Slot::Context)).map(|t| Sha256::of(t.as_bytes()));
             let seen = match block {
                 Some(sha256) => BridgeEventKind::Injected { slot: Slot::Context, sha256 },
@@ -278,7 +297,8 @@ impl World {
         let transcript = session.now();
         let which = (which % transcript.records.len() as u64) as usize;
         let record = &mut transcript.records[which];
-        record.bytes = format!(r#"{{"type":"message","message":{{"role":"user","content":"rewritten {which}"}}}}"#).into_bytes();
+        record.bytes =
+            format!(r#"{{"type":"message","message":{{"role":"user","content":"rewritten {which}"}}}}"#).into_bytes();
         let seq = record.seq;
         if silent {
             transcript.silently.insert(seq);

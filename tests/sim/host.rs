@@ -129,7 +129,8 @@ impl World {
         } else {
             state.unanswered += 1;
         }
-        let summary = state.inbox.slots.get(&(key.clone(), Slot::Summary)).cloned().unwrap_or_else(|| "a summary".into());
+        let summary =
+            state.inbox.slots.get(&(key.clone(), Slot::Summary)).cloned().unwrap_or_else(|| "a summary".into());
         let session = state.sessions.get_mut(key).expect("a session of this world");
         let before = session.used;
         let after = before.unwrap_or(WINDOW) * share / 100;
@@ -138,7 +139,13 @@ impl World {
         session.last_activity = Some(at);
         session.last_compaction = Some((id.to_owned(), Compacted { tokens_before: before, tokens_after: Some(after) }));
         if by == "moon" {
-            let done = crate::world::Reduction { session: key.clone(), kind: "compact", cycle, real_ms: now, tokens_after: after };
+            let done = crate::world::Reduction {
+                session: key.clone(),
+                kind: "compact",
+                cycle,
+                real_ms: now,
+                tokens_after: after,
+            };
             state.reductions.push(done);
         }
         *state.happened.entry("compactions").or_default() += 1;
@@ -170,7 +177,8 @@ fn may_act(state: &State, session: &SessionRef) -> Result<()> {
     if !state.lead {
         return Err(Error::unavailable("host.scope", "Moon may only look"));
     }
-    let now = state.sessions.get(&session.key).filter(|s| s.id == session.session_id).ok_or_else(|| changed(session))?;
+    let now =
+        state.sessions.get(&session.key).filter(|s| s.id == session.session_id).ok_or_else(|| changed(session))?;
     if now.running || now.held_busy || now.compacting.is_some() {
         return Err(busy(session));
     }

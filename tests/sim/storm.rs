@@ -122,6 +122,15 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
     let mut happened = world.state().happened.clone();
     happened.insert("lives", lives);
     happened.insert("audit rows", quiet(world.audit()).len() as u64);
+    if std::env::var_os("MOON_SIM_AUDIT").is_some() {
+        for row in quiet(world.audit()) {
+            let e = &row.entry;
+            println!(
+                "{} {} {} {} {:?} {:?} {} {}",
+                row.seq, row.at, e.actor, e.event, e.session, e.cycle, e.message, e.detail
+            );
+        }
+    }
     let last = quiet(world.audit()).last().map(|row| row.sha256.clone()).unwrap_or_default();
     (broken, happened, last)
 }
@@ -187,7 +196,9 @@ fn no_storm_breaks_the_promise_and_calm_settles_everything() {
     let failed = results.iter().filter(|r| !r.1.0.is_empty()).count();
     assert!(report.is_empty(), "{failed} of {} seeds broke a promise:{report}\n{total:?}", seeds.len());
     if one.is_none() {
-        for what in ["faults", "hangs", "panics", "deaths", "compactions", "resets", "rewrites", "replacements", "crashes"] {
+        for what in
+            ["faults", "hangs", "panics", "deaths", "compactions", "resets", "rewrites", "replacements", "crashes"]
+        {
             assert!(total.get(what).is_some_and(|n| *n > 0), "no seed had any {what}: {total:?}");
         }
     }

@@ -74,12 +74,24 @@ impl Watcher {
             if self.seen.get(&reading.session.key) == Some(&reading) {
                 continue;
             }
+            looked.captures += usize::from(self.capture_left_behind(&reading.session).await?);
             self.ledger.observe(&reading).await?;
             looked.changed += 1;
             looked.captures += usize::from(self.capture_if_new(&reading).await?);
             self.seen.insert(reading.session.key.clone(), reading);
         }
         Ok(looked)
+    }
+
+    /// A session that has another transcript now may have left unarchived records in the one before. Before the new one is
+    /// recorded, so that a crash in between forgets nothing.
+    async fn capture_left_behind(&self, now: &SessionRef) -> Result<bool> {
+        match self.ledger.session(&now.key).await? {
+            Some(row) if row.reading.session != *now => {
+                self.open_capture(&row.reading.session, "the session went on with another transcript", None).await
+            }
+            _ => Ok(false),
+        }
     }
 
     async fn capture_if_new(&mut self, reading: &UsageReading) -> Result<bool> {
