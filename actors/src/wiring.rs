@@ -1,7 +1,7 @@
 //! What the tree is wired with: ports, settings, one address per actor, and how the engines are put together.
 
 use crate::alert::AlertMsg;
-use crate::archive::engine::{ArchiveStage, Archiver};
+use crate::archive::engine::{ArchiveStage, Archiver, Archiving};
 use crate::continuity::engine::ContinuityStage;
 use crate::control::actor::SocketMsg;
 use crate::control::engine::Hands;
@@ -57,6 +57,8 @@ pub struct Wiring {
     pub mail: Mailboxes,
     /// Rung by host and bridge; coalesces.
     pub bell: Bell,
+    /// Who may archive a session now; shared by every stage that archives.
+    pub archiving: Archiving,
     pub transport: Arc<dyn Transport>,
     pub hands: MakeHands,
 }
@@ -83,6 +85,7 @@ impl Wiring {
             clock: Arc::clone(&p.clock),
             probe: Arc::clone(&p.probe),
             settings: self.settings.archive.clone(),
+            archiving: self.archiving.clone(),
         }
     }
     pub fn indexer(&self) -> Indexer {

@@ -131,7 +131,15 @@ pub fn alone(ports: Ports, settings: Settings) -> Wiring {
 }
 
 pub fn wire(ports: Ports, settings: Settings, transport: Arc<dyn Transport>, hands: MakeHands) -> Wiring {
-    Wiring { ports, settings: Arc::new(settings), mail: Default::default(), bell: Default::default(), transport, hands }
+    Wiring {
+        ports,
+        settings: Arc::new(settings),
+        mail: Default::default(),
+        bell: Default::default(),
+        archiving: Default::default(),
+        transport,
+        hands,
+    }
 }
 
 /// A one-shot command is not asked anything.

@@ -85,7 +85,7 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
         world.add_session(&format!("agent:s{n}:main"), world.dice.per_mille("renames", 250));
     }
     world.state().weather = weather_of(&world);
-    let storm = world.dice.between("hours", 1, 3) as i64 * HOUR_MS;
+    let storm = world.dice.between("half hours", 1, 4) as i64 * HOUR_MS / 2;
     plan_storm(&world, storm);
     let mut lives = 0u64;
     while world.time.real_ms() < storm {

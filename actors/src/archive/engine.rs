@@ -5,13 +5,15 @@
 //! the readable projection and may fail without touching the copy.
 
 use super::{projection, transcript};
-use crate::domain::{Claim, Job, Page, Record, Segment, Series, SessionRef, Sha256, Stage, Turn};
+use crate::domain::{Claim, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn};
 use crate::error::{Error, Result};
 use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ledger, Probe, SegmentDraft, SessionHost};
 use crate::settings;
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// The host does not know the transcript any more; codes of every host end so.
 const SESSION_GONE: &str = ".session_gone";
@@ -19,6 +21,23 @@ const SESSION_GONE: &str = ".session_gone";
 /// Whether this error says that the host has no such transcript any more.
 pub(crate) fn is_gone(error: &Error) -> bool {
     error.code.ends_with(SESSION_GONE)
+}
+
+/// One capture of a session at a time, whoever makes it: two at once would write different segments in the same place of the
+/// series, and the ledger would keep the one that the disk lost. Clones share the locks.
+#[derive(Clone, Default)]
+pub struct Archiving(Arc<Mutex<HashMap<SessionKey, Arc<AsyncMutex<()>>>>>);
+
+impl Archiving {
+    async fn turn(&self, session: &SessionKey) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody holds or waits for are forgotten: sessions come and go.
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(session.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
 }
 
 /// Everything that archives: the archive stage, and every stage that must be sure before it reduces.
@@ -30,6 +49,7 @@ pub struct Archiver {
     pub clock: Arc<dyn Clock>,
     pub probe: Arc<dyn Probe>,
     pub settings: settings::Archive,
+    pub archiving: Archiving,
 }
 
 /// What a capture added.
@@ -46,6 +66,7 @@ pub struct Captured {
 impl Archiver {
     /// Archives every record that is not archived yet. Idempotent: an unchanged session adds nothing.
     pub async fn capture(&self, job: &Job) -> Result<Captured> {
+        let _turn = self.archiving.turn(&job.session).await;
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
         let mut series = self.ledger.series(&session).await?;
         let mut captured = Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
@@ -143,6 +164,7 @@ impl Archiver {
 
     /// Writes the whole projection of a series anew from its archived segments.
     pub async fn rebuild_projection(&self, series: &Series) -> Result<i64> {
+        let _turn = self.archiving.turn(&series.session).await;
         let mut length = self.store.project(series, 0, &projection::header(series)).await?;
         for segment in self.ledger.segments(series.id).await? {
             let text = projection::markdown(&transcript::turns(&self.store.read(&segment).await?));
