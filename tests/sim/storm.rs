@@ -135,12 +135,12 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
     (broken, happened, last)
 }
 
-fn quiet<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn quiet<T>(future: impl Future<Output = T>) -> T {
     use futures_util::FutureExt;
     future.now_or_never().expect("judges do not wait")
 }
 
-fn silence_planned_panics() {
+pub(crate) fn silence_planned_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let loud = std::panic::take_hook();

@@ -41,8 +41,6 @@ pub(crate) struct Reduction {
     pub(crate) session: SessionKey,
     pub(crate) kind: &'static str,
     pub(crate) cycle: Option<String>,
-    pub(crate) real_ms: i64,
-    pub(crate) tokens_after: u64,
 }
 
 #[derive(Default)]
@@ -67,6 +65,9 @@ pub(crate) struct State {
     pub(crate) host_bell: Option<Doorbell>,
     pub(crate) bridge_bell: Option<Doorbell>,
     pub(crate) lead: bool,
+    /// Turns grow a window by the same small amount, and a compaction leaves this share of it, in percent.
+    pub(crate) steady: bool,
+    pub(crate) share: Option<u64>,
     /// What the agents and the host are about to do, by real time.
     pub(crate) plans: BTreeMap<(i64, u64), Plan>,
     pub(crate) planned: u64,
