@@ -69,6 +69,7 @@ impl World {
         }
         broken.extend(order(&rows));
         broken.extend(self.once());
+        broken.extend(self.really_done(&rows));
         broken.extend(self.storms(&rows, thresholds));
         broken
     }
@@ -92,6 +93,31 @@ impl World {
                 if !keys.insert(key.clone()) {
                     broken.push(format!("the memory block {key} stands twice, again on {day}"));
                 }
+            }
+        }
+        broken
+    }
+
+    /// What the audit calls done, the host has really done. (A compaction of the host's own in the course of a prune will do.)
+    fn really_done(&self, rows: &[AuditRow]) -> Vec<String> {
+        let state = self.state();
+        let done = rows.iter().filter(|r| r.entry.event == "succeeded" && r.entry.outcome == "ok");
+        let reducing = done.filter(|r| match r.entry.stage {
+            Some(Stage::Prune) => true,
+            Some(Stage::Continuity) => r.entry.detail["rollover"] != "none",
+            _ => false,
+        });
+        let mut broken = Vec::new();
+        for row in reducing {
+            let (Some(cycle), Some(session)) = (&row.entry.cycle, &row.entry.session) else { continue };
+            let by_moon = state.reductions.iter().any(|r| r.cycle.as_deref() == Some(cycle.as_str()));
+            let since = real_ms_of(cycle.as_str());
+            let by_host = state.own_compactions.iter().any(|(key, at)| key == session && *at >= since);
+            if !by_moon && !by_host {
+                broken.push(format!(
+                    "cycle {cycle} says that it reduced {session}, and nobody did: {}",
+                    row.entry.message
+                ));
             }
         }
         broken

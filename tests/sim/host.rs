@@ -142,6 +142,8 @@ impl World {
         if by == "moon" {
             let done = crate::world::Reduction { session: key.clone(), kind: "compact", cycle };
             state.reductions.push(done);
+        } else {
+            state.own_compactions.push((key.clone(), now));
         }
         *state.happened.entry("compactions").or_default() += 1;
         state.inbox.say(at, key, BridgeEventKind::AfterCompaction);

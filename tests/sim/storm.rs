@@ -6,7 +6,7 @@ use moon_actors::settings::{Mode, Rollover, Settings};
 use std::collections::BTreeMap;
 
 const HOUR_MS: i64 = 3_600_000;
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 110;
 
 fn settings_of(world: &World) -> Settings {
     let mut settings = Settings::default();
@@ -107,7 +107,7 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
         world.plan(600_000 + 7_000 * n as u64, Plan::TurnBegins(key.clone()));
         world.plan(2_400_000 + 7_000 * n as u64, Plan::TurnBegins(key.clone()));
     }
-    let until = world.time.real_ms() + 2 * HOUR_MS;
+    let until = world.time.real_ms() + 85 * 60_000;
     let end = world.live(&settings, until);
     if end != LifeEnd::Time {
         broken.push(format!("in calm weather Moon ended with {end:?}"));

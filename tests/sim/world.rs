@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) index: Index,
     pub(crate) memory: Memory,
     pub(crate) reductions: Vec<Reduction>,
+    /// Compactions that the host did for itself: session and real time.
+    pub(crate) own_compactions: Vec<(SessionKey, i64)>,
     /// Promises found broken.
     pub(crate) violations: Vec<String>,
     /// (alert, resolved) as delivered, and how often.

@@ -176,7 +176,10 @@ impl Watcher {
             BridgeEventKind::WindowEnding => _ = self.capture(key, "the host is giving up a window", None).await?,
             BridgeEventKind::TurnEnded => _ = self.capture(key, "a turn ended", None).await?,
             BridgeEventKind::Injected { slot: Slot::Context, sha256 } => {
-                if self.ledger.confirm_continuity(key, sha256).await? {
+                self.ledger.confirm_continuity(key, sha256).await?;
+                // Not only when it was news: a crash may have come between the two.
+                let newest = self.ledger.continuity(Some(key), 1).await?;
+                if newest.first().is_some_and(|row| row.confirmed_at.is_some()) {
                     self.ledger.resolve(&unconfirmed(key)).await?;
                 }
             }
