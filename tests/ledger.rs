@@ -641,7 +641,7 @@ fn two_openers_of_one_file_wait_for_each_other_and_lose_nothing() {
         for ledger in [&first, &second] {
             let claims = &claims;
             scope.spawn(move || {
-                *claims.lock().expect("no panic") += i32::from(wait(claim(ledger, Stage::Archive)).is_some())
+                *claims.lock().expect("no panic") += i32::from(wait(claim(ledger, Stage::Archive)).is_some());
             });
         }
     });

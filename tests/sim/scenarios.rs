@@ -203,3 +203,56 @@ fn a_map_that_no_model_call_carried_raises_a_critical_alert_that_names_the_archi
     assert_eq!(firing[0].severity, Severity::Critical);
     assert!(firing[0].message.contains("objects/"), "{}", firing[0].message);
 }
+
+#[test]
+fn a_distillation_cut_off_before_its_commit_is_not_written_again_on_another_day() {
+    let mut s = Stage::set();
+    s.world.state().fatal = Some("distill.remembered");
+    s.fill(1, 30_000);
+    let until = s.world.time.real_ms() + (60 * MINUTE) as i64;
+    assert_eq!(s.world.live(&s.settings, until), LifeEnd::Died);
+    s.world.time.jump(24 * 60 * MINUTE as i64);
+    s.world.plan(1, Plan::TurnBegins(s.key.clone()));
+    s.live(120);
+    let blocks = s.world.state().memory.blocks.clone();
+    let days: Vec<_> =
+        blocks.iter().filter(|(_, keys)| !keys.is_empty()).map(|(day, keys)| (day, keys.len())).collect();
+    // One block for each of two distillations: the one that was cut off, and what was said since.
+    assert_eq!(days.iter().map(|d| d.1).collect::<Vec<_>>(), [1, 1], "{days:?}");
+    let rows = quiet(s.world.ledger.distillations(&s.key)).expect("the ledger reads");
+    assert_eq!(rows.len(), 2);
+    assert!(rows[0].summary_path.contains(&days[0].0.to_string()), "the row names the file its block stands in");
+    s.settled();
+}
+
+#[test]
+fn a_session_with_a_damaged_archive_does_not_keep_another_from_being_pruned() {
+    let mut s = Stage::set();
+    let other = s.world.add_session("agent:other:main", false);
+    s.fill(1, 60_000);
+    s.live(5);
+    {
+        // Every object of the first session rots.
+        let mut state = s.world.state();
+        let rotten: Vec<String> = state.archive.objects.keys().cloned().collect();
+        let theirs: Vec<String> = state
+            .archive
+            .manifests
+            .values()
+            .filter(|m| m.session_key == s.key)
+            .map(|m| format!("objects/{}", m.sha256))
+            .collect();
+        state.archive.damaged = rotten.into_iter().filter(|path| theirs.contains(path)).collect();
+        assert!(!state.archive.damaged.is_empty());
+    }
+    s.fill(1, 87_000);
+    s.world.plan(MINUTE, Plan::Fill { key: other.clone(), tokens: 87_000 });
+    s.live(30);
+    let reduced: Vec<_> = s.world.state().reductions.iter().map(|done| done.session.clone()).collect();
+    assert_eq!(reduced, [other], "only the healthy session was reduced");
+    assert_eq!(s.rules(), ["prune.failing"]);
+    s.world.state().archive.damaged.clear();
+    s.live(30);
+    assert_eq!(s.reductions().len(), 2, "restored from a backup, it goes on by itself");
+    s.settled();
+}

@@ -91,9 +91,7 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
     while world.time.real_ms() < storm {
         let end = world.live(&settings, storm);
         lives += 1;
-        if std::env::var_os("MOON_SIM_SEED").is_some() {
-            println!("life {lives} ended with {end:?} at {} s", world.time.real_ms() / 1000);
-        }
+        tracing::info!("life {lives} ended with {end:?} at {} s", world.time.real_ms() / 1000);
         if end == LifeEnd::Died {
             world.note("deaths");
         }
@@ -122,14 +120,8 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
     let mut happened = world.state().happened.clone();
     happened.insert("lives", lives);
     happened.insert("audit rows", quiet(world.audit()).len() as u64);
-    if std::env::var_os("MOON_SIM_AUDIT").is_some() {
-        for row in quiet(world.audit()) {
-            let e = &row.entry;
-            println!(
-                "{} {} {} {} {:?} {:?} {} {}",
-                row.seq, row.at, e.actor, e.event, e.session, e.cycle, e.message, e.detail
-            );
-        }
+    for row in quiet(world.audit()) {
+        tracing::debug!(audit = serde_json::to_string(&row).expect("a row is plain data"));
     }
     let last = quiet(world.audit()).last().map(|row| row.sha256.clone()).unwrap_or_default();
     (broken, happened, last)
@@ -159,7 +151,7 @@ fn no_storm_breaks_the_promise_and_calm_settles_everything() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let one = number("MOON_SIM_SEED");
     if one.is_some() {
-        // A replay shows what Moon would log: MOON_SIM_LOG=moon_actors=debug.
+        // A replay shows what Moon would log: MOON_SIM_LOG=debug for the audit as well.
         let filter = std::env::var("MOON_SIM_LOG").unwrap_or_else(|_| "error".into());
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().without_time().try_init();
     }

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) broken: HashMap<&'static str, Error>,
     /// Probe points that panic now, for jobs of nobody in particular.
     pub(crate) mines: HashMap<&'static str, u32>,
+    /// The probe point at which the process dies next.
+    pub(crate) fatal: Option<&'static str>,
     pub(crate) sessions: BTreeMap<SessionKey, Session>,
     /// Readings as the host last pushed or listed them.
     pub(crate) shown: BTreeMap<SessionKey, UsageReading>,
@@ -297,7 +299,8 @@ impl Probe for World {
             self.note("panics");
             panic!("the simulation panics at {point}");
         }
-        if self.dice.per_mille(point, weather.deaths) {
+        let fatal = self.state().fatal.take_if(|fatal| *fatal == point).is_some();
+        if fatal || self.dice.per_mille(point, weather.deaths) {
             self.note("deaths at a probe");
             self.death.notify_one();
             std::future::pending::<()>().await;

@@ -312,8 +312,7 @@ pub(super) fn list(db: &Connection, unfinished_only: bool) -> rusqlite::Result<V
         "SELECT j.cycle, c.kind, j.stage, c.session, j.state, j.attempts, j.failures, j.not_before, j.last_error
          FROM jobs j JOIN cycles c ON c.id = j.cycle {filter} ORDER BY j.queued_at DESC, j.rowid DESC LIMIT 500"
     );
-    let rows = db
-        .prepare(&sql)?
+    db.prepare(&sql)?
         .query_map([], |r| {
             let (kind, stage): (String, String) = (r.get(1)?, r.get(2)?);
             let not_before: i64 = r.get(7)?;
@@ -329,6 +328,5 @@ pub(super) fn list(db: &Connection, unfinished_only: bool) -> rusqlite::Result<V
                 last_error: r.get::<_, Option<String>>(8)?.as_deref().map(from_json).transpose()?,
             })
         })?
-        .collect();
-    rows
+        .collect()
 }
