@@ -256,3 +256,36 @@ fn a_session_with_a_damaged_archive_does_not_keep_another_from_being_pruned() {
     assert_eq!(s.reductions().len(), 2, "restored from a backup, it goes on by itself");
     s.settled();
 }
+
+/// The process dies at `point`, right behind an act of the host's; the next life must look before it repeats.
+fn dies_behind_the_act(point: &'static str, share: u64, acts: &[&str]) {
+    let mut s = Stage::set();
+    {
+        let mut state = s.world.state();
+        (state.fatal, state.share) = (Some(point), Some(share));
+    }
+    s.fill(1, 87_000);
+    let until = s.world.time.real_ms() + (20 * MINUTE) as i64;
+    assert_eq!(s.world.live(&s.settings, until), LifeEnd::Died);
+    s.live(20);
+    assert_eq!(s.reductions(), acts, "died at {point}");
+    s.settled();
+}
+
+#[test]
+fn a_prune_that_was_done_before_a_crash_is_seen_and_not_repeated() {
+    dies_behind_the_act("prune.acted", 50, &["compact"]);
+    dies_behind_the_act("prune.worked", 50, &["compact"]);
+}
+
+#[test]
+fn a_rollover_that_was_done_before_a_crash_is_seen_and_not_repeated() {
+    dies_behind_the_act("continuity.rolled", 95, &["compact", "reset"]);
+    dies_behind_the_act("continuity.worked", 95, &["compact", "reset"]);
+}
+
+#[test]
+fn a_crash_between_intent_and_act_loses_neither() {
+    dies_behind_the_act("prune.intended", 50, &["compact"]);
+    dies_behind_the_act("continuity.intended", 95, &["compact", "reset"]);
+}
