@@ -289,3 +289,47 @@ fn a_crash_between_intent_and_act_loses_neither() {
     dies_behind_the_act("prune.intended", 50, &["compact"]);
     dies_behind_the_act("continuity.intended", 95, &["compact", "reset"]);
 }
+
+#[test]
+fn two_captures_at_once_leave_a_series_that_can_be_verified() {
+    use moon_actors::domain::{CycleId, CycleKind, Job, SessionRef, TraceId};
+    use moon_actors::port::ArchiveStore;
+    let s = Stage::set();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    let session = SessionRef { key: s.key.clone(), session_id: s.world.state().sessions[&s.key].id.clone() };
+    let job = Job {
+        cycle: CycleId::from("c"),
+        kind: CycleKind::Capture,
+        stage: moon_actors::domain::Stage::Archive,
+        session: session.key.clone(),
+        session_id: session.session_id.clone(),
+        trace: TraceId::from("t"),
+        attempt: 1,
+        failures: 0,
+        ratio: None,
+        used_tokens: None,
+        ack: None,
+        intent: None,
+    };
+    runtime.block_on(async {
+        // As a stage and a prune have it: two engines of one wiring.
+        let wiring = s.world.wiring(&s.settings);
+        let (first, second) = (wiring.archiver(), wiring.reducer().archiver);
+        for n in 0..20 {
+            let more = async {
+                let at = moon_actors::port::Clock::now(s.world.time.as_ref());
+                s.world.state().sessions.get_mut(&s.key).expect("a session").say("user", at, &format!("record {n}"));
+                second.capture(&job).await
+            };
+            let (a, b) = tokio::join!(first.capture(&job), more);
+            a.and(b).expect("both archive");
+        }
+        let series = s.world.ledger.series(&session).await.expect("a series");
+        for segment in s.world.ledger.segments(series.id).await.expect("segments") {
+            s.world.verify(&segment).await.expect("the ledger's row is what lies on the disk");
+        }
+        let records = s.world.state().sessions[&s.key].transcripts[&session.session_id].records.len();
+        assert_eq!(series.records, records as i64);
+    });
+}
