@@ -23,7 +23,7 @@ pub(crate) fn reduction(state: &mut State, key: &SessionKey, by: &str, now_ms: i
     let mut broken = Vec::new();
     for record in &records[..records.len().saturating_sub(kept)] {
         let copies = held.get(&record.seq).map(Vec::as_slice).unwrap_or_default();
-        let same: Vec<_> = copies.iter().filter(|(copy, _)| copy.bytes == record.bytes).collect();
+        let same: Vec<_> = copies.iter().filter(|(copy, _)| **copy == *record.bytes).collect();
         let indexed = same
             .iter()
             .any(|(_, m)| state.index.docs.contains(&(key.clone(), session.id.clone(), m.epoch, m.sha256.clone())));
@@ -69,6 +69,7 @@ impl World {
         }
         broken.extend(order(&rows));
         broken.extend(self.once());
+        broken.extend(self.really_done(&rows));
         broken.extend(self.storms(&rows, thresholds));
         broken
     }
@@ -92,6 +93,31 @@ impl World {
                 if !keys.insert(key.clone()) {
                     broken.push(format!("the memory block {key} stands twice, again on {day}"));
                 }
+            }
+        }
+        broken
+    }
+
+    /// What the audit calls done, the host has really done. (A compaction of the host's own in the course of a prune will do.)
+    fn really_done(&self, rows: &[AuditRow]) -> Vec<String> {
+        let state = self.state();
+        let done = rows.iter().filter(|r| r.entry.event == "succeeded" && r.entry.outcome == "ok");
+        let reducing = done.filter(|r| match r.entry.stage {
+            Some(Stage::Prune) => true,
+            Some(Stage::Continuity) => r.entry.detail["rollover"] != "none",
+            _ => false,
+        });
+        let mut broken = Vec::new();
+        for row in reducing {
+            let (Some(cycle), Some(session)) = (&row.entry.cycle, &row.entry.session) else { continue };
+            let by_moon = state.reductions.iter().any(|r| r.cycle.as_deref() == Some(cycle.as_str()));
+            let since = real_ms_of(cycle.as_str());
+            let by_host = state.own_compactions.iter().any(|(key, at)| key == session && *at >= since);
+            if !by_moon && !by_host {
+                broken.push(format!(
+                    "cycle {cycle} says that it reduced {session}, and nobody did: {}",
+                    row.entry.message
+                ));
             }
         }
         broken
@@ -173,7 +199,7 @@ impl World {
                 let held = state.archive.holds(key, id);
                 for record in &transcript.records {
                     let copies = held.get(&record.seq).map(Vec::as_slice).unwrap_or_default();
-                    let there = copies.iter().any(|(copy, _)| copy.bytes == record.bytes);
+                    let there = copies.iter().any(|(copy, _)| **copy == *record.bytes);
                     if !there && !transcript.silently.contains(&record.seq) {
                         broken.push(format!(
                             "record {} of {} of {key} ({id}) was never archived: {:.60}",

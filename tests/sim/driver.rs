@@ -21,6 +21,13 @@ use std::time::Duration;
 pub(crate) enum Plan {
     TurnBegins(SessionKey),
     TurnEnds(SessionKey),
+    /// A turn after which the window holds exactly so many tokens.
+    Fill {
+        key: SessionKey,
+        tokens: u64,
+    },
+    /// Somebody takes the map away.
+    LoseMap(SessionKey),
     Compact {
         key: SessionKey,
         id: String,
@@ -197,7 +204,6 @@ impl World {
     }
 
     fn carry_out(&self, plan: Plan) -> bool {
-        let at = self.time.now();
         match plan {
             Plan::TurnBegins(key) => self.turn_begins(key),
             Plan::TurnEnds(key) => self.turn_ends(&key),
@@ -210,6 +216,11 @@ impl World {
                 }
             }
             Plan::Rewrite { key, silent } => self.rewrite(&key, silent),
+            Plan::Fill { key, tokens } => {
+                self.turn_begins(key.clone());
+                self.state().sessions.get_mut(&key).expect("a session of this world").used = Some(tokens - 1_000);
+            }
+            Plan::LoseMap(key) => _ = self.state().inbox.slots.remove(&(key, Slot::Context)),
             Plan::Touch(key) => {
                 let mut state = self.state();
                 state.sessions.get_mut(&key).expect("a session of this world").now().generation += 1;
@@ -235,7 +246,6 @@ impl World {
             Plan::JumpTo1970 => self.time.jump_to_1970(),
             Plan::Death => return true,
         }
-        let _ = at;
         false
     }
 
@@ -270,7 +280,7 @@ impl World {
 
     fn turn_ends(&self, key: &SessionKey) {
         let at = self.time.now();
-        let grows = self.dice.between("turn.tokens", 1_000, 9_000);
+        let grows = if self.state().steady { 1_000 } else { self.dice.between("turn.tokens", 1_000, 9_000) };
         let vouched = !self.dice.per_mille("unvouched", 50);
         let full = {
             let mut state = self.state();

@@ -123,6 +123,7 @@ impl World {
         let (at, now) = (self.time.now(), self.time.real_ms());
         let share = self.dice.between("compaction.share", 20, 97);
         let mut state = self.state();
+        let share = state.share.unwrap_or(share);
         let acked = state.inbox.acks.contains(id);
         if by == "moon" || acked {
             check::reduction(&mut state, key, by, now, KEPT);
@@ -139,14 +140,10 @@ impl World {
         session.last_activity = Some(at);
         session.last_compaction = Some((id.to_owned(), Compacted { tokens_before: before, tokens_after: Some(after) }));
         if by == "moon" {
-            let done = crate::world::Reduction {
-                session: key.clone(),
-                kind: "compact",
-                cycle,
-                real_ms: now,
-                tokens_after: after,
-            };
+            let done = crate::world::Reduction { session: key.clone(), kind: "compact", cycle };
             state.reductions.push(done);
+        } else {
+            state.own_compactions.push((key.clone(), now));
         }
         *state.happened.entry("compactions").or_default() += 1;
         state.inbox.say(at, key, BridgeEventKind::AfterCompaction);
@@ -286,13 +283,7 @@ impl SessionHost for World {
                     live.append(&format!(r#"{{"type":"session","id":"{fresh_id}"}}"#), 0);
                 }
                 let id = live.id.clone();
-                state.reductions.push(crate::world::Reduction {
-                    session: session.key.clone(),
-                    kind: "reset",
-                    cycle,
-                    real_ms: now,
-                    tokens_after: 1_500,
-                });
+                state.reductions.push(crate::world::Reduction { session: session.key.clone(), kind: "reset", cycle });
                 *state.happened.entry("resets").or_default() += 1;
                 state.inbox.say(at, &session.key, BridgeEventKind::WindowEnding);
                 Ok(id)

@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Default)]
 pub(crate) struct Archive {
-    pub(crate) objects: HashMap<String, Vec<Record>>,
+    /// Bytes by their hash; where they stand in a transcript only a manifest knows.
+    pub(crate) objects: HashMap<String, Vec<Vec<u8>>>,
     pub(crate) manifests: BTreeMap<String, Manifest>,
     /// Objects whose bytes have rotted.
     pub(crate) damaged: HashSet<String>,
@@ -40,15 +41,15 @@ pub(crate) struct Memory {
 
 impl Archive {
     /// Every undamaged archived version of every record of a transcript, with the index key of its segment.
-    pub(crate) fn holds(&self, key: &SessionKey, id: &str) -> HashMap<i64, Vec<(&Record, &Manifest)>> {
-        let mut held: HashMap<i64, Vec<(&Record, &Manifest)>> = HashMap::new();
+    pub(crate) fn holds(&self, key: &SessionKey, id: &str) -> HashMap<i64, Vec<(&[u8], &Manifest)>> {
+        let mut held: HashMap<i64, Vec<(&[u8], &Manifest)>> = HashMap::new();
         for manifest in self.manifests.values().filter(|m| m.session_key == *key && m.session_id == id) {
             let path = object_path(&manifest.sha256);
             if self.damaged.contains(&path) {
                 continue;
             }
-            for record in self.objects.get(&path).into_iter().flatten() {
-                held.entry(record.seq).or_default().push((record, manifest));
+            for (bytes, seq) in self.objects.get(&path).into_iter().flatten().zip(&manifest.seq_ranges) {
+                held.entry(seq[0]).or_default().push((bytes, manifest));
             }
         }
         held
@@ -104,11 +105,12 @@ impl ArchiveStore for World {
     async fn put(&self, draft: SegmentDraft) -> Result<Stored> {
         let mut manifest = manifest_of(&draft);
         // Writing and syncing takes a while, in which others write as well.
-        tokio::time::sleep(std::time::Duration::from_millis(self.dice.between("archive.slow", 0, 30))).await;
+        let slowest = if self.dice.per_mille("archive.slow", 100) { 5_000 } else { 30 };
+        tokio::time::sleep(std::time::Duration::from_millis(self.dice.between("archive.slow", 0, slowest))).await;
         self.act("archive.put", move |state| {
             let (object, path) = (object_path(&manifest.sha256), manifest_path(&manifest));
             state.archive.damaged.remove(&object);
-            state.archive.objects.insert(object.clone(), draft.records);
+            state.archive.objects.insert(object.clone(), draft.records.into_iter().map(|r| r.bytes).collect());
             if let Some(there) = state.archive.manifests.get(&path) {
                 let same =
                     Manifest { archived_at: manifest.archived_at, source: manifest.source.clone(), ..there.clone() }
@@ -130,9 +132,11 @@ impl ArchiveStore for World {
     }
     async fn read(&self, segment: &Segment) -> Result<Vec<Record>> {
         self.act("archive.read", |state| {
-            let records =
-                state.archive.objects.get(&segment.path).filter(|_| !state.archive.damaged.contains(&segment.path));
-            records.cloned().ok_or_else(|| corrupt(segment, "its object is damaged"))
+            let there = !state.archive.damaged.contains(&segment.path);
+            let bytes = state.archive.objects.get(&segment.path).filter(|_| there);
+            let all = bytes.ok_or_else(|| corrupt(segment, "its object is damaged"))?;
+            let seqs = segment.manifest.seq_ranges.iter().map(|range| range[0]);
+            Ok(seqs.zip(all.clone()).map(|(seq, bytes)| Record { seq, bytes }).collect())
         })
         .await
     }

@@ -6,7 +6,7 @@ use moon_actors::settings::{Mode, Rollover, Settings};
 use std::collections::BTreeMap;
 
 const HOUR_MS: i64 = 3_600_000;
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 110;
 
 fn settings_of(world: &World) -> Settings {
     let mut settings = Settings::default();
@@ -85,15 +85,13 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
         world.add_session(&format!("agent:s{n}:main"), world.dice.per_mille("renames", 250));
     }
     world.state().weather = weather_of(&world);
-    let storm = world.dice.between("hours", 1, 3) as i64 * HOUR_MS;
+    let storm = world.dice.between("half hours", 1, 4) as i64 * HOUR_MS / 2;
     plan_storm(&world, storm);
     let mut lives = 0u64;
     while world.time.real_ms() < storm {
         let end = world.live(&settings, storm);
         lives += 1;
-        if std::env::var_os("MOON_SIM_SEED").is_some() {
-            println!("life {lives} ended with {end:?} at {} s", world.time.real_ms() / 1000);
-        }
+        tracing::info!("life {lives} ended with {end:?} at {} s", world.time.real_ms() / 1000);
         if end == LifeEnd::Died {
             world.note("deaths");
         }
@@ -107,7 +105,7 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
         world.plan(600_000 + 7_000 * n as u64, Plan::TurnBegins(key.clone()));
         world.plan(2_400_000 + 7_000 * n as u64, Plan::TurnBegins(key.clone()));
     }
-    let until = world.time.real_ms() + 2 * HOUR_MS;
+    let until = world.time.real_ms() + 85 * 60_000;
     let end = world.live(&settings, until);
     if end != LifeEnd::Time {
         broken.push(format!("in calm weather Moon ended with {end:?}"));
@@ -122,16 +120,19 @@ fn run(seed: u64) -> (Vec<String>, BTreeMap<&'static str, u64>, String) {
     let mut happened = world.state().happened.clone();
     happened.insert("lives", lives);
     happened.insert("audit rows", quiet(world.audit()).len() as u64);
+    for row in quiet(world.audit()) {
+        tracing::debug!(audit = serde_json::to_string(&row).expect("a row is plain data"));
+    }
     let last = quiet(world.audit()).last().map(|row| row.sha256.clone()).unwrap_or_default();
     (broken, happened, last)
 }
 
-fn quiet<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn quiet<T>(future: impl Future<Output = T>) -> T {
     use futures_util::FutureExt;
     future.now_or_never().expect("judges do not wait")
 }
 
-fn silence_planned_panics() {
+pub(crate) fn silence_planned_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let loud = std::panic::take_hook();
@@ -150,7 +151,7 @@ fn no_storm_breaks_the_promise_and_calm_settles_everything() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let one = number("MOON_SIM_SEED");
     if one.is_some() {
-        // A replay shows what Moon would log: MOON_SIM_LOG=moon_actors=debug.
+        // A replay shows what Moon would log: MOON_SIM_LOG=debug for the audit as well.
         let filter = std::env::var("MOON_SIM_LOG").unwrap_or_else(|_| "error".into());
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().without_time().try_init();
     }

@@ -41,8 +41,6 @@ pub(crate) struct Reduction {
     pub(crate) session: SessionKey,
     pub(crate) kind: &'static str,
     pub(crate) cycle: Option<String>,
-    pub(crate) real_ms: i64,
-    pub(crate) tokens_after: u64,
 }
 
 #[derive(Default)]
@@ -52,6 +50,8 @@ pub(crate) struct State {
     pub(crate) broken: HashMap<&'static str, Error>,
     /// Probe points that panic now, for jobs of nobody in particular.
     pub(crate) mines: HashMap<&'static str, u32>,
+    /// The probe point at which the process dies next.
+    pub(crate) fatal: Option<&'static str>,
     pub(crate) sessions: BTreeMap<SessionKey, Session>,
     /// Readings as the host last pushed or listed them.
     pub(crate) shown: BTreeMap<SessionKey, UsageReading>,
@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) index: Index,
     pub(crate) memory: Memory,
     pub(crate) reductions: Vec<Reduction>,
+    /// Compactions that the host did for itself: session and real time.
+    pub(crate) own_compactions: Vec<(SessionKey, i64)>,
     /// Promises found broken.
     pub(crate) violations: Vec<String>,
     /// (alert, resolved) as delivered, and how often.
@@ -67,6 +69,9 @@ pub(crate) struct State {
     pub(crate) host_bell: Option<Doorbell>,
     pub(crate) bridge_bell: Option<Doorbell>,
     pub(crate) lead: bool,
+    /// Turns grow a window by the same small amount, and a compaction leaves this share of it, in percent.
+    pub(crate) steady: bool,
+    pub(crate) share: Option<u64>,
     /// What the agents and the host are about to do, by real time.
     pub(crate) plans: BTreeMap<(i64, u64), Plan>,
     pub(crate) planned: u64,
@@ -294,7 +299,8 @@ impl Probe for World {
             self.note("panics");
             panic!("the simulation panics at {point}");
         }
-        if self.dice.per_mille(point, weather.deaths) {
+        let fatal = self.state().fatal.take_if(|fatal| *fatal == point).is_some();
+        if fatal || self.dice.per_mille(point, weather.deaths) {
             self.note("deaths at a probe");
             self.death.notify_one();
             std::future::pending::<()>().await;

@@ -41,18 +41,8 @@ impl Coverage {
 pub async fn compare(archiver: &Archiver, series: &Series) -> Result<Coverage> {
     let segments = archiver.ledger.segments(series.id).await?;
     let mut source = HostStream::new(archiver, series);
-    for segment in &segments {
-        archiver.store.verify(segment).await?;
-        for archived in archiver.store.read(segment).await? {
-            let there = source.next().await?;
-            if there.as_ref() != Some(&archived) {
-                let found = there.map_or("nothing".to_owned(), |r| format!("record {}", r.seq));
-                let message =
-                    format!("the archive of {} and its host differ at record {}", series.session, archived.seq);
-                return Err(Error::data(DIFFERS, message).cause(format!("the host has {found} there")));
-            }
-        }
-    }
+    compare_archived(archiver, series, &segments, &mut source).await?;
+
     match source.next().await? {
         Some(more) => Err(Error::conflict(
             "archive.behind",
@@ -64,6 +54,33 @@ pub async fn compare(archiver: &Archiver, series: &Series) -> Result<Coverage> {
         )),
         None => Ok(Coverage { series: series.clone(), segments, source: source.identity()? }),
     }
+}
+
+/// Compares only what is archived: the host may have more. Errors as for [`compare`].
+pub(super) async fn compare_prefix(archiver: &Archiver, series: &Series) -> Result<()> {
+    let segments = archiver.ledger.segments(series.id).await?;
+    compare_archived(archiver, series, &segments, &mut HostStream::new(archiver, series)).await
+}
+
+async fn compare_archived(
+    archiver: &Archiver,
+    series: &Series,
+    segments: &[Segment],
+    source: &mut HostStream<'_>,
+) -> Result<()> {
+    for segment in segments {
+        archiver.store.verify(segment).await?;
+        for archived in archiver.store.read(segment).await? {
+            let there = source.next().await?;
+            if there.as_ref() != Some(&archived) {
+                let found = there.map_or("nothing".to_owned(), |r| format!("record {}", r.seq));
+                let message =
+                    format!("the archive of {} and its host differ at record {}", series.session, archived.seq);
+                return Err(Error::data(DIFFERS, message).cause(format!("the host has {found} there")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The host's records one by one, read in bounded pages.

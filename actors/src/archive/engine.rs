@@ -18,6 +18,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 /// The host does not know the transcript any more; codes of every host end so.
 const SESSION_GONE: &str = ".session_gone";
 
+/// Whether this error says that the host has no such transcript any more.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    error.code.ends_with(SESSION_GONE)
+}
+
 /// Everything that archives: the archive stage, and every stage that must be sure before it reduces.
 #[derive(Clone)]
 pub struct Archiver {
@@ -171,8 +176,8 @@ impl Archiver {
     }
 
     async fn same_prefix(&self, series: &Series) -> Result<bool> {
-        match super::coverage::compare(self, series).await {
-            Ok(_) => Ok(true),
+        match super::coverage::compare_prefix(self, series).await {
+            Ok(()) => Ok(true),
             Err(error) if error.code == super::coverage::DIFFERS => Ok(false),
             Err(error) => Err(error),
         }
@@ -231,7 +236,7 @@ impl Engine for ArchiveStage {
 
     async fn run(&self, claim: &Claim) -> Result<Done> {
         let captured = match self.archiver.capture(&claim.job).await {
-            Err(error) if error.code.ends_with(SESSION_GONE) => return Ok(self.gone(claim, &error).await),
+            Err(error) if is_gone(&error) => return Ok(self.gone(claim, &error).await),
             captured => captured?,
         };
         let series = &captured.series;

@@ -8,7 +8,7 @@ use crate::archive::transcript;
 use crate::domain::{Claim, ContinuityMap, Distillate, Segment, Series, SessionRef, Sha256, Stage};
 use crate::error::{Error, Result};
 use crate::port::{ContinuityRow, Effect, MapFile, MemoryStore, Slot};
-use crate::prune::engine::{Intent, MOVED_ON, Reducer, moved_on};
+use crate::prune::engine::{Intent, Reducer, has_moved_on};
 use crate::settings::{Continuity, Mode, Rollover};
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
@@ -43,7 +43,7 @@ impl Engine for ContinuityStage {
         let block = self.place(claim, &text).await?;
         self.reducer.archiver.probe.reach("continuity.placed").await;
         let (target, rollover) = match self.roll_over(claim, &session, &text).await {
-            Err(error) if error.code == MOVED_ON => return Ok(moved_on(&error)),
+            Err(error) if has_moved_on(&error) => return self.reducer.moved_on(job, &error).await,
             rolled => rolled?,
         };
         self.reducer.archiver.probe.reach("continuity.rolled").await;

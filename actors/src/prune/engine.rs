@@ -5,7 +5,7 @@
 
 use super::permit::{Permit, may_reduce};
 use super::summary;
-use crate::archive::engine::Archiver;
+use crate::archive::engine::{Archiver, is_gone};
 use crate::archive::{coverage, transcript};
 use crate::domain::{Claim, Job, SessionRef, Sha256, Stage};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ const SUMMARY_BYTES: u64 = 32 << 20;
 /// Longest summary, characters: small beside any window.
 const SUMMARY_CHARS: usize = 6_000;
 /// The host says that the session's transcript is another one now.
-pub(crate) const MOVED_ON: &str = "host.changed";
+const MOVED_ON: &str = "host.changed";
 /// Refusals of the host after which the prune is given up and distillation becomes due.
 const REFUSALS: u32 = 2;
 
@@ -80,6 +80,12 @@ impl Reducer {
         Err(Error::transient(crate::stage::policy::BUSY, format!("{} has moved on since its permit", session.key)))
     }
 
+    /// Ends a cycle whose transcript is not the session's any more. A summary made for it must not reach another compaction.
+    pub async fn moved_on(&self, job: &Job, error: &Error) -> Result<Done> {
+        self.bridge.clear(&job.session, Slot::Summary).await?;
+        Ok(Done::skipped(format!("nothing to reduce: {error}")).ending_the_cycle())
+    }
+
     /// Looks for a record behind `after_seq` that says the act has happened. Returns its position.
     pub async fn look(&self, session: &SessionRef, after_seq: i64, is_it: fn(&[u8]) -> bool) -> Result<Option<i64>> {
         let mut from = after_seq + 1;
@@ -110,6 +116,15 @@ impl Engine for PruneStage {
     }
 
     async fn run(&self, claim: &Claim) -> Result<Done> {
+        match self.prune(claim).await {
+            Err(error) if has_moved_on(&error) => self.reducer.moved_on(&claim.job, &error).await,
+            pruned => pruned,
+        }
+    }
+}
+
+impl PruneStage {
+    async fn prune(&self, claim: &Claim) -> Result<Done> {
         let job = &claim.job;
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
         let (archiver, bridge) = (&self.reducer.archiver, &self.reducer.bridge);
@@ -138,7 +153,6 @@ impl Engine for PruneStage {
         self.reducer.still_holds(&session, &permit).await?;
         let compacted = match archiver.host.compact(&session).await {
             Err(error) if self.gives_up(&error, job) => return self.nothing_freed(claim, &intent, &error).await,
-            Err(error) if error.code == MOVED_ON => return Ok(moved_on(&error)),
             // The text was made for this moment: a later compaction of the host's own must not find it.
             Err(error) => {
                 bridge.clear(&job.session, Slot::Summary).await?;
@@ -155,9 +169,9 @@ impl Engine for PruneStage {
     }
 }
 
-/// The session has another transcript than the one this cycle is about: that one needs no reduction any more.
-pub(crate) fn moved_on(error: &Error) -> Done {
-    Done::skipped(format!("nothing to reduce: {error}")).ending_the_cycle()
+/// The session has another transcript than the one this cycle is about, or that one is gone: nothing of it needs reducing.
+pub(crate) fn has_moved_on(error: &Error) -> bool {
+    error.code == MOVED_ON || is_gone(error)
 }
 
 impl PruneStage {

@@ -74,12 +74,24 @@ impl Watcher {
             if self.seen.get(&reading.session.key) == Some(&reading) {
                 continue;
             }
+            looked.captures += usize::from(self.capture_left_behind(&reading.session).await?);
             self.ledger.observe(&reading).await?;
             looked.changed += 1;
             looked.captures += usize::from(self.capture_if_new(&reading).await?);
             self.seen.insert(reading.session.key.clone(), reading);
         }
         Ok(looked)
+    }
+
+    /// A session that has another transcript now may have left unarchived records in the one before. Before the new one is
+    /// recorded, so that a crash in between forgets nothing.
+    async fn capture_left_behind(&self, now: &SessionRef) -> Result<bool> {
+        match self.ledger.session(&now.key).await? {
+            Some(row) if row.reading.session != *now => {
+                self.open_capture(&row.reading.session, "the session went on with another transcript", None).await
+            }
+            _ => Ok(false),
+        }
     }
 
     async fn capture_if_new(&mut self, reading: &UsageReading) -> Result<bool> {
@@ -164,7 +176,10 @@ impl Watcher {
             BridgeEventKind::WindowEnding => _ = self.capture(key, "the host is giving up a window", None).await?,
             BridgeEventKind::TurnEnded => _ = self.capture(key, "a turn ended", None).await?,
             BridgeEventKind::Injected { slot: Slot::Context, sha256 } => {
-                if self.ledger.confirm_continuity(key, sha256).await? {
+                self.ledger.confirm_continuity(key, sha256).await?;
+                // Not only when it was news: a crash may have come between the two.
+                let newest = self.ledger.continuity(Some(key), 1).await?;
+                if newest.first().is_some_and(|row| row.confirmed_at.is_some()) {
                     self.ledger.resolve(&unconfirmed(key)).await?;
                 }
             }

@@ -24,11 +24,11 @@ pub(super) fn open_cycle(
 ) -> rusqlite::Result<Option<CycleId>> {
     let kind = new.trigger.kind;
     let pending: Option<String> = if kind == CycleKind::Capture {
-        // A capture that has not begun to read yet will see everything this one would.
+        // A capture of the same transcript that has not begun to read yet will see everything this one would.
         db.query_row(
             "SELECT c.id FROM cycles c JOIN jobs j ON j.cycle = c.id AND j.stage = 'archive' AND j.state = 'waiting'
-             WHERE c.session = ?1 AND c.kind = 'capture' AND c.closed_at IS NULL",
-            [new.session.key.as_str()],
+             WHERE c.session = ?1 AND c.session_id = ?2 AND c.kind = 'capture' AND c.closed_at IS NULL",
+            (new.session.key.as_str(), &new.session.session_id),
             |r| r.get(0),
         )
     } else {

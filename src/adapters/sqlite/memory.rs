@@ -76,10 +76,12 @@ pub(super) fn distilled_to(db: &Connection, series: i64) -> rusqlite::Result<i64
 }
 
 pub(super) fn distillations(db: &Connection, key: &SessionKey) -> rusqlite::Result<Vec<DistillationRow>> {
-    let sql = "SELECT key, series, session, session_id, cycle, from_seq, to_seq, provider, summary_path, at, body
-               FROM distillations WHERE session = ?1 AND at >=
-                 COALESCE((SELECT MAX(at) FROM continuity WHERE session = ?1 AND rollover <> 'none'), -1)
-               ORDER BY at, rowid";
+    // "Since the last rollover" by the order of the cycles, never by their times: a wall clock jumps.
+    let sql = "SELECT d.key, d.series, d.session, d.session_id, d.cycle, d.from_seq, d.to_seq, d.provider, d.summary_path, d.at, d.body
+               FROM distillations d JOIN cycles c ON c.id = d.cycle WHERE d.session = ?1 AND c.rowid >
+                 COALESCE((SELECT MAX(r.rowid) FROM continuity k JOIN cycles r ON r.id = k.cycle
+                           WHERE k.session = ?1 AND k.rollover <> 'none'), 0)
+               ORDER BY d.rowid";
     db.prepare_cached(sql)?
         .query_map([key.as_str()], |r| {
             Ok(DistillationRow {
@@ -119,8 +121,9 @@ pub(super) fn continuity(
     key: Option<&SessionKey>,
     limit: usize,
 ) -> rusqlite::Result<Vec<ContinuityRow>> {
-    let sql = "SELECT cycle, session, source_session_id, target_session_id, map_path, map_sha256, block_sha256, rollover, at,
-                      confirmed_at FROM continuity WHERE ?1 IS NULL OR session = ?1 ORDER BY at DESC, rowid DESC LIMIT ?2";
+    let sql =
+        "SELECT cycle, session, source_session_id, target_session_id, map_path, map_sha256, block_sha256, rollover, at,
+                      confirmed_at FROM continuity WHERE ?1 IS NULL OR session = ?1 ORDER BY rowid DESC LIMIT ?2";
     db.prepare_cached(sql)?.query_map((key.map(SessionKey::as_str), limit as i64), continuity_row)?.collect()
 }
 

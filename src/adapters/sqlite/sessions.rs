@@ -56,19 +56,23 @@ pub(super) fn observe(db: &Connection, reading: &UsageReading) -> rusqlite::Resu
     one(db, &reading.session.key).map(|row| row.expect("the row was just written"))
 }
 
+// What came first is told by the order of the cycles, never by their times: a wall clock jumps.
 const SELECT: &str = "
     SELECT s.reading, s.last_fresh, s.machine,
       (SELECT MAX(0, se.last_seq - COALESCE((SELECT MAX(d.to_seq) FROM distillations d WHERE d.series = se.id), -1))
          FROM series se WHERE se.session = s.key ORDER BY se.id DESC LIMIT 1) AS undistilled,
       (SELECT c.id FROM cycles c WHERE c.session = s.key AND c.closed_at IS NULL AND c.kind <> 'capture') AS open_cycle,
-      (SELECT MAX(c.closed_at) FROM cycles c WHERE c.session = s.key AND c.kind IN ('prune', 'distill')) AS settled_at,
-      (SELECT COUNT(*) FROM prunes p WHERE p.session = s.key AND p.at >
-         COALESCE((SELECT MAX(k.at) FROM continuity k WHERE k.session = s.key AND k.rollover <> 'none'), -1)) AS prunes,
+      (SELECT c.closed_at FROM cycles c WHERE c.session = s.key AND c.closed_at IS NOT NULL AND c.kind IN ('prune', 'distill')
+         ORDER BY c.rowid DESC LIMIT 1) AS settled_at,
+      (SELECT COUNT(*) FROM prunes p JOIN cycles c ON c.id = p.cycle WHERE p.session = s.key AND c.rowid >
+         COALESCE((SELECT MAX(r.rowid) FROM continuity k JOIN cycles r ON r.id = k.cycle
+                   WHERE k.session = s.key AND k.rollover <> 'none'), 0)) AS prunes,
       (SELECT CASE WHEN p.tokens_before > 0 AND p.tokens_after IS NOT NULL
                    THEN 1.0 - CAST(p.tokens_after AS REAL) / p.tokens_before END
-         FROM prunes p WHERE p.session = s.key AND p.at >
-         COALESCE((SELECT MAX(k.at) FROM continuity k WHERE k.session = s.key AND k.rollover <> 'none'), -1)
-         ORDER BY p.at DESC, p.rowid DESC LIMIT 1) AS last_freed
+         FROM prunes p JOIN cycles c ON c.id = p.cycle WHERE p.session = s.key AND c.rowid >
+         COALESCE((SELECT MAX(r.rowid) FROM continuity k JOIN cycles r ON r.id = k.cycle
+                   WHERE k.session = s.key AND k.rollover <> 'none'), 0)
+         ORDER BY c.rowid DESC LIMIT 1) AS last_freed
     FROM sessions s";
 
 pub(super) fn one(db: &Connection, key: &SessionKey) -> rusqlite::Result<Option<SessionRow>> {
