@@ -312,3 +312,81 @@ async fn uninstall_restores_the_configuration_and_keeps_foreign_entries() {
     let again = installer.uninstall(false).await.expect("nothing to do");
     assert!(!again.changes_something());
 }
+
+/// The smallest sensible configuration, as somebody would write it.
+fn make_small(gateway: &Gateway) -> Value {
+    let port = gateway.config()["gateway"]["port"].clone();
+    let auth = json!({"mode": "token", "token": gateway.token()});
+    let config = json!({"gateway": {"mode": "local", "port": port, "auth": auth}});
+    std::fs::write(gateway.config_path(), config.to_string()).expect("written");
+    config
+}
+
+fn rejected_copies(gateway: &Gateway) -> Vec<String> {
+    let entries = std::fs::read_dir(gateway.state_dir()).expect("there").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains(".rejected")).collect()
+}
+
+/// OpenClaw restores its last backup when it reads a configuration that has lost half of its size since it last looked.
+fn let_openclaw_load_it(gateway: &Gateway) {
+    let mut command = std::process::Command::new(gateway.command());
+    let done = command.args(["plugins", "list"]).env_clear().envs(gateway.environment()).output().expect("runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// OpenClaw refuses a write that halves its configuration: a small one is restored in several.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_configuration_is_restored_although_openclaw_refuses_to_halve_it() {
+    let name = "a_small_configuration_is_restored_although_openclaw_refuses_to_halve_it";
+    let Some(peers) = peers_or_skip(name) else { return };
+    let gateway = Gateway::prepare(&peers, "http://127.0.0.1:1/v1", json!({}));
+    let config = make_small(&gateway);
+    let installer = installer(&gateway, &moon_home(&gateway));
+    installer.install(Mode::Observe, false).await.expect("installed");
+    let_openclaw_load_it(&gateway);
+    let installed = gateway.config();
+    let planned = installer.uninstall(true).await.expect("planned");
+    assert_eq!(gateway.config(), installed, "a dry run writes nothing");
+    let done = installer.uninstall(false).await.expect("uninstalled");
+    assert_eq!(planned.steps.len(), done.steps.len(), "the plan is what is done");
+    assert!(done.notes.iter().any(|note| note.contains(" writes, as OpenClaw refuses")), "{:?}", done.notes);
+    assert_eq!(meaning(&gateway), config);
+    assert!(!installer.uninstall(false).await.expect("nothing to do").changes_something());
+
+    installer.install(Mode::Lead, false).await.expect("installed");
+    let again = installer.install(Mode::Lead, false).await.expect("installed");
+    assert!(states(&again).iter().all(|state| *state == StepState::Already) && again.backup.is_none());
+    installer.install(Mode::Observe, false).await.expect("switched");
+    assert_eq!(meaning(&gateway).get("agents"), None);
+    installer.install(Mode::Lead, false).await.expect("switched back");
+    let missing = installer.verify(Mode::Lead).await.expect("verified").into_iter().filter(|check| !check.holds);
+    assert_eq!(missing.map(|check| check.what).collect::<Vec<_>>(), ["a running gateway has loaded the plugin"]);
+    installer.uninstall(false).await.expect("uninstalled");
+    let_openclaw_load_it(&gateway);
+    assert_eq!(meaning(&gateway), config);
+    assert_eq!(rejected_copies(&gateway), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_linked_configuration_with_comments_the_owner_is_told_what_openclaw_does_to_it() {
+    let name = "of_a_linked_configuration_with_comments_the_owner_is_told_what_openclaw_does_to_it";
+    let Some(peers) = peers_or_skip(name) else { return };
+    let gateway = Gateway::prepare(&peers, "http://127.0.0.1:1/v1", json!({}));
+    let config = make_small(&gateway);
+    let text = format!("// mine\n{config}\n");
+    let kept = gateway.scratch().join("kept.json5");
+    std::fs::remove_file(gateway.config_path()).expect("removed");
+    std::fs::write(&kept, &text).expect("written");
+    std::os::unix::fs::symlink(&kept, gateway.config_path()).expect("linked");
+    let installer = installer(&gateway, &moon_home(&gateway));
+    let planned = installer.install(Mode::Observe, true).await.expect("planned");
+    let told = |report: &Report, words: &str| report.notes.iter().any(|note| note.contains(words));
+    assert!(told(&planned, "is a link") && told(&planned, "comments"), "{:?}", planned.notes);
+    let done = installer.install(Mode::Observe, false).await.expect("installed");
+    assert_eq!(std::fs::read_to_string(done.backup.expect("a copy")).expect("there"), text, "comments and all");
+    assert_eq!(std::fs::read_to_string(&kept).expect("there"), text, "OpenClaw leaves it");
+    assert!(!gateway.config_path().is_symlink(), "OpenClaw follows links now: drop the remark");
+    installer.uninstall(false).await.expect("uninstalled");
+    assert_eq!(meaning(&gateway), config);
+}

@@ -96,9 +96,9 @@ pub enum Command {
     Continuity(continuity::Command),
     /// Check the audit chain, every archive's hash, the ledger, the projections and the installation
     Verify(verify::Args),
-    /// Install the service and the bridge into the session host
+    /// Put the bridge into the session host and settle who leads
     Install(install::Args),
-    /// Take the service and the bridge out again; archives and memory stay
+    /// Take the bridge out of the session host again; archives and memory stay
     Uninstall(uninstall::Args),
     /// Show or check the settings
     #[command(subcommand)]

@@ -1,6 +1,6 @@
 //! Puts Moon's plugin into OpenClaw, takes it out again, and tells whether it is in.
 //!
-//! The configuration is changed by OpenClaw's own command in one patch, after a copy of the file was put aside. What was
+//! The configuration is changed by OpenClaw's own command, after a copy of the file was put aside. What was
 //! changed is recorded, so that `moon uninstall` restores exactly that: lists are merged, other people's entries stay, and
 //! what somebody changed since is left alone. A second run changes nothing. A dry run goes the same way without writing.
 //!
@@ -8,6 +8,8 @@
 
 mod command;
 mod edit;
+mod shrink;
+mod write;
 
 use crate::adapters::bridge_dir::BridgeDir;
 use crate::durable;
@@ -130,7 +132,8 @@ impl Installer {
     }
 
     /// Puts the plugin in for `mode`, or switches from the other mode. Repeating it changes nothing.
-    /// Errors: `openclaw.command_*`, `openclaw.not_configured`, `openclaw.config_*`, `openclaw.plugin*`, `install.*`.
+    /// Errors: `openclaw.command_*`, `openclaw.not_configured`, `openclaw.config_*`, `openclaw.plugin*`, `openclaw.write_refused`,
+    /// `install.*`.
     pub async fn install(&self, mode: Mode, dry_run: bool) -> Result<Report> {
         self.check_home()?;
         let (cli, authored) = self.openclaw().await?;
@@ -140,8 +143,8 @@ impl Installer {
         let base = edit::without_moon(&authored.value, recorded);
         let wishes = self.wishes(&base, mode)?;
         let (target, changes, outcomes) = edit::apply(&authored.value, &base, &wishes, recorded);
-        let patch = edit::patch(&authored.value, &target);
-        let mut report = Report { steps: vec![], backup: None, notes: authored.notes(patch.is_some()) };
+        let will_be_written = authored.value != target;
+        let mut report = Report { steps: vec![], backup: None, notes: authored.notes(will_be_written) };
         let files_changed = self.put_files(dry_run, &mut report)?;
         report.steps.extend(outcomes.into_iter().map(|outcome| step(outcome, dry_run)));
         if dry_run {
@@ -152,9 +155,9 @@ impl Installer {
             // Before the change: a crash in between leaves a record of what may not be there, never a change without one.
             self.write_record(&next)?;
         }
-        if let Some(patch) = patch {
+        if will_be_written {
             report.backup = Some(self.back_up(&authored)?);
-            report.notes.push(self.patch(&cli, &patch, &authored.path, &target).await?);
+            report.notes.extend(write::write(&cli, &authored, &[target]).await?);
         } else if files_changed {
             report.notes.push(self.reload(&cli).await);
         }
@@ -181,14 +184,18 @@ impl Installer {
         })?;
         let record = self.read_record(&authored.path)?.unwrap_or(found);
         edit::refuse_includes(&authored.value)?;
-        let mut target = authored.value.clone();
-        let outcomes = edit::revert(&mut target, &record.changes);
-        let patch = edit::patch(&authored.value, &target);
-        report.notes = authored.notes(patch.is_some());
+        let (stages, outcomes) = shrink::stages(&authored.value, &record.changes);
+        report.notes = authored.notes(!stages.is_empty());
+        if stages.len() > 1 {
+            let writes = stages.len();
+            report
+                .notes
+                .push(format!("in {writes} writes, as OpenClaw refuses a single one that halves its configuration"));
+        }
         report.steps.extend(outcomes.into_iter().map(|outcome| step(outcome, dry_run)));
-        if let (Some(patch), false) = (patch, dry_run) {
+        if !(stages.is_empty() || dry_run) {
             report.backup = Some(self.back_up(&authored)?);
-            report.notes.push(self.patch(&cli, &patch, &authored.path, &target).await?);
+            report.notes.extend(write::write(&cli, &authored, &stages).await?);
         }
         self.remove_files(dry_run, &mut report)?;
         if !dry_run {
@@ -274,23 +281,6 @@ impl Installer {
         // OpenClaw checks the whole configuration with a change, the values of its variables included.
         let needed = command::variables(&authored.text);
         Ok((cli.with_variables(self.environment.iter().filter(|(name, _)| needed.contains(name)).cloned()), authored))
-    }
-
-    /// One patch by OpenClaw's own command, then a look at what is really there. Returns what the command said, which is
-    /// whether the gateway has to be restarted.
-    async fn patch(&self, cli: &Cli, patch: &Value, path: &Path, target: &Value) -> Result<String> {
-        let said = cli.run(&["config", "patch", "--stdin"], patch.to_string().as_bytes()).await?;
-        let now = read_authored(path)?;
-        let mut patched = now.value.clone();
-        edit::merge(&mut patched, patch);
-        if patched == now.value || edit::patch(target, &now.value).is_none() {
-            return Ok(format!("OpenClaw: {}", said.trim().chars().take(200).collect::<String>()));
-        }
-        Err(Error::conflict(
-            "openclaw.config_changed",
-            "OpenClaw's configuration is not as the patch should have left it",
-        )
-        .hint("run the command again; if it persists, see `openclaw config validate`"))
     }
 
     /// A plugin whose files changed is still the old one in a running gateway.
@@ -407,9 +397,19 @@ impl Installer {
 
 impl Authored {
     fn notes(&self, will_be_written: bool) -> Vec<String> {
-        let has_comments = will_be_written && serde_json::from_str::<Value>(&self.text).is_err();
-        let note = "OpenClaw drops the comments of its configuration when it writes it; the copy keeps them";
-        has_comments.then(|| note.to_owned()).into_iter().collect()
+        let mut notes = Vec::new();
+        if !will_be_written {
+            return notes;
+        }
+        if serde_json::from_str::<Value>(&self.text).is_err() {
+            notes
+                .push("OpenClaw drops the comments of its configuration when it writes it; the copy keeps them".into());
+        }
+        if let Ok(linked) = std::fs::read_link(&self.path) {
+            let (path, linked) = (self.path.display(), linked.display());
+            notes.push(format!("{path} is a link: OpenClaw puts a file in its place and leaves {linked} as it is"));
+        }
+        notes
     }
 }
 

@@ -198,6 +198,8 @@ pub(super) fn revert(config: &mut Value, changes: &[Change]) -> Vec<Outcome> {
                 }
                 "taken out"
             }
+            // An uninstall that was cut short got this far.
+            (Op::Set, Some(_)) if now == change.before => "already restored",
             (Op::Set, Some(_)) => "changed by somebody else since, left as it is",
             (Op::Add, Some(_)) => "already gone",
         };

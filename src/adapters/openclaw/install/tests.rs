@@ -100,6 +100,65 @@ fn what_somebody_changed_since_is_left_alone() {
     assert!(outcomes.iter().any(|o| o.why.starts_with("changed by somebody else")));
 }
 
+/// The size of the file OpenClaw writes.
+fn bytes(config: &Value) -> usize {
+    serde_json::to_string_pretty(config).expect("JSON").len() + 1
+}
+
+/// Base configurations from the smallest up, with the folder and the home of different lengths.
+fn stages_hold(base: &Value, mode: Mode, home: &str) {
+    let folder = format!("{home}/openclaw/moon-bridge");
+    let wished = wishes(base, mode, &folder, home, 20_000).expect("may be installed");
+    let (installed, changes, _) = apply(base, base, &wished, &[]);
+    let (stages, outcomes) = shrink::stages(&installed, &changes);
+    assert_eq!((stages.last(), outcomes.len()), (Some(base), changes.len()), "all of it is taken back");
+    let mut from = &installed;
+    for stage in &stages {
+        let (before, after) = (bytes(from), bytes(stage));
+        assert!(before < 512 || after >= before / 2, "{before} -> {after} in {stages:?}");
+        // What OpenClaw would refuse or must not run with.
+        let plugins = &stage["plugins"];
+        let is_loaded = plugins["load"]["paths"].as_array().is_some_and(|paths| paths.contains(&json!(folder)));
+        assert!(!is_loaded || plugins["entries"]["moon-bridge"]["config"]["home"].is_string(), "{stage}");
+        let is_open = plugins["allow"].as_array().is_none_or(Vec::is_empty) && plugins["enabled"] != false;
+        assert!(!is_open || base["plugins"]["enabled"] != false, "other plugins would wake: {stage}");
+        // Cut short here, the next run does the rest and finds nothing that somebody else did.
+        let (rest, outcomes) = shrink::stages(stage, &changes);
+        assert_eq!(rest.last().unwrap_or(stage), base);
+        assert!(outcomes.iter().all(|outcome| !outcome.why.contains("somebody else")), "{outcomes:?}");
+        from = stage;
+    }
+}
+
+#[test]
+fn no_stage_of_an_uninstall_is_what_openclaw_refuses() {
+    let meta = json!({"migrations": {"modelPolicyAllowlist": true, "utilityModelSeparation": true}, "lastTouchedVersion": "2026.9.6"});
+    for length in [2, 30, 100, 250] {
+        let home = format!("/{}", "m".repeat(length));
+        for mode in [Mode::Observe, Mode::Lead] {
+            for mut base in [
+                json!({}),
+                json!({"gateway": {"mode": "local"}}),
+                json!({"gateway": {"mode": "local", "port": 18_789, "auth": {"mode": "token", "token": "0".repeat(64)}}}),
+                json!({"plugins": {"enabled": false, "allow": []}}),
+                json!({"agents": {"defaults": {"compaction": {"enabled": true, "provider": "theirs"}}}, "plugins": {"allow": ["other"]}}),
+                json!({"other": "x".repeat(4000)}),
+            ] {
+                base["meta"] = meta.clone();
+                stages_hold(&base, mode, &home);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_configuration_is_written_once() {
+    let base = json!({"other": "x".repeat(4000)});
+    let (installed, changes) = install_into(&base, Mode::Lead, &[]);
+    assert_eq!(shrink::stages(&installed, &changes).0, [base.clone()]);
+    assert_eq!(shrink::stages(&base, &changes).0, Vec::<Value>::new(), "nothing left to do");
+}
+
 #[test]
 fn a_setting_that_was_there_before_is_not_moons_to_take_away() {
     let before = json!({"agents": {"defaults": {"compaction": {"enabled": false}}}});
@@ -161,6 +220,29 @@ async fn a_refused_patch_is_an_error_with_openclaws_words() {
     assert_eq!(error.code, "openclaw.command_failed");
     assert!(error.cause.is_some_and(|cause| cause.contains("immutable")));
     assert_eq!(std::fs::read_to_string(&config).expect("there"), "{}");
+}
+
+#[tokio::test]
+async fn of_the_copies_a_refused_write_leaves_only_moons_own_is_removed() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let config = scratch.path().join("openclaw.json");
+    let copy = |name: &str| scratch.path().join(format!("openclaw.json.rejected.{name}"));
+    std::fs::write(&config, "{\"gateway\": {\"token\": \"s3cret\"}}").expect("written");
+    std::fs::write(copy("earlier"), "{}").expect("written");
+    let path = config.display();
+    let script = format!(
+        "if [ \"$2\" = file ]; then echo '{{\"path\": \"{path}\"}}'; else cat > /dev/null; cp '{path}' '{path}.rejected.now'
+        echo '{{}}' > '{path}.rejected.another'
+        echo 'Config write rejected: {path} (size-drop:683->310). Rejected payload saved to {path}.rejected.now.' >&2; exit 1; fi",
+    );
+    let error = fake(scratch.path(), &script).install(Mode::Lead, false).await.expect_err("refused");
+    assert_eq!(error.code, "openclaw.write_refused");
+    let cause = error.cause.expect("OpenClaw's words");
+    assert!(cause.ends_with("(size-drop:683->310)."), "{cause}");
+    let hint = error.hint.expect("a next step");
+    assert!(hint.contains("--dry-run") && hint.contains(&copy("another").display().to_string()), "{hint}");
+    assert!(!copy("now").exists() && copy("another").exists() && copy("earlier").exists(), "only Moon's own");
+    assert!(!hint.contains("earlier") && !hint.contains("s3cret"));
 }
 
 #[tokio::test]
