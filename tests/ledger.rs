@@ -8,7 +8,7 @@ use moon_actors::domain::{
     Claim, CycleId, CycleKind, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger, UsageReading,
 };
 use moon_actors::port::{
-    AlertKey, AuditEntry, Clock, ContinuityRow, DistillationRow, Effect, Ids, Ledger, NewCycle, Severity,
+    AlertKey, AuditEntry, Clock, ContinuityRow, DistillationRow, Effect, Ids, Ledger, NewCycle, Release, Severity,
 };
 use moon_actors::{Error, Kind};
 use rusqlite::Connection;
@@ -208,7 +208,7 @@ fn a_ghost_with_an_old_token_changes_no_row() {
     wait(async {
         open(&ledger, "c1", "s", CycleKind::Prune).await;
         let ghost = claim(&ledger, Stage::Archive).await.expect("a job");
-        assert_eq!(ledger.release(Stage::Archive).await.expect("released"), 1);
+        assert_eq!(ledger.release(Stage::Archive, Release::Crashed).await.expect("released"), 1);
         let mut answers = Vec::new();
         // Once while nobody holds the job, once while somebody else does, once after it is done.
         for round in 0..3 {
@@ -323,9 +323,13 @@ fn the_worlds_failures_never_use_up_the_attempts_but_crashes_do() {
             assert_eq!(due, hands.steady() + TimeDelta::seconds(60));
             hands.forward(60);
         }
+        for _ in 0..10 {
+            assert_eq!(claim(&ledger, Stage::Archive).await.expect("due").job.attempt, 1);
+            ledger.release(Stage::Archive, Release::LedgerFailed).await.expect("its end could not be written down");
+        }
         for attempt in 1..=3 {
             assert_eq!(claim(&ledger, Stage::Archive).await.expect("due").job.attempt, attempt);
-            ledger.release(Stage::Archive).await.expect("the worker crashed and came back");
+            ledger.release(Stage::Archive, Release::Crashed).await.expect("the worker crashed and came back");
         }
         open(&ledger, "c2", "other", CycleKind::Prune).await;
         let next = claim(&ledger, Stage::Archive).await.expect("the other session's job");
@@ -352,7 +356,7 @@ fn a_job_that_is_set_aside_is_not_failing_any_more() {
         ledger.raise(&AlertKey::new("archive.failing", "s"), Severity::Warning, "m", None).await.expect("raised");
         for _ in 0..3 {
             claim(&ledger, Stage::Archive).await.expect("due");
-            ledger.release(Stage::Archive).await.expect("released");
+            ledger.release(Stage::Archive, Release::Crashed).await.expect("released");
         }
         assert!(claim(&ledger, Stage::Archive).await.is_none());
         let rules: Vec<String> = ledger.alerts(true).await.expect("alerts").into_iter().map(|a| a.key.rule).collect();

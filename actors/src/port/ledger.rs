@@ -180,6 +180,15 @@ pub struct Totals {
     pub quarantined_jobs: i64,
 }
 
+/// Why the claims of a stage are given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The worker crashed or has just been started: the attempt stays counted, or a poisoned job would run for ever.
+    Crashed,
+    /// The ledger could not be written, so nobody could say how the job ended: not the job's fault.
+    LedgerFailed,
+}
+
 /// A job as shown to people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRow {
@@ -215,8 +224,8 @@ pub trait Ledger: Send + Sync {
     /// Opens a cycle with its first job and audit row, and stores `machine`. Per session at most one capture that has
     /// not archived yet and at most one other cycle are open: `None` when there is one. An `ack` is added to an open capture.
     async fn open_cycle(&self, cycle: &NewCycle, machine: Option<&Value>) -> Result<Option<CycleId>>;
-    /// Gives back every claim of a stage whose worker has just (re)started: attempts stay counted.
-    async fn release(&self, stage: Stage) -> Result<u64>;
+    /// Gives back every claim of a stage. Only its one worker may ask, while it works on none.
+    async fn release(&self, stage: Stage, why: Release) -> Result<u64>;
     /// Claims the oldest due job of a stage: counts the attempt, sets the token. A job that used up `max_attempts` is
     /// quarantined here (audit, alert) and the next one is tried.
     async fn claim(&self, stage: Stage, max_attempts: u32) -> Result<Option<Claim>>;

@@ -5,6 +5,7 @@
 
 use super::{Engine, Passed, pass};
 use crate::domain::Stage;
+use crate::port::Release;
 use crate::supervisor::{StartFn, child};
 use crate::wiring::{Mailboxes, Wiring};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -31,6 +32,8 @@ pub struct StageState {
     engine: Arc<dyn Engine>,
     wiring: Wiring,
     prepared: bool,
+    /// Why claims of this stage may be open when it is looked at next.
+    claims: Release,
     timer: Option<AbortHandle>,
 }
 
@@ -58,7 +61,13 @@ impl Actor for StageActor {
     type Arguments = StageArgs;
 
     async fn pre_start(&self, _: ActorRef<StageMsg>, args: StageArgs) -> Result<StageState, ActorProcessingErr> {
-        Ok(StageState { engine: args.engine, wiring: args.wiring, prepared: false, timer: None })
+        Ok(StageState {
+            engine: args.engine,
+            wiring: args.wiring,
+            prepared: false,
+            claims: Release::Crashed,
+            timer: None,
+        })
     }
 
     async fn post_start(&self, myself: ActorRef<StageMsg>, _: &mut StageState) -> Result<(), ActorProcessingErr> {
@@ -87,7 +96,7 @@ impl Actor for StageActor {
             Err(error) => {
                 tracing::error!(stage = stage.as_str(), code = error.code, "{error}");
                 // The ledger could not be written: claims of ours may be open, and nobody but us works this stage.
-                state.prepared = false;
+                (state.prepared, state.claims) = (false, Release::LedgerFailed);
                 state.wiring.settings.supervision.retry_min
             }
         };
@@ -113,12 +122,12 @@ impl StageState {
     async fn work(&mut self) -> crate::error::Result<Passed> {
         let ports = &self.wiring.ports;
         if !self.prepared {
-            ports.ledger.release(self.engine.stage()).await?;
+            ports.ledger.release(self.engine.stage(), self.claims).await?;
             if let Err(error) = self.engine.prepare().await {
                 // The jobs themselves will say what is wrong, with a session and an alert.
                 tracing::warn!(stage = self.engine.stage().as_str(), code = error.code, "{error}");
             }
-            self.prepared = true;
+            (self.prepared, self.claims) = (true, Release::Crashed);
         }
         pass(self.engine.as_ref(), ports.ledger.as_ref(), ports.probe.as_ref(), &self.wiring.settings.supervision).await
     }

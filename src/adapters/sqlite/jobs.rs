@@ -12,7 +12,7 @@ use super::{Stamp, alerts, archive, audit, from_json, instant, memory, millis, s
 use chrono::{DateTime, TimeDelta, Utc};
 use moon_actors::Error;
 use moon_actors::domain::{Claim, CycleId, CycleKind, Job, SessionKey, Stage, TraceId};
-use moon_actors::port::{AlertKey, AuditEntry, Effect, JobRow, NewCycle, Severity};
+use moon_actors::port::{AlertKey, AuditEntry, Effect, JobRow, NewCycle, Release, Severity};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::Duration;
 
@@ -84,10 +84,10 @@ fn queue(db: &Connection, stamp: &Stamp, cycle: &CycleId, stage: Stage) -> rusql
         .map(drop)
 }
 
-pub(super) fn release(db: &Connection, stage: Stage) -> rusqlite::Result<u64> {
-    let sql =
-        "UPDATE jobs SET state = 'waiting', token = NULL, claimed_at = NULL WHERE stage = ?1 AND state = 'claimed'";
-    Ok(db.execute(sql, [stage.as_str()])? as u64)
+pub(super) fn release(db: &Connection, stage: Stage, why: Release) -> rusqlite::Result<u64> {
+    let sql = "UPDATE jobs SET state = 'waiting', token = NULL, claimed_at = NULL, attempts = MAX(0, attempts - ?2)
+               WHERE stage = ?1 AND state = 'claimed'";
+    Ok(db.execute(sql, (stage.as_str(), i64::from(why == Release::LedgerFailed)))? as u64)
 }
 
 const JOB: &str = "

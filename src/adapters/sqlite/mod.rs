@@ -19,7 +19,7 @@ use moon_actors::domain::{
 };
 use moon_actors::port::{
     Alert, AlertKey, AuditEntry, AuditRow, Clock, ContinuityRow, DistillationRow, Effect, Ids, JobRow, Ledger,
-    NewCycle, Recovery, SessionRow, Severity, Stored, Totals,
+    NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
 };
 use moon_actors::{Error, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
@@ -324,8 +324,8 @@ impl Ledger for SqliteLedger {
         let (cycle, machine) = (cycle.clone(), machine.map(Value::to_string));
         self.write("open a cycle", move |tx, stamp| jobs::open_cycle(tx, stamp, &cycle, machine.as_deref())).await
     }
-    async fn release(&self, stage: Stage) -> Result<u64> {
-        self.write("release claims", move |tx, _| jobs::release(tx, stage)).await
+    async fn release(&self, stage: Stage, why: Release) -> Result<u64> {
+        self.write("release claims", move |tx, _| jobs::release(tx, stage, why)).await
     }
     async fn claim(&self, stage: Stage, max_attempts: u32) -> Result<Option<Claim>> {
         let token = self.ids.next();
