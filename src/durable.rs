@@ -136,6 +136,17 @@ pub fn set_aside(path: &Path, to: &Path) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// A name beside `path` that nothing has yet: `path` with `suffix`, then with a number behind that.
+pub fn free_name(path: &Path, suffix: &str) -> PathBuf {
+    let numbers = std::iter::once(String::new()).chain((1..).map(|n: u64| format!("-{n}")));
+    let named = |number: String| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("{suffix}{number}"));
+        PathBuf::from(name)
+    };
+    numbers.map(named).find(|name| name.symlink_metadata().is_err()).expect("there are more numbers than files")
+}
+
 /// Appends to `path` (made 0600 if missing) after cutting it to `keep` bytes, then syncs. Returns the new length.
 /// Errors: `UnexpectedEof` when the file is shorter than `keep`.
 pub fn append_at(path: &Path, keep: u64, bytes: &[u8]) -> io::Result<u64> {

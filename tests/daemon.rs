@@ -260,6 +260,31 @@ fn damaged_projections_are_named_once_and_written_anew() {
 }
 
 #[test]
+fn projections_that_are_taken_away_while_it_runs_come_back_at_once() {
+    let scratch = Scratch::new();
+    let transcript = scratch.transcript("work");
+    transcript.begin();
+    let daemon = scratch.daemon(&FAST);
+    until_archived(&scratch, transcript.path());
+    let (list, audit) =
+        (scratch.in_home("archives/ledger.jsonl"), scratch.in_home("skills/moon-system/logs/audit.log"));
+    let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
+    wait_for("the files", || (lines(&list) > 0 && lines(&audit) > 0).then_some(()));
+    let before = lines(&audit);
+    std::fs::remove_file(&list).expect("there");
+    std::fs::write(&audit, b"").expect("emptied, as a log rotation does");
+    transcript.exchange(0, 20);
+    until_archived(&scratch, transcript.path());
+    wait_for("the files, whole again", || (lines(&list) > 1 && lines(&audit) > before).then_some(()));
+    daemon.stop();
+    let verified = scratch.json(&["verify"]).expect(0).report();
+    assert_eq!(verified["data"]["projections"]["stale"], json!([]), "{verified}");
+    for name in ["archives/ledger.jsonl", "audit.log"] {
+        assert_eq!(warnings(&scratch.home(), name).len(), 1, "{name}: {:?}", warnings(&scratch.home(), ""));
+    }
+}
+
+#[test]
 fn a_torn_transcript_tail_waits_for_its_end() {
     let scratch = Scratch::new();
     let transcript = scratch.transcript("work");

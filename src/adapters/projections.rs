@@ -24,6 +24,11 @@ const BATCH: usize = 500;
 /// Longest line looked at when a file is checked.
 const LINE_CAP: u64 = 1 << 20;
 
+/// The files as people know them, relative to the home.
+const STATE: &str = "state/moon_state.json";
+const ARCHIVES: &str = "archives/ledger.jsonl";
+const AUDIT: &str = "skills/moon-system/logs/audit.log";
+
 pub struct Projections {
     ledger: SqliteLedger,
     clock: Arc<dyn Clock>,
@@ -46,9 +51,28 @@ impl Lines {
         Self { path, bytes: 0, last: 0, checked: false }
     }
 
-    /// Starts from nothing. True if there was something to lose.
-    fn forget(&mut self) {
-        (self.bytes, self.last) = (0, 0);
+    /// Once per life, and whenever somebody has taken lines away.
+    fn needs_check(&self) -> bool {
+        !self.checked || std::fs::metadata(&self.path).map_or(0, |found| found.len()) < self.bytes
+    }
+
+    /// Goes on where the file agrees with the ledger. One that says something else is moved aside: it may be the only witness
+    /// of a ledger that was changed. Returns what was wrong, if anything.
+    fn adopt(&mut self, check: Check) -> Result<Option<String>> {
+        let was_cut = self.checked && check.bytes < self.bytes;
+        let said = match check.verdict {
+            Some(Verdict::Damaged(what)) => {
+                let aside = durable::free_name(&self.path, ".damaged");
+                durable::set_aside(&self.path, &aside).map_err(|e| io_failed(&self.path, &e))?;
+                (self.bytes, self.last, self.checked) = (0, 0, true);
+                let name = aside.file_name().unwrap_or_default().to_string_lossy();
+                return Ok(Some(format!("{what}; what stood there is kept as {name}")));
+            }
+            _ if was_cut => Some(format!("{} was cut or removed and is written anew from the ledger", check.name)),
+            _ => None,
+        };
+        (self.bytes, self.last, self.checked) = (check.bytes, check.last, true);
+        Ok(said)
     }
 
     fn write(&mut self, lines: &str) -> Result<()> {
@@ -110,21 +134,54 @@ impl Projections {
             && let Ok(text) = std::fs::read(&self.state_file)
             && serde_json::from_slice::<MoonState>(&text).is_err()
         {
-            repaired = Some("state/moon_state.json was damaged and is written anew from the ledger".to_owned());
+            repaired = Some(format!("{STATE} was damaged and is written anew from the ledger"));
         }
-        let text = serde_json::to_vec_pretty(&self.state().await?).expect("the state is plain data");
+        let text = state_text(&self.state().await?);
         durable::replace(&self.state_file, &text).map_err(|e| io_failed(&self.state_file, &e))?;
         Ok(repaired)
+    }
+
+    /// Files that do not agree with the ledger (yet). Changes nothing.
+    pub async fn stale(&self) -> Result<Vec<&'static str>> {
+        let mut stale = Vec::new();
+        let found = std::fs::read(&self.state_file).unwrap_or_default();
+        // Equal but for the heartbeat.
+        let mut wanted = self.state().await?;
+        let beat = serde_json::from_slice::<MoonState>(&found).map_or(0, |found| found.last_heartbeat_epoch_secs);
+        wanted.last_heartbeat_epoch_secs = beat;
+        if state_text(&wanted) != found {
+            stale.push(STATE);
+        }
+        let archives = self.check_archives(&*self.archives.lock().await).await?;
+        let audit = self.check_audit(&*self.audit.lock().await).await?;
+        stale.extend([archives, audit].iter().filter(|check| !check.is_whole()).map(|check| check.name));
+        Ok(stale)
+    }
+
+    async fn check_archives(&self, lines: &Lines) -> Result<Check> {
+        let mut check = Check::of(lines, ARCHIVES);
+        while check.verdict.is_none() {
+            let rows = self.ledger.archive_rows(check.last, BATCH).await?;
+            check.compare(rows.iter().map(|(id, record)| (*id, line(record))));
+        }
+        Ok(check)
+    }
+
+    async fn check_audit(&self, lines: &Lines) -> Result<Check> {
+        let mut check = Check::of(lines, AUDIT);
+        while check.verdict.is_none() {
+            let rows = self.ledger.audit_rows(check.last, BATCH).await?;
+            check.compare(rows.iter().map(|row| (row.seq, line(&audit_line(row)))));
+        }
+        Ok(check)
     }
 
     async fn write_archives(&self) -> Result<Option<String>> {
         let mut lines = self.archives.lock().await;
         let mut repaired = None;
-        if !lines.checked {
-            lines.checked = true;
-            let expected = self.ledger.archive_rows(0, usize::MAX).await?;
-            let expected = expected.iter().map(|(id, record)| (*id, line(record)));
-            repaired = adopt(&mut lines, expected, "archives/ledger.jsonl");
+        if lines.needs_check() {
+            let check = self.check_archives(&lines).await?;
+            repaired = lines.adopt(check)?;
         }
         let mut text = String::new();
         let (mut last, mut last_final, mut final_bytes, mut open) = (lines.last, lines.last, 0, false);
@@ -149,16 +206,9 @@ impl Projections {
     async fn write_audit(&self) -> Result<Option<String>> {
         let mut lines = self.audit.lock().await;
         let mut repaired = None;
-        if !lines.checked {
-            lines.checked = true;
-            let (mut expected, mut after) = (Vec::new(), 0);
-            loop {
-                let rows = self.ledger.audit_rows(after, BATCH).await?;
-                let Some(newest) = rows.last() else { break };
-                after = newest.seq;
-                expected.extend(rows.iter().map(|row| (row.seq, line(&audit_line(row)))));
-            }
-            repaired = adopt(&mut lines, expected.into_iter(), "skills/moon-system/logs/audit.log");
+        if lines.needs_check() {
+            let check = self.check_audit(&lines).await?;
+            repaired = lines.adopt(check)?;
         }
         loop {
             let rows = self.ledger.audit_rows(lines.last, BATCH).await?;
@@ -171,32 +221,69 @@ impl Projections {
     }
 }
 
-/// Compares a file with what it should hold, and keeps the part that agrees. Says so when something did not.
-fn adopt(lines: &mut Lines, expected: impl Iterator<Item = (i64, String)>, name: &str) -> Option<String> {
-    lines.forget();
-    let Ok(file) = File::open(&lines.path) else { return None };
-    let mut reader = BufReader::new(file);
-    for (id, wanted) in expected {
-        let mut found = Vec::new();
-        let read = io::Read::take(&mut reader, LINE_CAP).read_until(b'\n', &mut found);
-        match read {
-            Ok(0) => return None,
-            Ok(n) if found == wanted.as_bytes() => {
-                lines.bytes += n as u64;
-                lines.last = id;
+/// A file that is compared with what it should hold, line by line: as far as it agrees it is kept.
+struct Check {
+    name: &'static str,
+    /// `None` when there is no file.
+    reader: Option<BufReader<File>>,
+    bytes: u64,
+    /// The last id whose line agrees.
+    last: i64,
+    verdict: Option<Verdict>,
+}
+
+enum Verdict {
+    Whole,
+    /// Not written so far yet, or not there.
+    Behind,
+    /// What is wrong, in one sentence.
+    Damaged(String),
+}
+
+impl Check {
+    fn of(lines: &Lines, name: &'static str) -> Self {
+        let reader = File::open(&lines.path).ok().map(BufReader::new);
+        Self { name, reader, bytes: 0, last: 0, verdict: None }
+    }
+
+    fn is_whole(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Whole))
+    }
+
+    /// Compares the next lines; none at all mean that the ledger has no more.
+    fn compare(&mut self, wanted: impl ExactSizeIterator<Item = (i64, String)>) {
+        let is_all = wanted.len() == 0;
+        let Some(mut reader) = self.reader.take() else {
+            self.verdict = Some(Verdict::Behind);
+            return;
+        };
+        for (id, wanted) in wanted {
+            let mut found = Vec::new();
+            match io::Read::take(&mut reader, LINE_CAP).read_until(b'\n', &mut found) {
+                Ok(n) if n > 0 && found == wanted.as_bytes() => {
+                    self.bytes += n as u64;
+                    self.last = id;
+                }
+                Ok(0) => self.verdict = Some(Verdict::Behind),
+                // A segment that has been indexed since is no damage: its line is final only now.
+                Ok(_) if is_older_version(&found, &wanted) => self.verdict = Some(Verdict::Behind),
+                _ => {
+                    let (name, at) = (self.name, self.bytes);
+                    let what = format!("{name} was damaged after byte {at} and is written anew from the ledger");
+                    self.verdict = Some(Verdict::Damaged(what));
+                }
             }
-            // A segment that has been indexed since is no damage: its line is final only now.
-            Ok(_) if is_older_version(&found, &wanted) => return None,
-            _ => {
-                return Some(format!(
-                    "{name} was damaged after byte {} and is written anew from the ledger",
-                    lines.bytes
-                ));
+            if self.verdict.is_some() {
+                return;
             }
         }
+        if is_all {
+            let surplus = reader.fill_buf().is_ok_and(|rest| !rest.is_empty());
+            let what = format!("{} held lines that the ledger does not know", self.name);
+            self.verdict = Some(if surplus { Verdict::Damaged(what) } else { Verdict::Whole });
+        }
+        self.reader = Some(reader);
     }
-    let surplus = reader.fill_buf().is_ok_and(|rest| !rest.is_empty());
-    surplus.then(|| format!("{name} held lines that the ledger does not know; they are removed"))
 }
 
 fn is_older_version(found: &[u8], wanted: &str) -> bool {
@@ -206,6 +293,10 @@ fn is_older_version(found: &[u8], wanted: &str) -> bool {
         return false;
     };
     ArchiveRecord { indexed: wanted.indexed, ..found } == wanted
+}
+
+fn state_text(state: &MoonState) -> Vec<u8> {
+    serde_json::to_vec_pretty(state).expect("the state is plain data")
 }
 
 fn line(value: &impl serde::Serialize) -> String {

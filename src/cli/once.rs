@@ -51,11 +51,11 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
         }
         watcher.check_arrivals().await?;
         moon_actors::alert::deliver(&ledger, &ports.notifiers).await?;
+        let rows = ledger.sessions().await?;
+        ledger.end("one pass done").await?;
         for repaired in ports.projector.refresh().await? {
             tracing::warn!("{repaired}");
         }
-        let rows = ledger.sessions().await?;
-        ledger.end("one pass done").await?;
         drop(lock);
         Ok(summary(looked.changed, &rows, &triggers, ran))
     })?

@@ -121,8 +121,8 @@ async fn locked(
     let hands = Arc::new(OwnHands { wiring: wiring.clone() });
     let name = name_of(&request);
     let report = Commands { wiring: wiring.clone(), hands }.answer(request).await;
-    wiring.ports.projector.refresh().await?;
     ledger.end(&format!("{name} done")).await?;
+    wiring.ports.projector.refresh().await?;
     Ok(report)
 }
 

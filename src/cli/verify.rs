@@ -3,14 +3,17 @@
 use super::output::Report;
 use super::{Context, runtime};
 use crate::adapters::archive_dir::ArchiveDir;
+use crate::adapters::clock::SystemClock;
 use crate::adapters::openclaw::install::Installer;
+use crate::adapters::projections::Projections;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::daemon::ports::{self, HostPlan};
-use moon_actors::contract::ArchiveRecord;
+use moon_actors::domain::{Segment, Sha256};
 use moon_actors::port::{ArchiveStore, Ledger, SearchIndex};
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -79,6 +82,9 @@ async fn archives_whole(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
             report.issue(error);
         }
     }
+    for broken in broken_chains(&segments) {
+        report.issue(broken);
+    }
     for (path, why) in store.damaged_manifests().await? {
         report.issue(Error::data("archive.manifest", format!("the manifest {path} is damaged")).cause(why));
     }
@@ -93,6 +99,26 @@ async fn archives_whole(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
             .detail(format!("archives: {} segments read again, {bytes} bytes, every hash as recorded", segments.len()));
     }
     Ok(json!({ "segments": segments.len(), "bytes": bytes, "bad": bad, "not_in_ledger": unknown }))
+}
+
+/// Series whose segments do not follow each other, or do not name the one before: a row of the ledger is missing or changed.
+fn broken_chains(segments: &[Segment]) -> Vec<Error> {
+    let mut ends: HashMap<i64, (i64, Option<&Sha256>)> = HashMap::new();
+    let mut broken = Vec::new();
+    for segment in segments {
+        let manifest = &segment.manifest;
+        let (ordinal, previous) = ends.entry(segment.series_id).or_insert((0, None));
+        if (manifest.ordinal, manifest.previous.as_ref()) != (*ordinal, *previous) {
+            let message = format!("segment {} of {} does not follow the one before", manifest.ordinal, manifest.session_key);
+            broken.push(
+                Error::data("archive.chain", message)
+                    .cause("a row of the ledger is missing or was changed; the files are judged on their own")
+                    .hint("stop moon, keep a copy of state/, and restore a backup; the archives are untouched"),
+            );
+        }
+        (*ordinal, *previous) = (manifest.ordinal + 1, Some(&segment.manifest_sha256));
+    }
+    broken
 }
 
 fn archive_dir(ctx: &Context) -> Result<ArchiveDir> {
@@ -131,18 +157,8 @@ async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
 }
 
 async fn projections_agree(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
-    let mut stale = Vec::new();
-    let state = std::fs::read(ctx.home.state_json()).ok();
-    if state.is_none_or(|text| serde_json::from_slice::<moon_actors::contract::MoonState>(&text).is_err()) {
-        stale.push("state/moon_state.json");
-    }
-    let rows = ledger.archive_rows(0, usize::MAX).await?;
-    let wanted: HashSet<&str> = rows.iter().map(|(_, r)| r.content_hash.as_str()).collect();
-    let text = std::fs::read_to_string(ctx.home.archive_ledger()).unwrap_or_default();
-    let found: Option<Vec<ArchiveRecord>> = text.lines().map(|line| serde_json::from_str(line).ok()).collect();
-    if found.is_none_or(|f| f.iter().map(|r| r.content_hash.as_str()).collect::<HashSet<_>>() != wanted) {
-        stale.push("archives/ledger.jsonl");
-    }
+    let clock = Arc::new(SystemClock::start());
+    let stale = Projections::new(&ctx.home, ledger.clone(), clock).stale().await?;
     if stale.is_empty() {
         report.detail("projections: agree with the ledger");
     } else {

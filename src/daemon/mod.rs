@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-/// How long alerts may take to go out when Moon gives up.
+/// How long alerts and notices may take to go out when Moon ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A running daemon, in this process.
@@ -31,7 +31,7 @@ pub struct Daemon {
     pub tree: Tree,
     ledger: SqliteLedger,
     stop: Arc<Notify>,
-    scribe: tokio::task::JoinHandle<()>,
+    scribe: Scribe,
     _lock: HomeLock,
 }
 
@@ -47,9 +47,9 @@ impl Daemon {
         }
         let (stop, slot) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
         let wiring = wire(home, settings, ports, Arc::clone(&stop), Arc::clone(&slot));
-        let (sink, scribe) = record_notices(ledger.clone());
+        let scribe = Scribe::start(ledger.clone());
         wiring.connect_bells();
-        let tree = supervisor::run(tree(&wiring), sink).await;
+        let tree = supervisor::run(tree(&wiring), scribe.sink()).await;
         let _ = slot.set(tree.clone());
         tracing::info!(home = %home.root().display(), host = %wiring.ports.host.describe(), "moon is watching");
         Ok(Self { wiring, tree, ledger, stop, scribe, _lock: lock })
@@ -85,8 +85,8 @@ impl Daemon {
                 "not everybody had finished; the ledger takes their work up again"
             );
         }
-        self.scribe.abort();
-        self.ledger.end(reason).await
+        self.scribe.finish().await;
+        conclude(&self.ledger, &self.wiring, reason).await
     }
 
     async fn give_up(self, reason: EndReason) -> Result<EndReason> {
@@ -99,7 +99,8 @@ impl Daemon {
             let (ledger, notifiers) = (self.ledger.clone(), self.wiring.ports.notifiers.clone());
             let deliver = async move { moon_actors::alert::deliver(&ledger, &notifiers).await.map(drop) };
             let _ = tokio::time::timeout(LAST_WORDS, deliver).await;
-            self.ledger.end(&message).await?;
+            self.scribe.finish().await;
+            conclude(&self.ledger, &self.wiring, &message).await?;
         }
         Ok(reason)
     }
@@ -126,18 +127,46 @@ async fn told_to_stop() {
     }
 }
 
+/// Ends a life in the ledger, and lets the files that people read say so.
+async fn conclude(ledger: &SqliteLedger, wiring: &Wiring, reason: &str) -> Result<()> {
+    ledger.end(reason).await?;
+    if let Err(error) = wiring.ports.projector.refresh().await {
+        tracing::warn!(code = error.code, "{error}");
+    }
+    Ok(())
+}
+
 /// Writes what happens in the tree into the ledger: the supervisor itself does no I/O.
-fn record_notices(ledger: SqliteLedger) -> (Sink, tokio::task::JoinHandle<()>) {
-    let (send, mut receive) = mpsc::unbounded_channel::<Notice>();
-    let scribe = tokio::spawn(async move {
-        while let Some(notice) = receive.recv().await {
-            if let Err(error) = record(&ledger, &notice).await {
-                tracing::error!(code = error.code, ?notice, "could not record what happened in the tree: {error}");
+struct Scribe {
+    /// `None` is the end.
+    notices: mpsc::UnboundedSender<Option<Notice>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Scribe {
+    fn start(ledger: SqliteLedger) -> Self {
+        // Unbounded, but each notice is a crash or a restart, and those are limited by the supervisor itself.
+        let (notices, mut receive) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            while let Some(Some(notice)) = receive.recv().await {
+                if let Err(error) = record(&ledger, &notice).await {
+                    tracing::error!(code = error.code, ?notice, "could not record what happened in the tree: {error}");
+                }
             }
-        }
-    });
-    // Unbounded, but each notice is a crash or a restart, and those are limited by the supervisor itself.
-    (Arc::new(move |notice| drop(send.send(notice))), scribe)
+        });
+        Self { notices, task }
+    }
+
+    fn sink(&self) -> Sink {
+        let notices = self.notices.clone();
+        Arc::new(move |notice| drop(notices.send(Some(notice))))
+    }
+
+    /// Writes down what is still waiting.
+    async fn finish(self) {
+        let _ = self.notices.send(None);
+        let _ = tokio::time::timeout(LAST_WORDS, self.task).await;
+    }
 }
 
 async fn record(ledger: &SqliteLedger, notice: &Notice) -> Result<(), Error> {

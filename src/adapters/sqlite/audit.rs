@@ -2,7 +2,7 @@
 //!
 //! `sha256 = SHA-256(prev_sha256 ‖ "\n" ‖ record)`, over the record exactly as stored; the first row chains to 64 zeros. A row is
 //! written in the transaction it describes. Triggers refuse updates and deletes, so only somebody who goes around SQLite can
-//! change it, and [`verify`] names the first row that does not fit.
+//! change it, and [`verify`] names the first row that does not fit or is not there any more.
 
 use super::{Stamp, from_json, to_json};
 use chrono::{DateTime, Utc};
@@ -31,8 +31,17 @@ pub(super) fn append(db: &Connection, stamp: &Stamp, entry: &AuditEntry) -> rusq
     let record = to_json(&Record { seq, at: stamp.now, boot: stamp.boot.clone(), entry: entry.clone() });
     let sha = link(&prev, &record);
     db.prepare_cached("INSERT INTO audit (seq, record, prev_sha256, sha256) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((seq, record, prev, sha.as_str()))
+        .execute((seq, record, prev, sha.as_str()))?;
+    db.prepare_cached("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)")?
+        .execute((HEAD, head(seq, sha.as_str())))
         .map(drop)
+}
+
+/// Where the chain ends is written down beside it: rows cut off at the end break no link.
+const HEAD: &str = "audit_head";
+
+fn head(seq: i64, sha256: &str) -> String {
+    format!("{seq}:{sha256}")
 }
 
 pub(super) fn rows(db: &Connection, after_seq: i64, limit: usize) -> rusqlite::Result<Vec<AuditRow>> {
@@ -77,7 +86,11 @@ pub(super) fn verify(db: &Connection) -> rusqlite::Result<Result<i64, i64>> {
         }
         (expected, prev) = (seq + 1, sha);
     }
-    Ok(Ok(expected - 1))
+    drop(rows);
+    let end = (expected > 1).then(|| head(expected - 1, &prev));
+    let known: Option<String> =
+        db.query_row("SELECT value FROM facts WHERE name = ?1", [HEAD], |r| r.get(0)).optional()?;
+    Ok(if known == end { Ok(expected - 1) } else { Err(expected) })
 }
 
 fn link(prev: &str, record: &str) -> Sha256 {
