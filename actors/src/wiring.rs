@@ -132,7 +132,7 @@ impl Wiring {
         let max_items = self.settings.distill.max_items;
         match stage {
             Stage::Archive => Arc::new(ArchiveStage { archiver: self.archiver(), bridge: Arc::clone(&p.bridge) }),
-            Stage::Index => Arc::new(IndexStage { indexer: self.indexer() }),
+            Stage::Index => Arc::new(IndexStage { indexer: self.indexer(), archiver: self.archiver() }),
             Stage::Prune => {
                 Arc::new(PruneStage { reducer: self.reducer(), distiller: Arc::clone(&p.distiller), max_items })
             }

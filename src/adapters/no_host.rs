@@ -28,6 +28,9 @@ impl SessionHost for NoHost {
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
+    fn reduces(&self) -> bool {
+        false
+    }
     fn describe(&self) -> String {
         self.why.to_string()
     }

@@ -56,6 +56,9 @@ impl<T: ArchiveStore + ?Sized> ArchiveStore for LeavesRoom<T> {
         self.check("archive.disk_full", text.len() as u64)?;
         self.inner.project(series, keep_bytes, text).await
     }
+    async fn is_projected(&self, series: &Series) -> Result<bool> {
+        self.inner.is_projected(series).await
+    }
     fn projection_path(&self, series: &Series) -> String {
         self.inner.projection_path(series)
     }

@@ -27,10 +27,10 @@ impl Exit {
     pub fn of(error: &Error) -> Self {
         let (noun, reason) = error.code.split_once('.').unwrap_or((&error.code, ""));
         match (noun, reason) {
-            ("config", _) | ("cli", "usage") => Self::Usage,
+            ("config", _) | ("cli", "usage") | ("recall", "empty_query" | "query_too_long") => Self::Usage,
             ("daemon", "gave_up") => Self::GaveUp,
             ("daemon" | "lock" | "control", "held" | "running" | "not_running" | "not_reachable") => Self::Held,
-            ("host" | "openclaw", _) if error.kind == Kind::Unavailable => Self::HostUnreachable,
+            ("host" | "openclaw" | "transcripts", _) if error.kind == Kind::Unavailable => Self::HostUnreachable,
             _ => Self::Error,
         }
     }

@@ -24,8 +24,7 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
         let host = plan.start(ctx.settings(), &home);
         route::wait_for(host.as_ref(), ctx.settings().openclaw.connect_timeout).await?;
         let (ports, ledger) = ports::open(&home, ctx.settings(), host)?;
-        ledger.begin(&ports::writer()).await?;
-        ports.archive.sweep().await?;
+        ports::begin(&ports, &ledger).await?;
         let wiring = ports::alone(ports, ctx.settings().clone());
         let (ports, engines) = (&wiring.ports, wiring.engines());
         for engine in &engines {

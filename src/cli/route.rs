@@ -116,7 +116,7 @@ async fn locked(
     host: Arc<dyn SessionHost>,
 ) -> Result<contract::Report> {
     let (ports, ledger) = ports::open(home, ctx.settings(), host)?;
-    ledger.begin(&ports::writer()).await?;
+    ports::begin(&ports, &ledger).await?;
     let wiring = ports::alone(ports, ctx.settings().clone());
     let hands = Arc::new(OwnHands { wiring: wiring.clone() });
     let name = name_of(&request);

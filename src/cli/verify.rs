@@ -128,12 +128,7 @@ fn archive_dir(ctx: &Context) -> Result<ArchiveDir> {
 }
 
 async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
-    if !ctx.home.index_db().exists() {
-        // Looking must not make one.
-        report.issue(Error::data("index.missing", "the index is missing").hint("moon index"));
-        return Ok(json!({ "readable": false }));
-    }
-    let index = crate::adapters::fts::FtsIndex::open(&ctx.home.index_db(), ctx.settings().index.chunk_chars)?;
+    let index = crate::adapters::fts::FtsIndex::read_only(&ctx.home.index_db())?;
     let segments = ledger.all_segments().await?;
     let indexed: Vec<_> =
         segments.iter().filter(|s| s.indexed_at.is_some()).map(|s| s.manifest.sha256.clone()).collect();
@@ -145,6 +140,14 @@ async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
             return Ok(json!({ "readable": false }));
         }
     };
+    let complaints = index.complaints().await?;
+    if !complaints.is_empty() {
+        report.issue(
+            Error::data("index.corrupt", "the search index is damaged inside")
+                .cause(complaints.join("\n"))
+                .hint("moon index --rebuild"),
+        );
+    }
     if missing.is_empty() {
         report.detail(format!("index: holds all {} segments, {waiting} wait to be indexed", indexed.len()));
     } else {
@@ -153,7 +156,7 @@ async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
                 .hint("moon index --rebuild"),
         );
     }
-    Ok(json!({ "readable": true, "missing": missing.len(), "waiting": waiting }))
+    Ok(json!({ "readable": true, "missing": missing.len(), "waiting": waiting, "complaints": complaints }))
 }
 
 async fn projections_agree(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {

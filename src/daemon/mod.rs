@@ -39,12 +39,7 @@ impl Daemon {
     /// Starts everything over a home that `lock` holds. Must be called inside a runtime.
     pub async fn start(home: &Home, settings: Settings, lock: HomeLock, host: Arc<dyn SessionHost>) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
-        let recovery = ledger.begin(&ports::writer()).await?;
-        let swept = ports.archive.sweep().await?;
-        if !recovery.clean_stop || swept > 0 {
-            let claims = recovery.released_claims;
-            tracing::warn!(claims, swept, "the last run did not end in order; its work goes on where it stood");
-        }
+        ports::begin(&ports, &ledger).await?;
         let (stop, slot) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
         let wiring = wire(home, settings, ports, Arc::clone(&stop), Arc::clone(&slot));
         let scribe = Scribe::start(ledger.clone());

@@ -12,11 +12,12 @@ use crate::adapters::projections::Projections;
 use crate::adapters::room::LeavesRoom;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
+use crate::daemon::lock::HomeLock;
 use crate::home::Home;
 use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
-use moon_actors::port::{Bridge, Clock, Ids, Ports, SessionHost};
+use moon_actors::port::{Bridge, Clock, Ids, Ledger, Ports, SessionHost};
 use moon_actors::settings::{HostChoice, Settings};
 use moon_actors::wiring::{MakeHands, Wiring};
 use moon_actors::{Error, Result};
@@ -60,6 +61,9 @@ impl HostPlan {
     }
 }
 
+/// Corrections of the clock smaller than this are what time services do all day.
+const CLOCK_TOLERATED_SECS: i64 = 5;
+
 /// Where writers put temporary files beside their targets. The archive is larger and sweeps itself.
 const SWEPT: [&str; 4] = ["state", "memory", "continuity", "bridge"];
 
@@ -74,7 +78,23 @@ pub fn open(home: &Home, settings: &Settings, host: Arc<dyn SessionHost>) -> Res
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let ids: Arc<dyn Ids> = Arc::new(UuidIds);
     let ledger = SqliteLedger::open(&home.ledger_db(), Arc::clone(&clock), Arc::clone(&ids))?;
-    Ok((assemble(home, settings, host, ledger.clone(), clock, ids)?, ledger))
+    let index = FtsIndex::open(&home.index_db(), settings.index.chunk_chars)?;
+    Ok((assemble(home, settings, host, index, ledger.clone(), (clock, ids))?, ledger))
+}
+
+/// Begins a life of this process in the home, and says what of the life before was not as it should be.
+pub async fn begin(ports: &Ports, ledger: &SqliteLedger) -> Result<()> {
+    let recovery = ledger.begin(&writer()).await?;
+    let swept = ports.archive.sweep().await?;
+    if !recovery.clean_stop || swept > 0 {
+        let claims = recovery.released_claims;
+        tracing::warn!(claims, swept, "the last run did not end in order; its work goes on where it stood");
+    }
+    if recovery.clock_behind_secs > CLOCK_TOLERATED_SECS {
+        let seconds = recovery.clock_behind_secs;
+        tracing::warn!(seconds, "the clock is behind the last entry of the audit: it was set back; work goes on");
+    }
+    Ok(())
 }
 
 /// Only the ledger, for a look beside a running writer. `None` when there is none yet.
@@ -87,8 +107,9 @@ pub fn open_ledger_read_only(home: &Home) -> Result<Option<SqliteLedger>> {
 
 /// Only the ledger, for a preview that must not even make SQLite's own files. `None` when there is none yet.
 pub fn open_ledger_untouched(home: &Home) -> Result<Option<SqliteLedger>> {
-    if !home.ledger_db().exists() {
-        return Ok(None);
+    if !home.ledger_db().exists() || HomeLock::holder(home).is_some() {
+        // What a running writer has open is there anyway, and changes all the time.
+        return open_ledger_read_only(home);
     }
     SqliteLedger::untouched(&home.ledger_db(), Arc::new(SystemClock::start()), Arc::new(UuidIds)).map(Some)
 }
@@ -105,16 +126,17 @@ pub fn open_read_only(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let ids: Arc<dyn Ids> = Arc::new(UuidIds);
     let ledger = SqliteLedger::read_only(&home.ledger_db(), Arc::clone(&clock), Arc::clone(&ids))?;
-    Ok(Some((assemble(home, settings, host, ledger.clone(), clock, ids)?, ledger)))
+    let index = FtsIndex::read_only(&home.index_db())?;
+    Ok(Some((assemble(home, settings, host, index, ledger.clone(), (clock, ids))?, ledger)))
 }
 
 fn assemble(
     home: &Home,
     settings: &Settings,
     host: Arc<dyn SessionHost>,
+    index: FtsIndex,
     ledger: SqliteLedger,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn Ids>,
+    (clock, ids): (Arc<dyn Clock>, Arc<dyn Ids>),
 ) -> Result<Ports> {
     let opened = |what: &'static str| {
         move |e: std::io::Error| {
@@ -126,7 +148,6 @@ fn assemble(
     let bridge: Arc<dyn Bridge> = Arc::new(BridgeDir::open(home.root()).map_err(opened("the bridge"))?);
     let archive = ArchiveDir::open(home.root(), settings.archive.zstd_level, writer());
     let archive = archive.map_err(opened("the archive"))?;
-    let index = FtsIndex::open(&home.index_db(), settings.index.chunk_chars)?;
     Ok(Ports {
         host,
         bridge,

@@ -166,6 +166,14 @@ impl ArchiveStore for World {
         })
         .await
     }
+    async fn is_projected(&self, series: &Series) -> Result<bool> {
+        let path = self.projection_path(series);
+        self.act("archive.is_projected", |state| {
+            let length = state.archive.projections.get(&path).map_or(0, String::len) as i64;
+            Ok(series.projection_bytes > 0 && length >= series.projection_bytes)
+        })
+        .await
+    }
     fn projection_path(&self, series: &Series) -> String {
         format!("mlib/{}/{}-{}.md", series.session, series.session_id, series.epoch)
     }

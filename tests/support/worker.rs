@@ -35,6 +35,8 @@ pub const EXCHANGES: usize = 42;
 /// Exchanges that a compaction keeps word for word.
 const KEPT: usize = 2;
 const LOOK: Duration = Duration::from_millis(10);
+/// How a capture ends that found something new, or nothing.
+const DONE: [&str; 2] = ["succeeded", "skipped"];
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// The command that runs the worker over `root`: `root/home` and `root/transcripts/work.jsonl`.
@@ -101,7 +103,7 @@ impl Script {
         self.until("the first capture of this life", async || {
             let rows = self.ledger.audit_rows(0, usize::MAX >> 1).await?;
             let boot = self.ledger.boot();
-            Ok(rows.iter().any(|r| r.boot == boot && r.entry.actor == "archive" && r.entry.event == "succeeded"))
+            Ok(rows.iter().any(|r| r.boot == boot && r.entry.actor == "archive" && DONE.contains(&r.entry.event.as_str())))
         })
         .await?;
         self.quiet().await?;

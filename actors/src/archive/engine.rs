@@ -5,7 +5,7 @@
 //! the readable projection and may fail without touching the copy.
 
 use super::{projection, transcript};
-use crate::domain::{Claim, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn};
+use crate::domain::{Claim, CycleKind, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn};
 use crate::error::{Error, Result};
 use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ledger, Probe, SegmentDraft, SessionHost};
 use crate::settings;
@@ -175,6 +175,18 @@ impl Archiver {
         Ok(length)
     }
 
+    /// Writes the projections anew that somebody removed or cut. Returns how many.
+    pub async fn restore_projections(&self) -> Result<u64> {
+        let mut restored = 0;
+        for series in self.ledger.all_series(None).await? {
+            if series.records > 0 && !self.store.is_projected(&series).await? {
+                self.rebuild_projection(&series).await?;
+                restored += 1;
+            }
+        }
+        Ok(restored)
+    }
+
     async fn same_prefix(&self, series: &Series) -> Result<bool> {
         match super::coverage::compare_prefix(self, series).await {
             Ok(()) => Ok(true),
@@ -253,10 +265,15 @@ impl Engine for ArchiveStage {
             "segments": captured.segments, "records": captured.records, "bytes": captured.bytes,
             "last_seq": series.last_seq, "epoch": series.epoch, "torn_bytes": captured.torn_bytes,
         });
-        let message = match captured.records {
-            0 => format!("nothing new; {} records are archived", series.records),
-            new => format!("{new} new records archived and verified, {} in all", series.records),
-        };
+        if captured.records > 0 {
+            let message = format!("{} new records archived and verified, {} in all", captured.records, series.records);
+            return Ok(Done::ok(Effect::None, message, detail));
+        }
+        let message = format!("nothing new; {} records are archived", series.records);
+        let is_findable = self.archiver.ledger.unindexed(Some(&claim.job.session), 1).await?.is_empty();
+        if claim.job.kind == CycleKind::Capture && is_findable {
+            return Ok(Done::skipped(message).ending_the_cycle());
+        }
         Ok(Done::ok(Effect::None, message, detail))
     }
 }

@@ -35,9 +35,9 @@ impl Engine for ContinuityStage {
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
         let (file, text) = self.map(claim).await?;
         self.reducer.archiver.probe.reach("continuity.mapped").await;
-        if self.mode == Mode::Observe {
+        if self.mode == Mode::Observe || !self.reducer.archiver.host.reduces() {
             let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &job.session_id, "none");
-            let message = "the map is written; in observe mode the window stays";
+            let message = "the map is written; the window is not Moon's to give up, and stays";
             return Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, "none")));
         }
         let block = self.place(claim, &text).await?;

@@ -58,6 +58,12 @@ impl Actor for RouterActor {
         });
         Ok(())
     }
+
+    /// Who asked for this restart still wants to hear how it went.
+    async fn post_stop(&self, _: ActorRef<ControlMsg>, state: &mut RouterState) -> Result<(), ActorProcessingErr> {
+        state.running.detach_all();
+        Ok(())
+    }
 }
 
 pub struct SocketActor;

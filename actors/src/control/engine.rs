@@ -7,7 +7,6 @@ use super::status;
 use crate::contract::{DistillationRecord, Issue, Report, Request};
 use crate::domain::{CycleId, CycleKind, SessionKey, TraceId, Trigger};
 use crate::error::{Error, Result};
-use crate::index::engine::Indexer;
 use crate::port::{NewCycle, Query, SessionRow};
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
@@ -79,19 +78,22 @@ impl Commands {
         }
     }
 
-    /// The sessions a command is about: the named one, or all.
-    async fn sessions(&self, session: Option<&str>) -> Result<Vec<SessionRow>> {
+    /// The sessions a command is about: the named one, or all. What the host shows now; if it does not answer, what is known of
+    /// it, and the report says so: its transcripts can often be read all the same.
+    async fn sessions(&self, session: Option<&str>, report: &mut Report) -> Result<Vec<SessionRow>> {
         let ledger = &self.wiring.ports.ledger;
-        // What the host shows now, if it answers; else what is known of it.
-        match self.wiring.ports.host.refresh().await {
-            Ok(readings) => {
-                for reading in readings {
-                    ledger.observe(&reading).await?;
-                }
+        let refreshed = self.wiring.ports.host.refresh().await;
+        if let Ok(readings) = &refreshed {
+            for reading in readings {
+                ledger.observe(reading).await?;
             }
-            Err(error) => tracing::warn!(code = error.code, "{error}"),
         }
         let mut rows = ledger.sessions().await?;
+        match refreshed {
+            Err(error) if rows.is_empty() => return Err(error),
+            Err(error) => report.issue(error),
+            Ok(_) => {}
+        }
         if let Some(wanted) = session {
             rows.retain(|row| row.reading.session.key.as_str() == wanted);
             if rows.is_empty() {
@@ -148,12 +150,13 @@ impl Commands {
     }
 
     async fn snapshot(&self, session: Option<String>) -> Result<Report> {
-        let rows = self.sessions(session.as_deref()).await?;
+        let mut report = Report::new("snapshot");
+        let rows = self.sessions(session.as_deref(), &mut report).await?;
         let before = self.wiring.ports.ledger.totals().await?;
         let cycles = self.cycles(&rows, CycleKind::Capture, "asked for").await?;
         let after = self.wiring.ports.ledger.totals().await?;
         let (records, segments) = (after.records - before.records, after.segments - before.segments);
-        let mut report = Report::new("snapshot").data(json!({
+        let mut report = report.data(json!({
             "sessions": rows.len(), "new_records": records, "new_segments": segments, "totals": after,
         }));
         report.details.push(match segments {
@@ -164,26 +167,22 @@ impl Commands {
     }
 
     async fn index(&self, rebuild: bool) -> Result<Report> {
-        let ports = &self.wiring.ports;
-        let indexer = Indexer {
-            store: Arc::clone(&ports.archive),
-            index: Arc::clone(&ports.index),
-            ledger: Arc::clone(&ports.ledger),
-            probe: Arc::clone(&ports.probe),
-        };
+        let indexer = self.wiring.indexer();
         let indexed = if rebuild {
             indexer.rebuild("asked for").await?
         } else {
             indexer.reconcile().await? + indexer.catch_up(None).await?
         };
-        let status = ports.index.status().await?;
+        self.wiring.archiver().restore_projections().await?;
+        let status = self.wiring.ports.index.status().await?;
         Ok(Report::new("index")
             .detail(format!("{indexed} segments indexed; {} in all, {} chunks", status.segments, status.chunks))
             .data(json!({ "indexed": indexed, "index": status })))
     }
 
     async fn distill(&self, session: Option<String>) -> Result<Report> {
-        let rows = self.sessions(session.as_deref()).await?;
+        let mut report = Report::new("distill");
+        let rows = self.sessions(session.as_deref(), &mut report).await?;
         let before = self.wiring.ports.ledger.totals().await?.distillations;
         let cycles = self.cycles(&rows, CycleKind::IdleDistill, "asked for").await?;
         let mut written = Vec::new();
@@ -195,7 +194,7 @@ impl Commands {
             }
         }
         let after = self.wiring.ports.ledger.totals().await?.distillations;
-        let mut report = Report::new("distill").data(json!({ "distillations": written }));
+        let mut report = report.data(json!({ "distillations": written }));
         report.details.push(format!("{} new distillations", after - before));
         report.details.extend(written.iter().filter(|d| !d.summary_path.is_empty()).map(|d| {
             format!("{}: records {} to {} by {} in {}", d.session_key, d.from_seq, d.to_seq, d.provider, d.summary_path)

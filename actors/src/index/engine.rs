@@ -3,6 +3,7 @@
 //! The index is a projection: when it is damaged it is moved aside and filled again from the archive, by this stage, without
 //! asking anybody. A segment counts as indexed only after the index has answered that it holds it.
 
+use crate::archive::engine::Archiver;
 use crate::archive::transcript;
 use crate::domain::{Claim, Segment, SessionKey, Sha256, Stage};
 use crate::error::{Error, Result};
@@ -101,6 +102,8 @@ impl Indexer {
 /// The second stage of every cycle.
 pub struct IndexStage {
     pub indexer: Indexer,
+    /// For the readable copies: the other projection of the archive.
+    pub archiver: Archiver,
 }
 
 #[async_trait]
@@ -110,7 +113,8 @@ impl Engine for IndexStage {
     }
 
     async fn prepare(&self) -> Result<()> {
-        self.indexer.reconcile().await.map(drop)
+        self.indexer.reconcile().await?;
+        self.archiver.restore_projections().await.map(drop)
     }
 
     async fn run(&self, claim: &Claim) -> Result<Done> {

@@ -47,6 +47,9 @@ pub trait ArchiveStore: Send + Sync {
     /// Returns its new length. A missing or shorter file is `conflict` `archive.projection_lost`: rebuild it.
     async fn project(&self, series: &Series, keep_bytes: i64, text: &str) -> Result<i64>;
 
+    /// Whether the projection of a series is there, and at least as long as accounted for.
+    async fn is_projected(&self, series: &Series) -> Result<bool>;
+
     /// Where the projection of a series lies, relative to the home.
     fn projection_path(&self, series: &Series) -> String;
 

@@ -164,6 +164,8 @@ pub struct SessionRow {
 pub struct Recovery {
     pub released_claims: u64,
     pub clean_stop: bool,
+    /// By how much the clock is behind the last audit row: it was set back between two lives. 0 usually.
+    pub clock_behind_secs: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -78,8 +78,9 @@ pub trait SearchIndex: Send + Sync {
     /// `fts5`.
     fn name(&self) -> &'static str;
 
-    /// Adds one segment in one transaction; searchable when it returns. Idempotent by (session, id, epoch, segment).
-    /// Errors: `transient` `index.busy`, `index.disk_full`, `index.io`; `data` `index.corrupt`.
+    /// Adds one segment in one transaction; searchable when it returns. Idempotent by (session, id, epoch, ordinal, segment).
+    /// Errors: `transient` `index.busy`, `index.disk_full`, `index.io`; `data` `index.corrupt`; `unavailable` `index.missing` when it
+    /// was opened for reading and is not there.
     async fn put(&self, doc: IndexDoc) -> Result<Put>;
 
     /// Confirms by lookup that the segment is in the index. Looks at its name only; `turns` may be empty.

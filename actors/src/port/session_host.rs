@@ -22,6 +22,11 @@ pub trait SessionHost: Send + Sync {
 
     fn capabilities(&self) -> Capabilities;
 
+    /// Whether sessions of this kind can be reduced through Moon at all, now or later. False for what can only be read.
+    fn reduces(&self) -> bool {
+        true
+    }
+
     /// One line for people: version, address, connection state.
     fn describe(&self) -> String;
 

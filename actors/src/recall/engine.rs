@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Longest snippet of a match, characters; the archive has the rest.
 const SNIPPET_CHARS: usize = 1_200;
+/// Longest query, bytes.
+const LONGEST_QUERY: usize = 32 << 10;
 
 #[derive(Clone)]
 pub struct Recaller {
@@ -27,7 +29,7 @@ pub struct Recaller {
 impl Recaller {
     /// The best passages, best first: the best turn of each session in the order of the sessions, then the rest of their turns.
     pub async fn recall(&self, query: &Query) -> Result<RecallResult> {
-        let found = self.index.search(query).await?;
+        let found = self.search(query).await?;
         let mut matches = Vec::new();
         for (session, session_id, turn) in ranked(&found, &query.text).into_iter().take(query.limit) {
             matches.push(self.found(matches.len() + 1, session, session_id, turn).await?);
@@ -40,6 +42,22 @@ impl Recaller {
             degraded: found.degraded,
             repaired: found.repaired,
         })
+    }
+
+    /// Searches, and says when the index does not hold all of the archive: "nothing found" would else sound like "never said".
+    async fn search(&self, query: &Query) -> Result<Hits> {
+        if query.text.len() > LONGEST_QUERY {
+            let length = query.text.len();
+            return Err(Error::data("recall.query_too_long", format!("a query of {length} bytes is too long"))
+                .cause(format!("at most {LONGEST_QUERY} bytes are searched for"))
+                .hint("ask for the few words that matter"));
+        }
+        let mut found = self.index.search(query).await?;
+        let (held, archived) = (self.index.status().await?.segments, self.ledger.totals().await?.segments);
+        if found.degraded.is_none() && held < archived.unsigned_abs() {
+            found.degraded = Some(format!("incomplete: it holds {held} of {archived} archived segments"));
+        }
+        Ok(found)
     }
 
     async fn found(&self, rank: usize, session: &SessionKey, session_id: &str, turn: &TurnHit) -> Result<RecallMatch> {
@@ -59,7 +77,7 @@ impl Recaller {
     /// Puts the match of that rank (1 is the best) into the next model call of `target`, framed as quoted data.
     /// Returns the match and the hash of the framed text.
     pub async fn inject(&self, query: &Query, pick: usize, target: &SessionKey) -> Result<(RecallMatch, Sha256)> {
-        let found = self.index.search(query).await?;
+        let found = self.search(query).await?;
         let ranked = ranked(&found, &query.text);
         let Some((session, session_id, turn)) = ranked.into_iter().nth(pick.saturating_sub(1)) else {
             return Err(Error::data("recall.no_such_match", format!("there is no match number {pick} to inject"))

@@ -3,18 +3,20 @@
 //! A capture (archive and index what is new) is opened when a turn has ended, when the host is about to reduce, and for every
 //! session at start. It is also here that the arrival of a continuity map is noticed, or its absence.
 
+use super::policy;
 use crate::domain::{CycleId, CycleKind, SessionKey, SessionRef, TraceId, Trigger, UsageReading};
 use crate::error::{Error, Result};
 use crate::port::{
     AlertKey, Bridge, BridgeEvent, BridgeEventKind, Clock, Ids, Ledger, NewCycle, SessionHost, Severity, Slot,
 };
 use crate::settings::Settings;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Failed looks at the host in a row before somebody is told: a restart of the gateway takes some seconds.
 const PATIENCE: u32 = 3;
+const UNREACHABLE: &str = "host.unreachable";
 
 pub struct Watcher {
     pub host: Arc<dyn SessionHost>,
@@ -26,6 +28,8 @@ pub struct Watcher {
     seen: HashMap<SessionKey, UsageReading>,
     captured: HashMap<SessionKey, Mark>,
     failures: u32,
+    /// The wall clock before the steady one, when last looked at.
+    ahead: Option<TimeDelta>,
 }
 
 /// What a session looked like when its last capture was opened.
@@ -56,7 +60,7 @@ impl Watcher {
         settings: Arc<Settings>,
     ) -> Self {
         let (seen, captured) = (HashMap::new(), HashMap::new());
-        Self { host, bridge, ledger, clock, ids, settings, seen, captured, failures: 0 }
+        Self { host, bridge, ledger, clock, ids, settings, seen, captured, failures: 0, ahead: None }
     }
 
     /// Looks at the host: what it has pushed, or with `refresh` its full list.
@@ -67,6 +71,7 @@ impl Watcher {
             Err(error) => return self.unreachable(error).await,
         };
         if refresh {
+            self.mind_the_clock();
             self.reachable().await?;
         }
         let mut looked = Looked::default();
@@ -128,7 +133,7 @@ impl Watcher {
         self.failures += 1;
         tracing::debug!(code = error.code, failures = self.failures, "the session host does not answer: {error}");
         if self.failures == PATIENCE {
-            let key = AlertKey::new("host.unreachable", self.host.name());
+            let key = AlertKey::new(UNREACHABLE, self.host.name());
             let message = format!("the session host cannot be watched: {error}");
             self.ledger.raise(&key, Severity::Critical, &message, error.hint.as_deref()).await?;
         }
@@ -141,7 +146,22 @@ impl Watcher {
             // Whatever waited for the host may go on now.
             self.ledger.hurry().await?;
         }
-        self.ledger.resolve(&AlertKey::new("host.unreachable", self.host.name())).await.map(drop)
+        // Of any host: one that is not watched any more has nobody else to end its alert.
+        for alert in self.ledger.alerts(true).await? {
+            if alert.key.rule == UNREACHABLE {
+                self.ledger.resolve(&alert.key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says once when the wall clock was set back. Nothing depends on it: cooldowns run on the steady clock.
+    fn mind_the_clock(&mut self) {
+        let ahead = self.clock.now() - self.clock.steady();
+        if let Some(back) = self.ahead.and_then(|before| policy::set_back(before, ahead)) {
+            tracing::warn!(seconds = back.num_seconds(), "the clock was set back; cooldowns and pauses go on as they were");
+        }
+        self.ahead = Some(ahead);
     }
 
     /// Deals with the bridge's events. Returns how many there were.

@@ -3,3 +3,4 @@
 pub mod actor;
 pub mod engine;
 pub mod estimate;
+pub mod policy;

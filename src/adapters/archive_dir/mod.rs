@@ -95,6 +95,14 @@ impl ArchiveStore for ArchiveDir {
         let (path, text) = (self.projection_path(series), text.to_owned());
         self.blocking(move |archive| archive.project(&path, keep_bytes, &text)).await
     }
+    async fn is_projected(&self, series: &Series) -> Result<bool> {
+        let (path, wanted) = (self.inner.home.join(self.projection_path(series)), series.projection_bytes);
+        self.blocking(move |_| {
+            let length = path.symlink_metadata().map_or(0, |found| found.len());
+            Ok(u64::try_from(wanted).is_ok_and(|wanted| wanted > 0 && length >= wanted))
+        })
+        .await
+    }
     fn projection_path(&self, series: &Series) -> String {
         layout::projection(&series.session, &series.session_id, series.epoch)
     }

@@ -49,6 +49,17 @@ impl FtsIndex {
         Ok(Self { store: Arc::new(store) })
     }
 
+    /// Opens the index for a command that only reads: nothing is made, moved or written, and a missing file is
+    /// `unavailable` `index.missing` at every call. Errors: as for [`FtsIndex::open`].
+    pub fn read_only(path: &Path) -> Result<Self> {
+        Ok(Self { store: Arc::new(Store::read_only(path)?) })
+    }
+
+    /// What is wrong inside the file, in sentences; reads all of it.
+    pub async fn complaints(&self) -> Result<Vec<String>> {
+        self.blocking(|store| store.read("check the search index", schema::complaints)).await
+    }
+
     /// Runs `work` on a thread that may block. A panic in it goes on here; a runtime that is ending is `index.io`.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> Result<T> + Send + 'static) -> Result<T> {
         let store = Arc::clone(&self.store);

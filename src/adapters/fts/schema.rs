@@ -3,6 +3,7 @@
 //! Why a version of its own: the index is rebuilt rather than migrated, so any file that is not exactly this schema is
 //! refused, never changed.
 
+use crate::adapters::sqlite::reader;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +25,7 @@ CREATE TABLE transcript(
   id INTEGER PRIMARY KEY, session TEXT NOT NULL, session_id TEXT NOT NULL, UNIQUE(session, session_id));
 CREATE TABLE segment(
   id INTEGER PRIMARY KEY, transcript INTEGER NOT NULL, epoch INTEGER NOT NULL, ordinal INTEGER NOT NULL,
-  sha256 TEXT NOT NULL, UNIQUE(transcript, epoch, sha256));
+  sha256 TEXT NOT NULL, UNIQUE(transcript, epoch, ordinal, sha256));
 CREATE INDEX segment_sha256 ON segment(sha256);
 -- `ordinal` is that of the last segment with text in the chunk; `last_at` in microseconds since 1970, UTC.
 CREATE TABLE chunk(
@@ -75,15 +76,38 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Refusal> {
 
 /// Opens a connection for reading, with a scratch table in memory that has the index's own tokenizer.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    let connection = reader::open(path, BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.execute_batch(&format!(
         "CREATE VIRTUAL TABLE temp.shown USING fts5(text, content='', tokenize='{TOKENIZER}');"
     ))?;
     Ok(connection)
+}
+
+/// Looks whether a file is an index of this version, without changing anything.
+pub(super) fn is_ours(path: &Path) -> Result<(), Refusal> {
+    match is_empty_or_ours(&reader::open(path, BUSY)?)? {
+        false => Ok(()),
+        true => Err(Refusal::Foreign("an empty file".into())),
+    }
+}
+
+/// Complaints about the file itself and about chunks without their text. Slow on a large index.
+pub(super) fn complaints(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut check = connection.prepare("PRAGMA integrity_check")?;
+    let mut found: Vec<String> = check.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    found.retain(|line| line != "ok");
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let (chunks, texts) = (count("SELECT count(*) FROM chunk")?, count("SELECT count(*) FROM chunk_text_docsize")?);
+    if chunks != texts {
+        found.push(format!("{chunks} chunks and {texts} full texts"));
+    }
+    let lost = count("SELECT count(*) FROM piece WHERE chunk NOT IN (SELECT id FROM chunk)")?;
+    if lost > 0 {
+        found.push(format!("{lost} pieces without their chunk"));
+    }
+    Ok(found)
 }
 
 /// True for an empty file, false for one of ours.

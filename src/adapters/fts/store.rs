@@ -19,6 +19,8 @@ const IDLE_READERS: usize = 4;
 pub(super) struct Store {
     path: PathBuf,
     chunk_chars: usize,
+    /// Nothing may be made, moved or written.
+    is_read_only: bool,
     /// `None` while the file is unusable. Locked before `state` when both are.
     writer: Mutex<Option<Connection>>,
     state: Mutex<State>,
@@ -37,9 +39,18 @@ struct State {
 
 impl Store {
     pub(super) fn open(path: &Path, chunk_chars: usize) -> Result<Self> {
-        let (writer, damage) = open_file(path)?;
+        Self::over(path, chunk_chars, false)
+    }
+
+    pub(super) fn read_only(path: &Path) -> Result<Self> {
+        Self::over(path, 0, true)
+    }
+
+    fn over(path: &Path, chunk_chars: usize, is_read_only: bool) -> Result<Self> {
+        let (writer, damage) = if is_read_only { (None, look_at(path)?) } else { open_file(path)? };
         let state = State { damage, file: identity(path), generation: 0, idle: Vec::new() };
-        Ok(Self { path: path.to_owned(), chunk_chars, writer: Mutex::new(writer), state: Mutex::new(state) })
+        let (path, writer, state) = (path.to_owned(), Mutex::new(writer), Mutex::new(state));
+        Ok(Self { path, chunk_chars, is_read_only, writer, state })
     }
 
     pub(super) fn chunk_chars(&self) -> usize {
@@ -56,7 +67,7 @@ impl Store {
         let mut writer = lock(&self.writer);
         self.follow_file(&mut writer)?;
         let generation = self.usable()?;
-        let connection = writer.as_mut().expect("a file without damage has a writer");
+        let Some(connection) = writer.as_mut() else { return Err(read_only(operation)) };
         // Immediate: a transaction that reads first and writes later could not wait for another writer.
         let done = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
             let answer = work(&transaction)?;
@@ -89,6 +100,9 @@ impl Store {
 
     /// Empties the index. A file that cannot be used is kept as `<name>.corrupt-<n>`.
     pub(super) fn clear(&self) -> Result<()> {
+        if self.is_read_only {
+            return Err(read_only("empty the search index"));
+        }
         let mut writer = lock(&self.writer);
         self.follow_file(&mut writer)?;
         if let Some(connection) = writer.as_mut()
@@ -117,7 +131,8 @@ impl Store {
     fn reopen(&self, writer: &mut Option<Connection>) -> Result<()> {
         *writer = None;
         lock(&self.state).idle.clear();
-        let opened = open_file(&self.path);
+        let opened =
+            if self.is_read_only { look_at(&self.path).map(|damage| (None, damage)) } else { open_file(&self.path) };
         let mut state = lock(&self.state);
         state.generation += 1;
         state.idle.clear();
@@ -148,6 +163,35 @@ impl Store {
     }
 }
 
+/// What is wrong with a file that is only read, as a state: gone, damaged, of another version.
+fn look_at(path: &Path) -> Result<Option<Error>> {
+    if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        let missing = Error::unavailable("index.missing", format!("the search index {} is missing", path.display()));
+        return Ok(Some(missing.hint("run `moon index`: it is filled again from the archive, where nothing is lost")));
+    }
+    match schema::is_ours(path) {
+        Ok(()) => Ok(None),
+        Err(refusal) => damage_of(refusal).map(Some),
+    }
+}
+
+/// A refusal that is damage; any other is the error.
+fn damage_of(refusal: Refusal) -> Result<Error> {
+    match refusal {
+        Refusal::Foreign(what) => Ok(corrupt("cannot open the search index", &what)),
+        Refusal::Sqlite(e) => match translate("open the search index", &e) {
+            damaged if damaged.code == "index.corrupt" => Ok(damaged),
+            other => Err(other),
+        },
+    }
+}
+
+fn read_only(operation: &str) -> Error {
+    Error::unavailable("index.read_only", format!("could not {operation}"))
+        .cause("it was opened for reading")
+        .hint("report it: a bug")
+}
+
 /// Opens the file, making it private if it is not there. Damage is a state, not a failure.
 fn open_file(path: &Path) -> Result<(Option<Connection>, Option<Error>)> {
     const OPERATION: &str = "open the search index";
@@ -158,11 +202,7 @@ fn open_file(path: &Path) -> Result<(Option<Connection>, Option<Error>)> {
     made.map_err(|e| from_io(OPERATION, &e))?;
     match schema::open_writer(path) {
         Ok(connection) => Ok((Some(connection), None)),
-        Err(Refusal::Foreign(what)) => Ok((None, Some(corrupt("cannot open the search index", &what)))),
-        Err(Refusal::Sqlite(e)) => match translate(OPERATION, &e) {
-            damaged if damaged.code == "index.corrupt" => Ok((None, Some(damaged))),
-            other => Err(other),
-        },
+        Err(refusal) => Ok((None, Some(damage_of(refusal)?))),
     }
 }
 

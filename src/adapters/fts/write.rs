@@ -20,6 +20,7 @@ pub(super) struct SegmentKey {
     session: String,
     session_id: String,
     epoch: i64,
+    ordinal: i64,
     sha256: String,
 }
 
@@ -29,14 +30,16 @@ impl SegmentKey {
             session: doc.session.0.clone(),
             session_id: doc.session_id.clone(),
             epoch: doc.epoch,
+            ordinal: doc.ordinal,
             sha256: doc.segment.as_str().to_owned(),
         }
     }
 
     pub(super) fn is_in(&self, connection: &Connection) -> Result<bool> {
         let sql = "SELECT 1 FROM segment s JOIN transcript t ON t.id = s.transcript
-                   WHERE t.session = ?1 AND t.session_id = ?2 AND s.epoch = ?3 AND s.sha256 = ?4";
-        let key = params![self.session, self.session_id, self.epoch, self.sha256];
+                   WHERE t.session = ?1 AND t.session_id = ?2 AND s.epoch = ?3 AND s.ordinal = ?4
+                     AND s.sha256 = ?5";
+        let key = params![self.session, self.session_id, self.epoch, self.ordinal, self.sha256];
         connection.prepare_cached(sql)?.exists(key)
     }
 }

@@ -44,6 +44,12 @@ fn head(seq: i64, sha256: &str) -> String {
     format!("{seq}:{sha256}")
 }
 
+/// When the last row was written.
+pub(super) fn newest(db: &Connection) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let sql = "SELECT record, prev_sha256, sha256 FROM audit ORDER BY seq DESC LIMIT 1";
+    Ok(db.query_row(sql, [], row).optional()?.map(|row| row.at))
+}
+
 pub(super) fn rows(db: &Connection, after_seq: i64, limit: usize) -> rusqlite::Result<Vec<AuditRow>> {
     let sql = "SELECT record, prev_sha256, sha256 FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     db.prepare_cached(sql)?.query_map((after_seq, limit as i64), row)?.collect()

@@ -9,8 +9,10 @@ mod archive;
 mod audit;
 mod jobs;
 mod memory;
+pub(crate) mod reader;
 mod sessions;
 
+use crate::scratch::Scratch;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::contract::ArchiveRecord;
@@ -22,7 +24,7 @@ use moon_actors::port::{
     NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
 };
 use moon_actors::{Error, Result};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +57,8 @@ pub struct SqliteLedger {
     is_short: Arc<AtomicBool>,
     /// Runs statements on the caller's thread: only for tests on a paused clock, where a thread would let time run away.
     inline: bool,
+    /// Where the database lies if it is a copy; behind the connection, which is closed first.
+    _copy: Option<Arc<Scratch>>,
 }
 
 impl SqliteLedger {
@@ -81,30 +85,32 @@ impl SqliteLedger {
 
     /// A second look at an existing ledger, for commands while a daemon writes. Refuses to make one.
     pub fn read_only(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(path, flags).map_err(|e| open_error(path, e))?;
-        db.busy_timeout(Duration::from_secs(5)).map_err(failed("open the ledger"))?;
+        let db = reader::open(path, Duration::from_secs(5)).map_err(|e| open_error(path, e))?;
         Ok(Self::reader(db, clock, ids))
     }
 
-    /// A look that leaves no trace, for previews: SQLite makes files of its own beside the ledger even for a reader. Where a
-    /// writer is or was cut off (there is a log to be read) it cannot be helped, and the files are there already.
-    /// Only for reads of a moment: a writer that begins meanwhile is not noticed.
+    /// A look that leaves no trace, for previews: SQLite makes files of its own beside the ledger even for a reader. A log that
+    /// a killed writer left is read from a copy. Only while nobody writes.
     pub fn untouched(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self> {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-            return Self::read_only(path, clock, ids);
+        if !reader::has_log(path) {
+            return Ok(Self::reader(reader::immutable(path).map_err(|e| open_error(path, e))?, clock, ids));
         }
-        let escaped = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let db = Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags);
-        Ok(Self::reader(db.map_err(|e| open_error(path, e))?, clock, ids))
+        let scratch = Scratch::make("look")?;
+        let copy = scratch.path().join("moon.db");
+        let copied =
+            std::fs::copy(path, &copy).and_then(|_| std::fs::copy(reader::log_of(path), reader::log_of(&copy)));
+        copied.map_err(|e| {
+            Error::transient("scratch.io", "could not copy the ledger for a look that leaves no trace")
+                .cause(e)
+                .hint("make room in the temporary folder, or name another one with TMPDIR")
+        })?;
+        let db = Connection::open(&copy).map_err(|e| open_error(path, e))?;
+        Ok(Self { _copy: Some(Arc::new(scratch)), ..Self::reader(db, clock, ids) })
     }
 
     fn reader(db: Connection, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Self {
-        let boot = BootId(ids.next());
-        Self { db: Arc::new(Mutex::new(db)), boot, clock, ids, reserve: None, is_short: Arc::default(), inline: false }
+        let (db, boot) = (Arc::new(Mutex::new(db)), BootId(ids.next()));
+        Self { db, boot, clock, ids, reserve: None, is_short: Arc::default(), inline: false, _copy: None }
     }
 
     fn prepare(
@@ -140,7 +146,8 @@ impl SqliteLedger {
                 .hint("a newer moon wrote it: install that version, or restore a backup made by this one")
         })?;
         let boot = BootId(ids.next());
-        Ok(Self { db: Arc::new(Mutex::new(db)), boot, clock, ids, reserve, is_short: Arc::default(), inline })
+        let db = Arc::new(Mutex::new(db));
+        Ok(Self { db, boot, clock, ids, reserve, is_short: Arc::default(), inline, _copy: None })
     }
 
     /// Makes the reserve again after it was used up, if there is room.

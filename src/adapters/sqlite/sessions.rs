@@ -28,7 +28,8 @@ pub(super) fn begin(db: &Connection, stamp: &Stamp, writer: &str) -> rusqlite::R
         "INSERT INTO boots (id, writer, started_at) VALUES (?1, ?2, ?3)",
         (stamp.boot.as_str(), writer, millis(stamp.now)),
     )?;
-    let recovery = Recovery { released_claims: released, clean_stop };
+    let clock_behind_secs = (audit::newest(db)?.unwrap_or(stamp.now) - stamp.now).num_seconds().max(0);
+    let recovery = Recovery { released_claims: released, clean_stop, clock_behind_secs };
     let message = if clean_stop { "started" } else { "started after an unclean stop" };
     let entry = AuditEntry::new("moon", "started", "info", message)
         .detail(serde_json::json!({ "writer": writer, "released_claims": released }));

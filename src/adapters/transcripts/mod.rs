@@ -110,6 +110,10 @@ impl SessionHost for TranscriptsHost {
         Capabilities { push: true, compact: false, reset: false, inject: false }
     }
 
+    fn reduces(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         let inner = &self.inner;
         let watched = if inner.watch.is_on() { "watched" } else { "polled" };

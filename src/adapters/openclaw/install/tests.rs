@@ -155,7 +155,7 @@ fn no_stage_of_an_uninstall_is_what_openclaw_refuses() {
 fn a_large_configuration_is_written_once() {
     let base = json!({"other": "x".repeat(4000)});
     let (installed, changes) = install_into(&base, Mode::Lead, &[]);
-    assert_eq!(shrink::stages(&installed, &changes).0, [base.clone()]);
+    assert_eq!(shrink::stages(&installed, &changes).0, std::slice::from_ref(&base));
     assert_eq!(shrink::stages(&base, &changes).0, Vec::<Value>::new(), "nothing left to do");
 }
 
