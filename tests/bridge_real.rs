@@ -121,8 +121,14 @@ async fn a_compaction_waits_and_takes_moons_summary(model: &MockModel, gateway: 
         bridge.acknowledge(&id).await.expect("acknowledged");
         id
     };
-    let (answer, id) = tokio::join!(gateway.compact(SESSION), moon);
+    // As a Moon would that was killed meanwhile and has just come back.
+    let again = async {
+        events_until(bridge, "the compaction", |e| e.iter().any(|e| waiting_id(e).is_some())).await;
+        gateway.call("sessions.compact", json!({"key": SESSION})).await.expect("an answer")
+    };
+    let (answer, id, again) = tokio::join!(gateway.compact(SESSION), moon, again);
     assert_eq!(answer["compacted"], true, "{answer}");
+    assert_eq!((&again["compacted"], &again["reason"]), (&json!(false), &json!("Already compacted")), "done once");
     assert!(answer.to_string().contains("MOON-SUMMARY decided port 7777"), "{answer}");
     assert_eq!(model.requests().len(), calls_before, "no model call for the summary");
     let events = events_until(bridge, "the end of it", |e| e.iter().any(|e| e.kind == Kind::AfterCompaction)).await;

@@ -244,7 +244,7 @@ fn captures_at_the_same_moment_store_every_record_once() {
         ledger.begin("test").await.expect("a life");
         let wiring = moon::daemon::ports::alone(ports, settings);
         let readings = wiring.ports.host.refresh().await.expect("a reading");
-        wiring.ports.ledger.observe(&readings[0]).await.expect("a session");
+        wiring.ports.ledger.observe(&readings).await.expect("a session");
         wiring.watcher().open_capture(&readings[0].session, "test", None).await.expect("a cycle");
         let claim = ledger.claim(Stage::Archive, 3).await.expect("a job").expect("one is due");
         for number in 0..12 {

@@ -109,7 +109,7 @@ fn cycle(id: &str, key: &str, kind: CycleKind) -> NewCycle {
 }
 
 async fn open(ledger: &SqliteLedger, id: &str, key: &str, kind: CycleKind) -> Option<CycleId> {
-    ledger.observe(&reading(key)).await.expect("a reading is recorded");
+    ledger.observe(&[reading(key)]).await.expect("a reading is recorded");
     ledger.open_cycle(&cycle(id, key, kind), None).await.expect("a cycle is opened or not")
 }
 
@@ -178,7 +178,7 @@ fn a_capture_of_another_transcript_does_not_wait_for_the_old_ones() {
 fn compactions_that_wait_for_one_archive_are_all_answered() {
     both(async |ledger, _| {
         for (id, ack) in [("c1", "a"), ("c2", "b"), ("c3", "c")] {
-            ledger.observe(&reading("s")).await.expect("recorded");
+            ledger.observe(&[reading("s")]).await.expect("recorded");
             let capture = NewCycle { ack: Some(ack.into()), ..cycle(id, "s", CycleKind::Capture) };
             ledger.open_cycle(&capture, None).await.expect("opened or joined");
         }

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Duration, Utc};
 use moon::adapters::fts::FtsIndex;
 use moon_actors::domain::{Role, Sha256, Turn};
-use moon_actors::port::{IndexDoc, Query, SearchIndex};
+use moon_actors::port::{IndexDoc, Query, SearchIndex, SegmentName};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -330,7 +330,8 @@ fn doc(session: &str, ordinal: usize, first_seq: usize, at: DateTime<Utc>, turns
         })
         .collect();
     let segment = Sha256::of(format!("{session} {ordinal}").as_bytes());
-    IndexDoc { segment, session: session.into(), session_id: "1".into(), epoch: 0, ordinal: ordinal as i64, turns }
+    let (session, session_id, ordinal) = (session.into(), "1".into(), ordinal as i64);
+    IndexDoc { name: SegmentName { segment, session, session_id, epoch: 0, ordinal }, turns }
 }
 
 /// Session names that tell nothing; fact `n` is in session `n`.
@@ -371,7 +372,7 @@ async fn ask(index: &FtsIndex, text: &str, gold: usize, score: &mut Score) {
 #[tokio::test]
 async fn one_fact_among_a_hundred_sessions_is_found_however_it_is_asked_for() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    let index = FtsIndex::open(&scratch.path().join("history.db"), 1_200).expect("opens");
+    let index = FtsIndex::open(&scratch.path().join("history.db"), 1_200);
     let mut corpus = Corpus::new();
     let mut bytes = 0;
     for number in 0..SESSIONS {
@@ -434,7 +435,7 @@ fn long_doc(n: usize) -> IndexDoc {
 
 /// The child: puts and reports until it is killed.
 async fn put_until_killed(folder: &str) -> ! {
-    let index = FtsIndex::open(&Path::new(folder).join("history.db"), 1_200).expect("opens");
+    let index = FtsIndex::open(&Path::new(folder).join("history.db"), 1_200);
     let from = index.status().await.expect("a status").segments as usize;
     for n in from.. {
         index.put(long_doc(n)).await.expect("put");
@@ -480,12 +481,12 @@ async fn a_killed_writer_loses_nothing_it_reported() {
         reported.extend(run_and_kill(scratch.path(), round));
     }
     let path = scratch.path().join("history.db");
-    let index = FtsIndex::open(&path, 1_200).expect("opens after the last kill");
+    let index = FtsIndex::open(&path, 1_200);
     let there = index.status().await.expect("a status").segments as usize;
     assert!(reported.len() >= 3 * KILLS as usize, "the children worked: {}", reported.len());
     assert!(there >= reported.len(), "{there} segments, {} reported", reported.len());
     for n in reported {
-        assert_eq!(index.contains(&long_doc(n)).await, Ok(true), "segment {n} was reported");
+        assert_eq!(index.contains(&long_doc(n).name).await, Ok(true), "segment {n} was reported");
     }
     for n in 0..there {
         let expected = [(format!("alpha{n}"), 2 * n as i64), (format!("omega{n}"), 2 * n as i64 + 1)];

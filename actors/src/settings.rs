@@ -4,6 +4,7 @@
 //! tables merge with the defaults, unknown keys are refused. [`Settings::check`] reports every broken rule at once.
 
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A span of time in people's words (`30s`, `5m`, `1h 30m`).
@@ -333,104 +334,134 @@ pub struct Problem {
 impl Settings {
     /// Every broken rule, in the order of the file. Empty: the settings may be used.
     pub fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut rule = |holds: bool, key: &'static str, message: String| {
-            if !holds {
-                problems.push(Problem { key, message });
-            }
-        };
+        let mut rules = Rules::default();
+        rules.hold(!self.home.path.trim().is_empty(), "home.path", || "must not be empty".into());
+        self.check_thresholds(&mut rules);
+        self.check_hosts(&mut rules);
+        self.check_archive(&mut rules);
+        self.check_memory(&mut rules);
+        self.check_supervision(&mut rules);
+        rules.within("log.max_mib", self.log.max_mib, 1..=1024);
+        rules.within("log.keep", self.log.keep, 1..=1000);
+        rules.broken
+    }
+
+    fn check_thresholds(&self, rules: &mut Rules) {
         let t = &self.thresholds;
-        let share = |v: f64| v > 0.0 && v <= 1.0;
-        rule(!self.home.path.trim().is_empty(), "home.path", "must not be empty".into());
-        rule(share(t.archive), "thresholds.archive", format!("{} is not a share above 0 and up to 1", t.archive));
-        rule(share(t.prune), "thresholds.prune", format!("{} is not a share above 0 and up to 1", t.prune));
-        rule(share(t.distill), "thresholds.distill", format!("{} is not a share above 0 and up to 1", t.distill));
-        rule(
-            t.archive < t.prune,
-            "thresholds.prune",
-            format!(
-                "{} must be above thresholds.archive ({}): nothing is pruned before it is archived",
-                t.prune, t.archive
-            ),
-        );
-        rule(
-            t.prune < t.distill,
-            "thresholds.distill",
-            format!("{} must be above thresholds.prune ({})", t.distill, t.prune),
-        );
-        rule(
-            t.hysteresis >= 0.0 && t.hysteresis < t.archive,
-            "thresholds.hysteresis",
-            format!("{} must be 0 or more and below thresholds.archive ({})", t.hysteresis, t.archive),
-        );
-        rule(!self.watch.poll.is_zero(), "watch.poll", "must be longer than nothing".into());
-        rule(
-            self.watch.host != HostChoice::Transcripts || !self.watch.transcripts_dir.is_empty(),
-            "watch.transcripts_dir",
-            "must be set for host = \"transcripts\"".into(),
-        );
-        rule(self.watch.window_tokens > 0, "watch.window_tokens", "must be above 0".into());
-        rule(
-            self.openclaw.url.is_empty() || self.openclaw.url.starts_with("ws://"),
-            "openclaw.url",
-            format!("{:?} must begin with ws:// (a gateway behind TLS is not supported yet)", self.openclaw.url),
-        );
-        rule(!self.openclaw.command.is_empty(), "openclaw.command", "must not be empty".into());
-        rule(
-            (64 << 10..=256 << 20).contains(&self.archive.segment_bytes),
-            "archive.segment_bytes",
-            format!("{} must be between 65536 and 268435456", self.archive.segment_bytes),
-        );
-        rule(
-            (1..=19).contains(&self.archive.zstd_level),
-            "archive.zstd_level",
-            format!("{} must be between 1 and 19", self.archive.zstd_level),
-        );
-        rule(
-            (200..=20_000).contains(&self.index.chunk_chars),
-            "index.chunk_chars",
-            format!("{} must be between 200 and 20000", self.index.chunk_chars),
-        );
-        rule(self.distill.after_prunes > 0, "distill.after_prunes", "must be 1 or more".into());
-        rule(
-            (0.0..1.0).contains(&self.distill.min_freed),
-            "distill.min_freed",
-            format!("{} must be 0 or more and below 1", self.distill.min_freed),
-        );
-        rule(self.distill.max_items > 0, "distill.max_items", "must be 1 or more".into());
-        rule(
-            (500..=100_000).contains(&self.continuity.max_chars),
-            "continuity.max_chars",
-            format!("{} must be between 500 and 100000", self.continuity.max_chars),
-        );
-        rule((1..=100).contains(&self.recall.limit), "recall.limit", "must be between 1 and 100".into());
-        rule(
-            (200..=100_000).contains(&self.recall.max_inject_chars),
-            "recall.max_inject_chars",
-            "must be between 200 and 100000".into(),
-        );
+        for (key, share) in
+            [("thresholds.archive", t.archive), ("thresholds.prune", t.prune), ("thresholds.distill", t.distill)]
+        {
+            rules.hold(share > 0.0 && share <= 1.0, key, || format!("{share} is not a share above 0 and up to 1"));
+        }
+        rules.hold(t.archive < t.prune, "thresholds.prune", || {
+            let (prune, archive) = (t.prune, t.archive);
+            format!("{prune} must be above thresholds.archive ({archive}): nothing is pruned before it is archived")
+        });
+        rules.hold(t.prune < t.distill, "thresholds.distill", || {
+            format!("{} must be above thresholds.prune ({})", t.distill, t.prune)
+        });
+        rules.hold(t.hysteresis >= 0.0 && t.hysteresis < t.archive, "thresholds.hysteresis", || {
+            format!("{} must be 0 or more and below thresholds.archive ({})", t.hysteresis, t.archive)
+        });
+        rules.span("thresholds.archive_cooldown", t.archive_cooldown, NOTHING);
+        rules.span("thresholds.prune_cooldown", t.prune_cooldown, NOTHING);
+        rules.span("thresholds.distill_cooldown", t.distill_cooldown, NOTHING);
+    }
+
+    fn check_hosts(&self, rules: &mut Rules) {
+        let (w, o) = (&self.watch, &self.openclaw);
+        rules.span("watch.poll", w.poll, MOMENT);
+        rules.span("watch.stale_after", w.stale_after, MOMENT);
+        rules.hold(w.stale_after >= w.poll, "watch.stale_after", || {
+            "must be at least watch.poll: every reading would be stale before the next one".into()
+        });
+        let is_named = w.host != HostChoice::Transcripts || !w.transcripts_dir.is_empty();
+        rules.hold(is_named, "watch.transcripts_dir", || "must be set for host = \"transcripts\"".into());
+        rules.hold(w.window_tokens > 0, "watch.window_tokens", || "must be above 0".into());
+        let is_address = o.url.is_empty() || o.url.strip_prefix("ws://").is_some_and(|host| !host.is_empty());
+        rules.hold(is_address, "openclaw.url", || {
+            format!("{:?} must be ws:// and a host (a gateway behind TLS is not supported yet)", o.url)
+        });
+        rules.hold(!o.command.is_empty(), "openclaw.command", || "must not be empty".into());
+        rules.span("openclaw.connect_timeout", o.connect_timeout, MOMENT);
+        rules.span("openclaw.request_timeout", o.request_timeout, MOMENT);
+        rules.span("openclaw.compact_timeout", o.compact_timeout, SECOND);
+        rules.span("openclaw.bridge_wait", o.bridge_wait, NOTHING);
+    }
+
+    fn check_archive(&self, rules: &mut Rules) {
+        rules.within("archive.segment_bytes", self.archive.segment_bytes, 64 << 10..=256 << 20);
+        rules.within("archive.zstd_level", self.archive.zstd_level, 1..=19);
+        rules.span("archive.torn_tail_after", self.archive.torn_tail_after, NOTHING);
+        rules.within("index.chunk_chars", self.index.chunk_chars, 200..=20_000);
+    }
+
+    fn check_memory(&self, rules: &mut Rules) {
+        let d = &self.distill;
+        rules.span("distill.idle", d.idle, NOTHING);
+        rules.hold(d.after_prunes > 0, "distill.after_prunes", || "must be 1 or more".into());
+        rules.hold((0.0..1.0).contains(&d.min_freed), "distill.min_freed", || {
+            format!("{} must be 0 or more and below 1", d.min_freed)
+        });
+        rules.hold(d.max_items > 0, "distill.max_items", || "must be 1 or more".into());
+        rules.within("continuity.max_chars", self.continuity.max_chars, 500..=100_000);
+        rules.span("continuity.confirm_within", self.continuity.confirm_within, NOTHING);
+        rules.within("recall.limit", self.recall.limit, 1..=100);
+        rules.within("recall.max_inject_chars", self.recall.max_inject_chars, 200..=100_000);
+    }
+
+    fn check_supervision(&self, rules: &mut Rules) {
         let s = &self.supervision;
-        rule(s.max_crashes > 0, "supervision.max_crashes", "must be 1 or more".into());
-        rule(!s.window.is_zero(), "supervision.window", "must be longer than nothing".into());
-        rule(
-            s.job_attempts > 0 && s.job_attempts as usize <= s.max_crashes,
-            "supervision.job_attempts",
+        rules.hold(s.max_crashes > 0, "supervision.max_crashes", || "must be 1 or more".into());
+        rules.span("supervision.window", s.window, SECOND);
+        rules.span("supervision.drain", s.drain, NOTHING);
+        rules.hold(s.job_attempts > 0 && s.job_attempts as usize <= s.max_crashes, "supervision.job_attempts", || {
             format!(
                 "{} must be at least 1 and at most supervision.max_crashes ({}): a poisoned job must be set aside \
-                 before its worker is given up on",
+                     before its worker is given up on",
                 s.job_attempts, s.max_crashes
-            ),
-        );
-        rule(!s.job_timeout.is_zero(), "supervision.job_timeout", "must be longer than nothing".into());
-        rule(
-            !s.retry_min.is_zero() && s.retry_min <= s.retry_max,
-            "supervision.retry_min",
-            "must be longer than nothing and at most supervision.retry_max".into(),
-        );
-        rule(self.log.max_mib > 0, "log.max_mib", "must be 1 or more".into());
-        problems
+            )
+        });
+        rules.span("supervision.job_timeout", s.job_timeout, SECOND);
+        rules.span("supervision.retry_min", s.retry_min, MOMENT);
+        rules.span("supervision.retry_max", s.retry_max, MOMENT);
+        rules.hold(s.retry_min <= s.retry_max, "supervision.retry_min", || {
+            "must be at most supervision.retry_max".into()
+        });
     }
 }
+
+/// The rules that do not hold.
+#[derive(Default)]
+struct Rules {
+    broken: Vec<Problem>,
+}
+
+impl Rules {
+    fn hold(&mut self, holds: bool, key: &'static str, message: impl FnOnce() -> String) {
+        if !holds {
+            self.broken.push(Problem { key, message: message() });
+        }
+    }
+    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &'static str, value: T, range: RangeInclusive<T>) {
+        self.hold(range.contains(&value), key, || {
+            format!("{value} must be between {} and {}", range.start(), range.end())
+        });
+    }
+    fn span(&mut self, key: &'static str, span: Duration, least: Duration) {
+        self.hold((least..=LONGEST).contains(&span), key, || {
+            let shown = humantime::format_duration;
+            format!("{} must be between {} and {}", shown(span), shown(least), shown(LONGEST))
+        });
+    }
+}
+
+const NOTHING: Duration = Duration::ZERO;
+/// Anything shorter keeps a processor busy.
+const MOMENT: Duration = Duration::from_millis(50);
+const SECOND: Duration = Duration::from_secs(1);
+/// No span of Moon's is meant to be longer than a year; far longer ones overflow what a clock can say.
+const LONGEST: Duration = Duration::from_secs(31_557_600);
 
 #[cfg(test)]
 mod tests {
@@ -439,6 +470,16 @@ mod tests {
     #[test]
     fn the_defaults_obey_their_own_rules() {
         assert_eq!(Settings::default().check(), vec![]);
+    }
+
+    #[test]
+    fn spans_that_no_clock_can_hold_and_those_that_would_never_end_are_refused() {
+        let mut settings = Settings::default();
+        settings.openclaw.connect_timeout = Duration::from_secs(u64::MAX);
+        settings.openclaw.request_timeout = Duration::ZERO;
+        settings.watch.stale_after = Duration::from_secs(30);
+        let keys: Vec<_> = settings.check().into_iter().map(|p| p.key).collect();
+        assert_eq!(keys, ["watch.stale_after", "openclaw.connect_timeout", "openclaw.request_timeout"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the tree is wired with: ports, settings, one address per actor, and how the engines are put together.
 
 use crate::alert::AlertMsg;
-use crate::archive::engine::{ArchiveStage, Archiver, Turns};
+use crate::archive::engine::{ArchiveStage, Archiver, Proven, Turns};
 use crate::continuity::engine::ContinuityStage;
 use crate::control::actor::SocketMsg;
 use crate::control::engine::Hands;
@@ -59,6 +59,8 @@ pub struct Wiring {
     pub bell: Bell,
     /// Keeps two stages from archiving the same session at once.
     pub turns: Turns,
+    /// What of the archive was compared with the host in this life.
+    pub proven: Proven,
     pub transport: Arc<dyn Transport>,
     pub hands: MakeHands,
 }
@@ -86,6 +88,7 @@ impl Wiring {
             probe: Arc::clone(&p.probe),
             settings: self.settings.archive.clone(),
             turns: self.turns.clone(),
+            proven: self.proven.clone(),
         }
     }
     pub fn indexer(&self) -> Indexer {
@@ -131,7 +134,11 @@ impl Wiring {
         let p = &self.ports;
         let max_items = self.settings.distill.max_items;
         match stage {
-            Stage::Archive => Arc::new(ArchiveStage { archiver: self.archiver(), bridge: Arc::clone(&p.bridge) }),
+            Stage::Archive => Arc::new(ArchiveStage {
+                archiver: self.archiver(),
+                bridge: Arc::clone(&p.bridge),
+                ids: Arc::clone(&p.ids),
+            }),
             Stage::Index => Arc::new(IndexStage { indexer: self.indexer(), archiver: self.archiver() }),
             Stage::Prune => {
                 Arc::new(PruneStage { reducer: self.reducer(), distiller: Arc::clone(&p.distiller), max_items })

@@ -4,8 +4,10 @@
 //! anything is wrong, and nobody would be told. So both stop a little earlier, with the same error that a full disk gives.
 
 use async_trait::async_trait;
-use moon_actors::domain::{Manifest, Record, Segment, Series, Sha256};
-use moon_actors::port::{ArchiveStore, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentDraft, Stored};
+use moon_actors::domain::{Manifest, Record, Segment, Series};
+use moon_actors::port::{
+    ArchiveStore, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentDraft, SegmentName, Stored,
+};
 use moon_actors::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,8 +82,8 @@ impl<T: SearchIndex + ?Sized> SearchIndex for LeavesRoom<T> {
         self.check("index.disk_full", 3 * doc.turns.iter().map(|turn| turn.text.len() as u64).sum::<u64>())?;
         self.inner.put(doc).await
     }
-    async fn contains(&self, doc: &IndexDoc) -> Result<bool> {
-        self.inner.contains(doc).await
+    async fn contains(&self, name: &SegmentName) -> Result<bool> {
+        self.inner.contains(name).await
     }
     async fn search(&self, query: &Query) -> Result<Hits> {
         self.inner.search(query).await
@@ -89,7 +91,7 @@ impl<T: SearchIndex + ?Sized> SearchIndex for LeavesRoom<T> {
     async fn status(&self) -> Result<IndexStatus> {
         self.inner.status().await
     }
-    async fn missing(&self, expected: &[Sha256]) -> Result<Vec<Sha256>> {
+    async fn missing(&self, expected: &[SegmentName]) -> Result<Vec<SegmentName>> {
         self.inner.missing(expected).await
     }
     async fn clear(&self) -> Result<()> {

@@ -4,7 +4,9 @@ use super::exit::Exit;
 use super::output::{Issue, Report, table};
 use crate::config::{Loaded, Problem, as_error};
 use moon_actors::Result;
+use moon_actors::contract::count;
 use serde_json::json;
+use std::path::Path;
 
 /// Show or check the settings
 #[derive(Debug, clap::Subcommand)]
@@ -52,20 +54,25 @@ fn show(name: &str, loaded: &Loaded, origin: bool) -> Result<Report> {
     remarks(&mut report, loaded);
     let keys: Vec<_> =
         entries.iter().map(|(key, value, from)| json!({ "key": key, "value": value, "origin": from })).collect();
-    report.data(&json!({ "home": loaded.home, "file": loaded.file, "keys": keys }));
+    report.data(&json!({ "home": shown(&loaded.home), "file": loaded.file.as_deref().map(shown), "keys": keys }));
     Ok(report)
 }
 
 fn sound(name: &str, loaded: &Loaded) -> Report {
     let mut report = Report::new(name);
-    let set = loaded.origins.len();
+    let set = count(loaded.origins.len(), "key");
     report.detail(match &loaded.file {
-        Some(file) => format!("{}: in order; {set} keys are set here or elsewhere", file.display()),
-        None => format!("no settings file; the defaults are in force, {set} keys are set elsewhere"),
+        Some(file) => format!("{}: in order; {set} set here or elsewhere", file.display()),
+        None => format!("no settings file: the defaults are in force; {set} set elsewhere"),
     });
     remarks(&mut report, loaded);
-    report.data(&json!({ "home": loaded.home, "file": loaded.file, "problems": [] }));
+    report.data(&json!({ "home": shown(&loaded.home), "file": loaded.file.as_deref().map(shown), "problems": [] }));
     report
+}
+
+/// JSON holds text only: a path that is none is shown as well as can be.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn broken(name: &str, problems: &[Problem]) -> Report {

@@ -18,7 +18,7 @@ pub struct Args {
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if args.dry_run {
-        return once::preview(ctx, "distill", args.session.as_deref());
+        return once::preview(ctx, once::Preview::Distill, args.session.as_deref());
     }
     route::shown(route::ask(ctx, Request::Distill { session: args.session.clone() }, Needs::Host)?)
 }

@@ -2,7 +2,7 @@
 //!
 //! The log may be large and is read from its end, in blocks, with a limit on everything.
 
-use super::output::{Output, Report};
+use super::output::{self, Output, Report};
 use super::{Context, runtime, tail};
 use crate::daemon::ports;
 use moon_actors::port::AuditRow;
@@ -68,7 +68,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     }
     let audit = args.trace.as_deref().map_or(Ok(Vec::new()), |trace| audit_rows(ctx, trace))?;
     report.details.extend(audit.iter().map(|row| format!("audit  {row}")));
-    report.data(&json!({ "file": ctx.home.log_file(), "lines": lines, "audit": audit }));
+    report.data(&json!({ "file": ctx.home.log_file().display().to_string(), "lines": lines, "audit": audit }));
     Ok(report)
 }
 
@@ -102,7 +102,7 @@ fn follow(
 ) -> Result<Report> {
     let print = |out: &Output, line: &Value| if out.is_json() { out.json_line(line) } else { out.line(&person(line)) };
     past.iter().for_each(|line| print(&ctx.out, line));
-    while !ctx.out.is_closed() {
+    while !ctx.out.is_closed() && !output::reader_is_gone() {
         for line in follower.new_lines().iter().map(|line| parse(line)).filter(&wanted) {
             print(&ctx.out, &line);
         }

@@ -48,23 +48,26 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What `--help` calls the flags that every command understands.
+const GLOBAL: &str = "Global options";
+
 /// Flags that every command understands
 #[derive(Clone, Debug, Default, Args)]
 pub struct Globals {
     /// Keep everything in this folder instead of `MOON_HOME` or ~/.lilac_metaflora
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub home: Option<PathBuf>,
     /// Read this settings file instead of `MOON_CONFIG_PATH` or moon.toml in the home
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// Set one key for this run, such as `--set thresholds.archive=0.7`; may be given again
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = GLOBAL)]
     pub set: Vec<String>,
     /// Print one JSON report instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Say more on stderr; -vv and -vvv say still more
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
 }
 
@@ -293,13 +296,21 @@ fn sets_together(words: Vec<OsString>) -> Vec<OsString> {
 fn unreadable(error: &clap::Error, wants_json: bool) -> Exit {
     let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if wants_json && !is_answer {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        return Output::new(true).error("", &Error::config("cli.usage", message).hint("moon --help"));
+        return Output::new(true).error("", &usage_error(&error.to_string()));
     }
     // A reader that went away is not worth a word.
     let _ = error.print();
     if is_answer { Exit::Ok } else { Exit::Usage }
+}
+
+/// clap's words as one sentence, and how it should have been typed.
+fn usage_error(text: &str) -> Error {
+    let told = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let mut lines = text.lines().map(str::trim).filter(told);
+    let said: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("Usage:")).collect();
+    let message = said.join(" ").trim_start_matches("error: ").to_owned();
+    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: ")).unwrap_or("moon --help");
+    Error::config("cli.usage", message).hint(usage)
 }
 
 #[cfg(test)]
@@ -310,6 +321,14 @@ mod tests {
     #[test]
     fn the_command_tree_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_usage_error_names_what_is_missing_and_how_it_is_typed() {
+        let refused = Cli::try_parse_from(["moon", "recall"]).expect_err("no query");
+        let error = usage_error(&refused.to_string());
+        assert!(error.message.contains("<QUERY>"), "{error:?}");
+        assert!(error.hint.is_some_and(|hint| hint.starts_with("moon recall")));
     }
 
     #[test]

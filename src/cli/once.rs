@@ -4,9 +4,12 @@ use super::output::Report;
 use super::{Context, route, runtime};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports;
-use moon_actors::port::{Ledger, SessionRow};
+use moon_actors::contract::count;
+use moon_actors::domain::{Series, Trigger};
+use moon_actors::port::{Ledger, SessionHost, SessionRow};
 use moon_actors::stage::once::{Ran, run_until_quiet};
 use moon_actors::threshold::engine::machine_of;
+use moon_actors::usage::policy;
 use moon_actors::{Error, Result};
 use serde_json::json;
 use std::sync::Arc;
@@ -30,9 +33,10 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
         for engine in &engines {
             engine.prepare().await?;
         }
+        let known = ledger.sessions().await?;
         let mut watcher = wiring.watcher();
         watcher.bridge_events().await?;
-        let looked = watcher.look(true).await?;
+        watcher.look(true).await?;
         let mut ran = Ran::default();
         let mut triggers = Vec::new();
         for _ in 0..ROUNDS {
@@ -56,13 +60,19 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
             tracing::warn!("{repaired}");
         }
         drop(lock);
-        Ok(summary(looked.changed, &rows, &triggers, ran))
+        Ok(summary(changed(&known, &rows), &rows, &triggers, ran))
     })?
 }
 
-fn summary(changed: usize, rows: &[SessionRow], triggers: &[moon_actors::domain::Trigger], ran: Ran) -> Report {
+/// How many sessions are new, or were read differently than the last time.
+fn changed(known: &[SessionRow], now: &[SessionRow]) -> usize {
+    let before = |row: &SessionRow| known.iter().find(|k| k.reading.session.key == row.reading.session.key);
+    now.iter().filter(|row| policy::is_news(before(row).map(|known| &known.reading), &row.reading)).count()
+}
+
+fn summary(changed: usize, rows: &[SessionRow], triggers: &[Trigger], ran: Ran) -> Report {
     let mut report = Report::new("watch");
-    report.detail(format!("{} sessions, {changed} of them new or changed", rows.len()));
+    report.detail(format!("{}, {changed} new or changed", count(rows.len(), "session")));
     for trigger in triggers {
         report.detail(format!("triggered {}: {}", trigger.kind.as_str(), trigger.reason));
     }
@@ -78,31 +88,43 @@ fn summary(changed: usize, rows: &[SessionRow], triggers: &[moon_actors::domain:
     report
 }
 
+/// Which command asks for a preview: each says what it would do itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Preview {
+    Watch,
+    Snapshot,
+    Distill,
+}
+
 /// Says what would be done now. Changes no file: no home is made, no lock taken, no device paired.
-pub(super) fn preview(ctx: &Context, command: &str, session: Option<&str>) -> Result<Report> {
+pub(super) fn preview(ctx: &Context, what: Preview, session: Option<&str>) -> Result<Report> {
     let plan = route::host_plan(ctx)?;
     runtime::block_on(async {
         let mut settings = ctx.settings().clone();
         settings.openclaw.pair_device = false;
         let host = plan.start(&settings, &ctx.home);
         route::wait_for(host.as_ref(), settings.openclaw.connect_timeout).await?;
-        let readings = host.refresh().await?;
-        let known = known_sessions(ctx).await?;
-        let mut report = Report::new(command);
+        let mut readings = host.refresh().await?;
+        readings.retain(|r| session.is_none_or(|s| r.session.key.as_str() == s));
+        if let Some(session) = session.filter(|_| readings.is_empty()) {
+            return Err(Error::data("session.unknown", format!("there is no session {session}"))
+                .hint("`moon sessions` lists them"));
+        }
+        let (known, series) = known(ctx).await?;
+        let mut report = Report::new(what.command());
         let mut planned = Vec::new();
-        for reading in readings.into_iter().filter(|r| session.is_none_or(|s| r.session.key.as_str() == s)) {
+        for reading in readings {
             let row = known.iter().find(|row| row.reading.session.key == reading.session.key).cloned();
             let row = SessionRow { reading, ..row.unwrap_or_else(empty_row) };
-            let trigger = judge(&settings, Arc::clone(&host), &row);
-            let used = row.reading.ratio().map_or("unknown".into(), |r| format!("{:.1} %", r * 100.0));
-            let what = match &trigger {
-                Some(trigger) => format!("would {} ({})", trigger.kind.as_str(), trigger.reason),
-                None => "would archive what is new".into(),
-            };
-            report.detail(format!("{}: {used} used; {what}", row.reading.session.key));
-            planned.push(
-                json!({ "session": row.reading.session.key, "usage_ratio": row.reading.ratio(), "trigger": trigger }),
-            );
+            let archived = series.iter().rfind(|s| s.session_id == row.reading.session.session_id);
+            let new = unarchived(host.as_ref(), &row, archived).await;
+            let trigger = judge(&settings, Arc::clone(&host), &row).filter(|_| what == Preview::Watch);
+            report.detail(sentence(what, &row, new, trigger.as_ref()));
+            planned.push(json!({
+                "session": row.reading.session.key, "usage_ratio": row.reading.ratio(), "trigger": trigger,
+                "new_records": new.map(|(records, _)| records), "more": new.is_some_and(|(_, more)| more),
+                "undistilled": row.undistilled,
+            }));
         }
         report.detail("dry run: nothing was changed");
         report.data(&json!({ "dry_run": true, "planned": planned }));
@@ -110,11 +132,44 @@ pub(super) fn preview(ctx: &Context, command: &str, session: Option<&str>) -> Re
     })?
 }
 
-fn judge(
-    settings: &moon_actors::settings::Settings,
-    host: Arc<dyn moon_actors::port::SessionHost>,
-    row: &SessionRow,
-) -> Option<moon_actors::domain::Trigger> {
+impl Preview {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Snapshot => "snapshot",
+            Self::Distill => "distill",
+        }
+    }
+}
+
+fn sentence(what: Preview, row: &SessionRow, new: Option<(usize, bool)>, trigger: Option<&Trigger>) -> String {
+    let used = row.reading.ratio().map_or("unknown".into(), |r| format!("{:.1} %", r * 100.0));
+    let archive = match new {
+        Some((0, _)) => "nothing new to archive".to_owned(),
+        Some((records, more)) => {
+            format!("would archive {}{}", count(records, "new record"), if more { " and more" } else { "" })
+        }
+        None => "its transcript cannot be read now".to_owned(),
+    };
+    let then = match (what, trigger) {
+        (_, Some(trigger)) => format!(", then {} ({})", trigger.kind.as_str(), trigger.reason),
+        (Preview::Distill, None) if row.undistilled > 0 || new.is_some_and(|(records, _)| records > 0) => {
+            ", then distil what is not distilled yet".to_owned()
+        }
+        (Preview::Distill, None) => ", nothing new to distil".to_owned(),
+        _ => String::new(),
+    };
+    format!("{}: {used} used; {archive}{then}", row.reading.session.key)
+}
+
+/// Records that the host has behind the archived ones: how many in the first MiB, and whether there are more.
+async fn unarchived(host: &dyn SessionHost, row: &SessionRow, series: Option<&Series>) -> Option<(usize, bool)> {
+    let from = series.map_or(0, |series| series.last_seq + 1);
+    let page = host.records(&row.reading.session, from, 1 << 20).await.ok()?;
+    Some((page.records.len(), page.more))
+}
+
+fn judge(settings: &moon_actors::settings::Settings, host: Arc<dyn SessionHost>, row: &SessionRow) -> Option<Trigger> {
     use crate::adapters::clock::{SystemClock, UuidIds};
     let clock: Arc<dyn moon_actors::port::Clock> = Arc::new(SystemClock::start());
     let ids: Arc<dyn moon_actors::port::Ids> = Arc::new(UuidIds);
@@ -130,13 +185,11 @@ fn judge(
     judge.step(row, &machine_of(row)).1
 }
 
-async fn known_sessions(ctx: &Context) -> Result<Vec<SessionRow>> {
-    if !ctx.home.exists() {
-        return Ok(vec![]);
-    }
+/// What the ledger knows of sessions and of their archive, read without leaving a trace.
+async fn known(ctx: &Context) -> Result<(Vec<SessionRow>, Vec<Series>)> {
     match ports::open_ledger_untouched(&ctx.home)? {
-        Some(ledger) => ledger.sessions().await,
-        None => Ok(vec![]),
+        Some(ledger) => Ok((ledger.sessions().await?, ledger.all_series(None).await?)),
+        None => Ok((vec![], vec![])),
     }
 }
 

@@ -8,9 +8,11 @@
 
 use super::exit::Exit;
 use anstyle::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Table, presets};
+use bytesize::ByteSize;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use moon_actors::Error;
 pub use moon_actors::contract::Issue;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -154,7 +156,21 @@ impl Output {
     }
 }
 
-/// Lays rows under headers in aligned columns. The last column is cut to the terminal's width. Lines carry no trailing spaces.
+/// True once nobody can read stdout any more, also while nothing is written: a reader such as `head` has gone away.
+pub fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut look = [PollFd::new(&stdout, PollFlags::empty())];
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut look, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && look[0].revents().intersects(gone)
+}
+
+/// Bytes for people: `12.3 MiB`.
+pub fn size(bytes: impl TryInto<u64>) -> String {
+    ByteSize(bytes.try_into().unwrap_or(0)).display().iec().to_string()
+}
+
+/// Lays rows under headers in aligned columns; columns whose cells all begin with a digit to the right. Lines carry no trailing
+/// spaces.
 pub fn table(headers: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -162,8 +178,12 @@ pub fn table(headers: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     for row in rows {
         table.add_row(row.iter().map(|cell| escape(cell)));
     }
-    for column in table.column_iter_mut() {
+    for (at, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
+        let is_figure = |row: &Vec<String>| row[at].starts_with(|c: char| c.is_ascii_digit());
+        if !rows.is_empty() && rows.iter().all(is_figure) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }

@@ -4,6 +4,7 @@
 
 use super::output::Report;
 use super::{Context, runtime};
+use crate::adapters::archive_dir::ArchiveDir;
 use crate::adapters::no_host::NoHost;
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports::{self, HostPlan};
@@ -31,10 +32,14 @@ pub(super) enum Needs {
 
 /// Carries a request out, wherever that has to happen.
 pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contract::Report> {
+    ctx.home.refuse_unsafe()?;
     runtime::block_on(async {
         if ctx.home.exists()
             && let Some(report) = socket::ask(&ctx.home, &request).await?
         {
+            if !ctx.globals.set.is_empty() {
+                tracing::warn!("the daemon answered, which has settings of its own: --set changed nothing");
+            }
             return Ok(report);
         }
         match needs {
@@ -46,7 +51,8 @@ pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contr
                 let home = ctx.open_home()?;
                 let lock = HomeLock::take(&home, name_of(&request))?;
                 let host = plan.start(ctx.settings(), &home);
-                wait_for(host.as_ref(), ctx.settings().openclaw.connect_timeout).await?;
+                // If it does not answer, the command says so itself, and does what can be done without.
+                let _ = wait_for(host.as_ref(), ctx.settings().openclaw.connect_timeout).await;
                 locked(ctx, &home, lock, request, host).await
             }
         }
@@ -69,14 +75,27 @@ pub(super) fn host_plan(ctx: &Context) -> Result<HostPlan> {
 
 /// Waits until the host has answered once: it connects in the background.
 pub(super) async fn wait_for(host: &dyn SessionHost, limit: Duration) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + limit;
+    let begun = tokio::time::Instant::now();
     loop {
         match host.refresh().await {
             Ok(_) => return Ok(()),
-            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            Err(error) if begun.elapsed() >= limit => return Err(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+}
+
+/// Why a home cannot be read: nothing was archived there yet, or what knows of the archive is lost.
+pub(super) fn no_ledger(home: &Home) -> Error {
+    let shown = home.root().display();
+    let manifests = ArchiveDir::count_manifests(home.root());
+    if manifests == 0 {
+        return Error::data("home.empty", format!("{shown} holds no archive yet"))
+            .hint("begin with `moon watch --once`, or try `moon demo`");
+    }
+    Error::data("ledger.missing", format!("the ledger {} is missing", home.ledger_db().display()))
+        .cause(format!("{manifests} archived segments lie in {shown}, and nothing else knows of them"))
+        .hint("restore state/ from a backup before Moon runs here again; the archive itself is untouched (see the runbook)")
 }
 
 fn no_daemon(ctx: &Context) -> Error {
@@ -94,8 +113,7 @@ fn no_daemon(ctx: &Context) -> Error {
 async fn read(ctx: &Context, request: Request) -> Result<contract::Report> {
     let host = Arc::new(NoHost::not_needed());
     let Some((ports, _)) = ports::open_read_only(&ctx.home, ctx.settings(), host)? else {
-        return Err(Error::data("home.empty", format!("{} holds no archive yet", ctx.home.root().display()))
-            .hint("begin with `moon watch --once`, or try `moon demo`"));
+        return Err(no_ledger(&ctx.home));
     };
     let wiring = ports::alone(ports, ctx.settings().clone());
     let hands = Arc::new(OwnHands { wiring: wiring.clone() });

@@ -7,6 +7,9 @@ use moon_actors::Result;
 use moon_actors::contract::Request;
 use serde_json::Value;
 
+/// Characters of a session's key in a table.
+const LONGEST_KEY: usize = 60;
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only sessions whose key contains this text
@@ -20,6 +23,10 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         sessions.retain(|s| s["key"].as_str().is_some_and(|key| key.contains(filter)));
     }
     let sessions = report.data["sessions"].as_array().cloned().unwrap_or_default();
+    if let Some(filter) = args.filter.as_ref().filter(|_| sessions.is_empty()) {
+        report.detail(format!("no session has {filter:?} in its key"));
+        return Ok(report);
+    }
     for line in lines(&sessions) {
         report.detail(line);
     }
@@ -44,13 +51,30 @@ fn row(s: &Value) -> Vec<String> {
     let stale = if s["stale"].as_bool() == Some(true) { " stale" } else { "" };
     let number = |v: &Value| v.as_u64().map_or("?".into(), |n| n.to_string());
     let state = if s["running"].as_bool() == Some(true) { "Running" } else { s["phase"].as_str().unwrap_or("?") };
+    let seen = std::time::Duration::from_secs(s["age_seconds"].as_u64().unwrap_or(0));
     vec![
-        s["key"].as_str().unwrap_or("?").into(),
+        shortened(s["key"].as_str().unwrap_or("?")),
         format!("{used}{stale}"),
         format!("{}/{}", number(&usage["used_tokens"]), number(&usage["max_tokens"])),
         state.into(),
         number(&s["prunes_since_rollover"]),
         number(&s["undistilled"]),
-        format!("{} s ago", number(&s["age_seconds"])),
+        format!("{} ago", ago(seen)),
     ]
+}
+
+/// A key that leaves room for the other columns; JSON has it whole.
+fn shortened(key: &str) -> String {
+    let length = key.chars().count();
+    if length <= LONGEST_KEY {
+        return key.to_owned();
+    }
+    let (head, tail) = (LONGEST_KEY * 2 / 3, LONGEST_KEY / 3 - 1);
+    key.chars().take(head).chain(['…']).chain(key.chars().skip(length - tail)).collect()
+}
+
+/// Two units at most: `1h 12m`.
+fn ago(span: std::time::Duration) -> String {
+    let text = humantime::format_duration(span).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

@@ -1,11 +1,11 @@
 //! `moon status`: one screen, trouble first.
 
 use super::Context;
-use super::output::Report;
+use super::output::{Report, size};
 use super::route::{self, Needs};
 use crate::daemon::lock::HomeLock;
 use moon_actors::Result;
-use moon_actors::contract::{self, Request};
+use moon_actors::contract::{self, Request, count};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
         Err(error) if error.code == "home.empty" => {
             let mut report = Report::new("status");
             report.detail(format!("moon {}: {error}", env!("CARGO_PKG_VERSION")));
-            report.data(&json!({ "home": ctx.home.root(), "daemon": null, "empty": true }));
+            report.data(&json!({ "home": ctx.home.root().display().to_string(), "daemon": null, "empty": true }));
             if let Some(hint) = error.hint {
                 report.detail(hint);
             }
@@ -43,7 +43,10 @@ pub(super) fn report(ctx: &Context, answer: contract::Report, from_daemon: bool)
         None => "daemon: not running".into(),
     };
     report.detail(format!("moon {}  {daemon}  {}", env!("CARGO_PKG_VERSION"), ctx.home.root().display()));
-    report.detail(format!("host: {}", data["host"]["description"].as_str().unwrap_or("?")));
+    // Without a daemon nobody is connected, which is not worth a line.
+    if from_daemon || holder.is_some() {
+        report.detail(format!("host: {}", data["host"]["description"].as_str().unwrap_or("?")));
+    }
     report.detail(format!(
         "mode: {}  bridge: {}",
         data["mode"].as_str().unwrap_or("?"),
@@ -61,22 +64,22 @@ pub(super) fn report(ctx: &Context, answer: contract::Report, from_daemon: bool)
     report.detail("");
     let total = |key: &str| data["totals"][key].as_i64().unwrap_or(0);
     report.detail(format!(
-        "archive: {} records in {} segments, {} bytes; {} not indexed",
-        total("records"),
-        total("segments"),
-        total("bytes"),
+        "archive: {} in {}, {}; {} not indexed",
+        count(total("records"), "record"),
+        count(total("segments"), "segment"),
+        size(total("bytes")),
         total("unindexed")
     ));
     report.detail(format!(
-        "memory: {} distillations, {} rollovers; audit: {} rows; jobs waiting: {}, set aside: {}",
-        total("distillations"),
-        total("rollovers"),
-        total("audit_rows"),
+        "memory: {}, {}; audit: {}; jobs waiting: {}, set aside: {}",
+        count(total("distillations"), "distillation"),
+        count(total("rollovers"), "rollover"),
+        count(total("audit_rows"), "row"),
         total("waiting_jobs"),
         total("quarantined_jobs")
     ));
     if let Some(data) = report.data.as_object_mut() {
-        data.insert("home".into(), json!(ctx.home.root()));
+        data.insert("home".into(), json!(ctx.home.root().display().to_string()));
         data.insert("daemon".into(), json!(holder));
     }
     Ok(report)

@@ -1,6 +1,6 @@
 //! `moon verify`: checks everything that is kept, and changes nothing.
 
-use super::output::Report;
+use super::output::{Report, size};
 use super::{Context, runtime};
 use crate::adapters::archive_dir::ArchiveDir;
 use crate::adapters::clock::SystemClock;
@@ -8,8 +8,9 @@ use crate::adapters::openclaw::install::Installer;
 use crate::adapters::projections::Projections;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::daemon::ports::{self, HostPlan};
+use moon_actors::contract::count;
 use moon_actors::domain::{Segment, Sha256};
-use moon_actors::port::{ArchiveStore, Ledger, SearchIndex};
+use moon_actors::port::{ArchiveStore, Ledger, SearchIndex, SegmentName};
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -23,21 +24,34 @@ pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
 }
 
 async fn check(ctx: &Context) -> Result<Report> {
-    let mut report = Report::new("verify");
-    let Some(ledger) = ports::open_ledger_read_only(&ctx.home)? else {
-        return Err(Error::data("home.empty", format!("{} holds nothing to verify yet", ctx.home.root().display()))
-            .hint("begin with `moon watch --once`, or try `moon demo --home DIR`"));
-    };
     ctx.home.refuse_unsafe()?;
+    let mut report = Report::new("verify");
+    let Some(ledger) = ports::open_ledger_read_only(&ctx.home)? else { return Err(super::route::no_ledger(&ctx.home)) };
     let mut data = serde_json::Map::new();
-    data.insert("ledger".into(), ledger_sound(&ledger, &mut report).await?);
-    data.insert("audit".into(), audit_whole(&ledger, &mut report).await?);
-    data.insert("archives".into(), archives_whole(ctx, &ledger, &mut report).await?);
-    data.insert("index".into(), index_complete(ctx, &ledger, &mut report).await?);
-    data.insert("projections".into(), projections_agree(ctx, &ledger, &mut report).await?);
+    let sound = ledger_sound(&ledger, &mut report).await;
+    let is_readable = sound.is_ok();
+    data.insert("ledger".into(), told(sound, &mut report));
+    if is_readable {
+        data.insert("audit".into(), told(audit_whole(&ledger, &mut report).await, &mut report));
+        data.insert("archives".into(), told(archives_whole(ctx, &ledger, &mut report).await, &mut report));
+        data.insert("index".into(), told(index_complete(ctx, &ledger, &mut report).await, &mut report));
+        data.insert("continuity".into(), told(maps_whole(ctx, &ledger, &mut report).await, &mut report));
+        data.insert("projections".into(), told(projections_agree(ctx, &ledger, &mut report).await, &mut report));
+    } else {
+        // What lies in the archive can be judged without the ledger.
+        data.insert("archives".into(), told(archives_alone(ctx, &mut report).await, &mut report));
+    }
     data.insert("installation".into(), installation(ctx, &mut report).await);
     report.data(&data);
     Ok(report)
+}
+
+/// A part that could not be looked at is an issue, and the other parts are looked at all the same.
+fn told(part: Result<Value>, report: &mut Report) -> Value {
+    part.unwrap_or_else(|error| {
+        report.issue(error.clone());
+        json!({ "error": error })
+    })
 }
 
 async fn ledger_sound(ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
@@ -57,7 +71,7 @@ async fn audit_whole(ledger: &SqliteLedger, report: &mut Report) -> Result<Value
     let verdict = ledger.verify_audit().await?;
     match verdict {
         Ok(rows) => {
-            report.detail(format!("audit: {rows} rows, every hash fits the one before"));
+            report.detail(format!("audit: {}, every hash fits the one before", count(rows, "row")));
             Ok(json!({ "rows": rows, "whole": true }))
         }
         Err(seq) => {
@@ -92,13 +106,64 @@ async fn archives_whole(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
     let unknown = store.manifests().await?.into_iter().filter(|(path, _)| !known.contains(path.as_str())).count();
     if unknown > 0 {
         // A crash between the file and the ledger's row: the next capture records the same segment.
-        report.detail(format!("archives: {unknown} stored segments are not in the ledger (yet)"));
+        report.detail(format!("archives: {} not in the ledger (yet)", count(unknown, "stored segment")));
     }
     if bad.is_empty() {
-        report
-            .detail(format!("archives: {} segments read again, {bytes} bytes, every hash as recorded", segments.len()));
+        report.detail(format!(
+            "archives: {} read again, {}, every hash as recorded",
+            count(segments.len(), "segment"),
+            size(bytes)
+        ));
     }
     Ok(json!({ "segments": segments.len(), "bytes": bytes, "bad": bad, "not_in_ledger": unknown }))
+}
+
+/// Every manifest with its object, when the ledger cannot say which there should be.
+async fn archives_alone(ctx: &Context, report: &mut Report) -> Result<Value> {
+    let store = archive_dir(ctx)?;
+    let (mut segments, mut bytes, mut bad) = (0, 0, Vec::new());
+    for (path, manifest) in store.manifests().await? {
+        (segments, bytes) = (segments + 1, bytes + manifest.bytes);
+        if let Err(error) = store.verify_object(&manifest).await {
+            bad.push(path);
+            report.issue(error);
+        }
+    }
+    for (path, why) in store.damaged_manifests().await? {
+        report.issue(Error::data("archive.manifest", format!("the manifest {path} is damaged")).cause(why));
+    }
+    let whole = segments - bad.len();
+    report.detail(format!(
+        "archives: {whole} of {} read again by their manifests, {}",
+        count(segments, "segment"),
+        size(bytes)
+    ));
+    Ok(json!({ "segments": segments, "bytes": bytes, "bad": bad }))
+}
+
+/// Every continuity map is there and is what was written.
+async fn maps_whole(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
+    let links = ledger.continuity(None, usize::from(u16::MAX)).await?;
+    let mut bad = Vec::new();
+    for link in &links {
+        let found = std::fs::read(ctx.home.root().join(&link.map_path));
+        let why = match found {
+            Ok(bytes) if Sha256::of(&bytes) == link.map_sha256 => continue,
+            Ok(_) => "it is not what was written".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        bad.push(link.map_path.clone());
+        let message = format!("the continuity map {} of {} is damaged", link.map_path, link.session);
+        report.issue(
+            Error::data("memory.map_unreadable", message)
+                .cause(why)
+                .hint("restore it from a backup; the archive it names is judged on its own"),
+        );
+    }
+    if bad.is_empty() && !links.is_empty() {
+        report.detail(format!("continuity: {} as written", count(links.len(), "map")));
+    }
+    Ok(json!({ "maps": links.len(), "bad": bad }))
 }
 
 /// Series whose segments do not follow each other, or do not name the one before: a row of the ledger is missing or changed.
@@ -109,7 +174,8 @@ fn broken_chains(segments: &[Segment]) -> Vec<Error> {
         let manifest = &segment.manifest;
         let (ordinal, previous) = ends.entry(segment.series_id).or_insert((0, None));
         if (manifest.ordinal, manifest.previous.as_ref()) != (*ordinal, *previous) {
-            let message = format!("segment {} of {} does not follow the one before", manifest.ordinal, manifest.session_key);
+            let message =
+                format!("segment {} of {} does not follow the one before", manifest.ordinal, manifest.session_key);
             broken.push(
                 Error::data("archive.chain", message)
                     .cause("a row of the ledger is missing or was changed; the files are judged on their own")
@@ -128,10 +194,10 @@ fn archive_dir(ctx: &Context) -> Result<ArchiveDir> {
 }
 
 async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
-    let index = crate::adapters::fts::FtsIndex::read_only(&ctx.home.index_db())?;
+    let index = crate::adapters::fts::FtsIndex::read_only(&ctx.home.index_db());
     let segments = ledger.all_segments().await?;
     let indexed: Vec<_> =
-        segments.iter().filter(|s| s.indexed_at.is_some()).map(|s| s.manifest.sha256.clone()).collect();
+        segments.iter().filter(|s| s.indexed_at.is_some()).map(|s| SegmentName::from(&s.manifest)).collect();
     let waiting = segments.len() - indexed.len();
     let missing = match index.missing(&indexed).await {
         Ok(missing) => missing,
@@ -149,7 +215,8 @@ async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
         );
     }
     if missing.is_empty() {
-        report.detail(format!("index: holds all {} segments, {waiting} wait to be indexed", indexed.len()));
+        let held = count(indexed.len(), "archived segment");
+        report.detail(format!("index: holds {held}, none is missing; {waiting} to be indexed"));
     } else {
         report.issue(
             Error::data("index.incomplete", format!("the index lacks {} of {} segments", missing.len(), indexed.len()))

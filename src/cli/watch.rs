@@ -23,7 +23,7 @@ pub struct Args {
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if args.dry_run {
-        return once::preview(ctx, "watch", None);
+        return once::preview(ctx, once::Preview::Watch, None);
     }
     if args.once { once::pass(ctx) } else { daemon(ctx) }
 }

@@ -1,15 +1,17 @@
 //! Reads one TOML file into values with their lines, collecting every problem.
 //!
-//! The file is parsed twice: once for values, once for the places of keys. It must never stop at the first mistake unless
+//! It is parsed into values with their places. It must never stop at the first mistake unless
 //! the text is not TOML at all, and never read without a limit.
 
 use super::keys;
 use super::{Origin, Problem};
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
-use toml::{Table, Value};
+use toml::{Spanned, Value};
 
 /// A settings file is a few kilobytes; anything near this is another file.
 const FILE_MAX: u64 = 1 << 20;
@@ -65,9 +67,8 @@ fn text_of(path: &Path) -> Result<String, String> {
 /// Understands the text of a file. `path` is for the places only.
 pub(super) fn understand(path: &Path, text: &str) -> FileValues {
     let lines = Lines { path, text };
-    let parsed = DeTable::parse(text).and_then(|places| Ok((places, toml::from_str::<Table>(text)?)));
-    let (places, values) = match parsed {
-        Ok(both) => both,
+    let places = match DeTable::parse(text) {
+        Ok(places) => places,
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
             let place = format!("{}, column {}", lines.place(at), lines.column(at));
@@ -81,22 +82,27 @@ pub(super) fn understand(path: &Path, text: &str) -> FileValues {
     for (name, place) in sections {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
-        match (values.get(name), place.get_ref()) {
-            (Some(Value::Table(fields)), DeValue::Table(places)) if !keys::fields(name).is_empty() => {
-                section(name, fields, places, &lines, &mut out);
-            }
-            (Some(value), _) => out.problems.push(not_a_section(name, value, lines.place(at))),
-            (None, _) => unreachable!("both readings are of the same text"),
+        match place.get_ref() {
+            DeValue::Table(fields) if !keys::fields(name).is_empty() => section(name, fields, &lines, &mut out),
+            other => out.problems.push(not_a_section(name, other, lines.place(at))),
         }
     }
     out
 }
 
-fn section(section: &str, fields: &Table, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut FileValues) {
+/// A value as TOML's own type. Only a number can be too large for that.
+fn value(read: &Spanned<DeValue<'_>>) -> Result<Value, String> {
+    Value::deserialize(read.clone().into_deserializer()).map_err(|_| match read.get_ref() {
+        DeValue::Integer(number) => format!("{number} is too large a number"),
+        _ => "not a value that can be read".to_owned(),
+    })
+}
+
+fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut FileValues) {
     let known = keys::fields(section);
     let mut places: Vec<_> = places.iter().collect();
     places.sort_by_key(|(name, _)| name.span().start);
-    for (name, _) in places {
+    for (name, read) in places {
         let line = lines.line(name.span().start);
         let origin = Origin::File { path: lines.path.to_owned(), line };
         let field = name.get_ref().as_ref();
@@ -106,8 +112,8 @@ fn section(section: &str, fields: &Table, places: &DeTable<'_>, lines: &Lines<'_
             out.problems.push(problem(unknown_key(field, &known)));
             continue;
         }
-        match keys::accept(&key, &fields[field]) {
-            Ok(()) => out.values.push((key, fields[field].clone(), origin)),
+        match value(read).and_then(|value| keys::accept(&key, &value).map(|()| value)) {
+            Ok(value) => out.values.push((key, value, origin)),
             Err(message) => {
                 out.problems.push(problem(message));
                 out.bad.push(key);
@@ -128,7 +134,7 @@ fn unknown_key(field: &str, known: &[String]) -> String {
     }
 }
 
-fn not_a_section(name: &str, value: &Value, place: String) -> Problem {
+fn not_a_section(name: &str, value: &DeValue<'_>, place: String) -> Problem {
     let sections = keys::sections();
     let message = if sections.iter().any(|section| section == name) {
         format!("expected a table [{name}], found {}", value.type_str())

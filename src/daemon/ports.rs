@@ -75,10 +75,19 @@ pub fn open(home: &Home, settings: &Settings, host: Arc<dyn SessionHost>) -> Res
             tracing::warn!(folder, %error, "could not sweep what a dead writer left behind");
         }
     }
+    if !home.ledger_db().exists() {
+        let manifests = ArchiveDir::count_manifests(home.root());
+        if manifests > 0 {
+            tracing::warn!(
+                manifests,
+                "the ledger is lost: a new one begins, which does not know of the archive that is here; see the runbook"
+            );
+        }
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let ids: Arc<dyn Ids> = Arc::new(UuidIds);
     let ledger = SqliteLedger::open(&home.ledger_db(), Arc::clone(&clock), Arc::clone(&ids))?;
-    let index = FtsIndex::open(&home.index_db(), settings.index.chunk_chars)?;
+    let index = FtsIndex::open(&home.index_db(), settings.index.chunk_chars);
     Ok((assemble(home, settings, host, index, ledger.clone(), (clock, ids))?, ledger))
 }
 
@@ -126,7 +135,7 @@ pub fn open_read_only(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let ids: Arc<dyn Ids> = Arc::new(UuidIds);
     let ledger = SqliteLedger::read_only(&home.ledger_db(), Arc::clone(&clock), Arc::clone(&ids))?;
-    let index = FtsIndex::read_only(&home.index_db())?;
+    let index = FtsIndex::read_only(&home.index_db());
     Ok(Some((assemble(home, settings, host, index, ledger.clone(), (clock, ids))?, ledger)))
 }
 
@@ -171,8 +180,8 @@ pub fn alone(ports: Ports, settings: Settings) -> Wiring {
 }
 
 pub fn wire(ports: Ports, settings: Settings, transport: Arc<dyn Transport>, hands: MakeHands) -> Wiring {
-    let (mail, bell, turns) = Default::default();
-    Wiring { ports, settings: Arc::new(settings), mail, bell, turns, transport, hands }
+    let (mail, bell, turns, proven) = Default::default();
+    Wiring { ports, settings: Arc::new(settings), mail, bell, turns, proven, transport, hands }
 }
 
 /// A one-shot command is not asked anything.

@@ -5,7 +5,7 @@
 
 use crate::world::{State, World, real_ms_of};
 use moon_actors::domain::{CycleKind, SessionKey, Stage};
-use moon_actors::port::{AuditRow, Ledger, Slot};
+use moon_actors::port::{AuditRow, Ledger, SegmentName, Slot};
 use moon_actors::settings::Thresholds;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -24,9 +24,7 @@ pub(crate) fn reduction(state: &mut State, key: &SessionKey, by: &str, now_ms: i
     for record in &records[..records.len().saturating_sub(kept)] {
         let copies = held.get(&record.seq).map(Vec::as_slice).unwrap_or_default();
         let same: Vec<_> = copies.iter().filter(|(copy, _)| **copy == *record.bytes).collect();
-        let indexed = same
-            .iter()
-            .any(|(_, m)| state.index.docs.contains(&(key.clone(), session.id.clone(), m.epoch, m.sha256.clone())));
+        let indexed = same.iter().any(|(_, m)| state.index.docs.contains(&SegmentName::from(*m)));
         // A compaction of the host's own waits for the archive only, and nobody compared; Moon's waits for the index as well.
         if same.is_empty() {
             if by != "host" || !silent.contains(&record.seq) {
@@ -187,8 +185,7 @@ impl World {
                 broken.push(format!("a row of the ledger points at nothing good: {error}"));
             }
             let m = &segment.manifest;
-            let place = (m.session_key.clone(), m.session_id.clone(), m.epoch, m.sha256.clone());
-            if !self.state().index.docs.contains(&place) {
+            if !self.state().index.docs.contains(&SegmentName::from(m)) {
                 broken.push(format!("segment {} of {} is not in the index", segment.id, m.session_key));
             }
         }

@@ -235,7 +235,7 @@ impl SessionHost for World {
                 schema: None,
                 generation: Some(transcript.generation.to_string()),
             };
-            Ok(Page { records, more, source, torn_bytes: if running && torn && !more { 17 } else { 0 } })
+            Ok(Page { records, more, source, torn_bytes: if running && torn && !more { 17 } else { 0 }, revision: 0 })
         })
         .await
     }
@@ -247,6 +247,15 @@ impl SessionHost for World {
         self.act("host.compact", |state| may_act(state, session)).await?;
         // Another request may have come in while the answer was on its way.
         may_act(&self.state(), session)?;
+        let is_last_a_compaction = self.state().sessions[&session.key]
+            .transcripts
+            .get(&session.session_id)
+            .and_then(|transcript| transcript.records.last())
+            .is_some_and(|record| moon_actors::archive::transcript::is_compaction(&record.bytes));
+        if is_last_a_compaction {
+            // As the real gateway does (tests/bridge_real.rs).
+            return Err(Error::conflict("host.nothing_to_compact", "already compacted"));
+        }
         match mood {
             0..30 if stormy => return Err(Error::conflict("host.nothing_to_compact", "nothing to compact")),
             30..60 if stormy => return Err(Error::data("host.compact_refused", "the host refused")),

@@ -9,7 +9,7 @@ use chrono::NaiveDate;
 use moon_actors::domain::{ContinuityMap, Manifest, Record, Segment, Series, SessionKey, Sha256};
 use moon_actors::port::{
     ArchiveStore, Hits, IndexDoc, IndexStatus, MapFile, MemoryBlock, MemoryStore, Put, Query, SearchIndex,
-    SegmentDraft, Stored,
+    SegmentDraft, SegmentName, Stored,
 };
 use moon_actors::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,7 +26,7 @@ pub(crate) struct Archive {
 
 #[derive(Default)]
 pub(crate) struct Index {
-    pub(crate) docs: HashSet<(SessionKey, String, i64, Sha256)>,
+    pub(crate) docs: HashSet<SegmentName>,
     pub(crate) corrupt: bool,
     /// When it was last emptied, by whomever.
     pub(crate) shaken_at: Option<i64>,
@@ -185,10 +185,6 @@ impl ArchiveStore for World {
     }
 }
 
-fn place(doc: &IndexDoc) -> (SessionKey, String, i64, Sha256) {
-    (doc.session.clone(), doc.session_id.clone(), doc.epoch, doc.segment.clone())
-}
-
 fn usable(index: &Index) -> Result<()> {
     if index.corrupt { Err(Error::data("index.corrupt", "the index file is malformed")) } else { Ok(()) }
 }
@@ -203,25 +199,25 @@ impl SearchIndex for World {
         self.act("index.put", |state| {
             usable(&state.index)?;
             // An index that says yes and keeps nothing is what the lookup is for.
-            let new = !forgets && state.index.docs.insert(place(&doc));
+            let new = !forgets && state.index.docs.insert(doc.name.clone());
             Ok(if new { Put::New } else { Put::Unchanged })
         })
         .await
     }
-    async fn contains(&self, doc: &IndexDoc) -> Result<bool> {
-        self.act("index.contains", |state| usable(&state.index).map(|()| state.index.docs.contains(&place(doc)))).await
+    async fn contains(&self, name: &SegmentName) -> Result<bool> {
+        self.act("index.contains", |state| usable(&state.index).map(|()| state.index.docs.contains(name))).await
     }
     async fn search(&self, _: &Query) -> Result<Hits> {
         Ok(Hits::default())
     }
     async fn status(&self) -> Result<IndexStatus> {
-        Ok(IndexStatus::default())
+        let segments = self.state().index.docs.len() as u64;
+        Ok(IndexStatus { segments, ..IndexStatus::default() })
     }
-    async fn missing(&self, expected: &[Sha256]) -> Result<Vec<Sha256>> {
+    async fn missing(&self, expected: &[SegmentName]) -> Result<Vec<SegmentName>> {
         self.act("index.missing", |state| {
             usable(&state.index)?;
-            let held: HashSet<&Sha256> = state.index.docs.iter().map(|doc| &doc.3).collect();
-            Ok(expected.iter().filter(|sha| !held.contains(sha)).cloned().collect())
+            Ok(expected.iter().filter(|name| !state.index.docs.contains(*name)).cloned().collect())
         })
         .await
     }

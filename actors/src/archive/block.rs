@@ -66,7 +66,7 @@ fn call(map: &Map<String, Value>) -> String {
     let arguments = match arguments {
         // Some hosts carry the arguments as text that holds JSON.
         Some(Value::String(text)) => {
-            serde_json::from_str::<Value>(text).map_or_else(|_| format!("{{{}}}", quoted(text)), |v| json(&v))
+            super::json::parse(text).map_or_else(|_| format!("{{{}}}", quoted(text)), |v| json(&v))
         }
         Some(value) => json(value),
         None => "{}".to_owned(),

@@ -5,9 +5,13 @@
 //! the readable projection and may fail without touching the copy.
 
 use super::{projection, transcript};
-use crate::domain::{Claim, CycleKind, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn};
-use crate::error::{Error, Result};
-use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ledger, Probe, SegmentDraft, SessionHost};
+use crate::contract::count;
+use crate::domain::{
+    Claim, CycleId, CycleKind, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId,
+    Trigger, Turn,
+};
+use crate::error::{Error, Kind, Result};
+use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ids, Ledger, NewCycle, Probe, SegmentDraft, SessionHost};
 use crate::settings;
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
@@ -33,6 +37,7 @@ pub struct Archiver {
     pub probe: Arc<dyn Probe>,
     pub settings: settings::Archive,
     pub turns: Turns,
+    pub proven: Proven,
 }
 
 /// One capture of a session at a time: several stages archive, and each reads where the archive ends before it adds to it.
@@ -55,6 +60,29 @@ impl Turns {
     }
 }
 
+/// Series whose archived part was compared with the host in this life, with the host's revision then. Clones share it.
+#[derive(Clone, Default)]
+pub struct Proven {
+    revisions: Arc<std::sync::Mutex<HashMap<i64, u64>>>,
+}
+
+impl Proven {
+    fn add(&self, series: &Series, revision: u64) {
+        self.lock().insert(series.id, revision);
+    }
+    /// Whether the archived part has to be compared before anything is added: not done in this life yet, or the host has
+    /// noticed a change since.
+    fn is_due(&self, series: &Series, page: &Page) -> bool {
+        match self.lock().get(&series.id) {
+            Some(revision) => *revision != page.revision,
+            None => !page.records.is_empty(),
+        }
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, u64>> {
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a capture added.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Captured {
@@ -64,45 +92,79 @@ pub struct Captured {
     pub bytes: u64,
     /// Bytes after the last complete record, not archived yet.
     pub torn_bytes: u64,
+    /// Records that are not what they should be: kept as they are, shown as plain text. How many, and the first of them.
+    pub damaged: u64,
+    pub first_damaged: Option<i64>,
+    /// Why it ended before everything was archived.
+    pub stopped: Option<Error>,
 }
 
 impl Archiver {
     /// Archives every record that is not archived yet. Idempotent: an unchanged session adds nothing.
     pub async fn capture(&self, job: &Job) -> Result<Captured> {
+        let mut captured = self.gather(job).await?;
+        captured.stopped.take().map_or(Ok(captured), Err)
+    }
+
+    /// The same, as far as it goes: what stopped it after something was archived is said in the answer.
+    async fn gather(&self, job: &Job) -> Result<Captured> {
         let _turn = self.turns.take(&job.session).await;
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
-        let mut series = self.ledger.series(&session).await?;
-        let mut captured = Captured { series: series.clone(), segments: 0, records: 0, bytes: 0, torn_bytes: 0 };
+        let series = self.ledger.series(&session).await?;
+        let begun_with = series.bytes;
+        let mut captured = Captured {
+            series,
+            segments: 0,
+            records: 0,
+            bytes: 0,
+            torn_bytes: 0,
+            damaged: 0,
+            first_damaged: None,
+            stopped: None,
+        };
         loop {
-            let limit = self.settings.segment_bytes as usize;
-            let page = self.host.records(&session, series.last_seq.max(0), limit).await?;
-            let fresh = match self.continues(&series, page).await? {
-                // The archived record filled the page by itself: what follows it needs a page of its own.
-                Some(page) if page.records.is_empty() && page.more => {
-                    self.host.records(&session, series.last_seq + 1, limit).await?
+            match self.advance(job, &session, &mut captured).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if captured.segments == 0 => return Err(error),
+                Err(error) => {
+                    captured.stopped = Some(error);
+                    break;
                 }
-                Some(page) => page,
-                None => {
-                    series =
-                        self.ledger.supersede(&series, "records that were archived differ at the host now").await?;
-                    tracing::warn!(session = %session.key, epoch = series.epoch, "the host changed archived records; keeping both versions");
-                    continue;
-                }
-            };
-            let more = fresh.more;
-            captured.torn_bytes = fresh.torn_bytes;
-            if !fresh.records.is_empty() {
-                captured.records += fresh.records.len() as u64;
-                captured.segments += 1;
-                series = self.store_segment(job, &series, fresh).await?;
-            }
-            if !more {
-                break;
             }
         }
-        captured.bytes = (series.bytes - captured.series.bytes).max(0) as u64;
-        captured.series = series;
+        captured.bytes = (captured.series.bytes - begun_with).max(0) as u64;
         Ok(captured)
+    }
+
+    /// Archives one page. False when there is nothing behind it.
+    async fn advance(&self, job: &Job, session: &SessionRef, captured: &mut Captured) -> Result<bool> {
+        let (series, limit) = (&captured.series, self.settings.segment_bytes as usize);
+        let page = self.host.records(session, series.last_seq.max(0), limit).await?;
+        let fresh = match self.continues(series, page).await? {
+            // The archived record filled the page by itself: what follows it needs a page of its own.
+            Some(page) if page.records.is_empty() && page.more => {
+                self.host.records(session, series.last_seq + 1, limit).await?
+            }
+            Some(page) => page,
+            None => {
+                let why = "records that were archived differ at the host now";
+                captured.series = self.ledger.supersede(series, why).await?;
+                let epoch = captured.series.epoch;
+                tracing::warn!(session = %session.key, epoch, "the host changed archived records; keeping both versions");
+                return Ok(true);
+            }
+        };
+        let more = fresh.more;
+        captured.torn_bytes = fresh.torn_bytes;
+        if !fresh.records.is_empty() {
+            self.proven.add(series, fresh.revision);
+            let records = fresh.records.len() as u64;
+            self.store_segment(job, captured, fresh).await?;
+            captured.records += records;
+            captured.segments += 1;
+        }
+        Ok(more)
     }
 
     /// The page without what is archived already, or `None` when the source is not the one that was archived.
@@ -121,17 +183,30 @@ impl Archiver {
             }
         }
         let before = self.ledger.tail(series.id).await?.map(|tail| tail.manifest.source.generation);
-        // The host says that it rewrote something: the last record alone proves nothing then.
-        if before.is_some_and(|generation| generation != page.source.generation) && !self.same_prefix(series).await? {
-            return Ok(None);
+        // The last record alone proves nothing when something before it was rewritten, by a host that says so or by somebody
+        // while Moon was not looking.
+        let is_rewritten = before.is_some_and(|generation| generation != page.source.generation);
+        if is_rewritten || self.proven.is_due(series, &page) {
+            match self.same_prefix(series).await {
+                Ok(true) => self.proven.add(series, page.revision),
+                Ok(false) => return Ok(None),
+                // A file of the archive's own is damaged, and the host says nothing of a change: what is new must be archived
+                // all the same. Nothing is reduced meanwhile, because a permit reads every file.
+                Err(error) if !is_rewritten && error.kind == Kind::Data => {
+                    tracing::warn!(session = %series.session, code = error.code, "could not compare what is archived with the host: {error}");
+                    self.proven.add(series, page.revision);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(Some(page))
     }
 
-    async fn store_segment(&self, job: &Job, series: &Series, page: Page) -> Result<Series> {
+    async fn store_segment(&self, job: &Job, captured: &mut Captured, page: Page) -> Result<()> {
+        let series = captured.series.clone();
         let tail = self.ledger.tail(series.id).await?;
         // Before the records are given away: a segment is in memory once.
-        let readable = readable(series, &page.records);
+        let readable = readable(&series, &page.records);
         let draft = SegmentDraft {
             session_key: series.session.clone(),
             session_id: series.session_id.clone(),
@@ -144,9 +219,12 @@ impl Archiver {
         };
         let stored = self.store.put(draft).await?;
         self.probe.reach("archive.stored").await;
-        let projected = self.project(series, &readable).await;
+        let projected = self.project(&series, &readable.text).await;
         self.probe.reach("archive.projected").await;
-        self.ledger.add_segment(series, &stored, projected, job).await
+        captured.series = self.ledger.add_segment(&series, &stored, projected, job).await?;
+        captured.damaged += readable.damaged;
+        captured.first_damaged = captured.first_damaged.or(readable.first_damaged);
+        Ok(())
     }
 
     /// Appends to the readable projection. It may fail: it is rebuilt from the archive, and -1 says that it must be.
@@ -168,8 +246,8 @@ impl Archiver {
         let _turn = self.turns.take(&series.session).await;
         let mut length = self.store.project(series, 0, &projection::header(series)).await?;
         for segment in self.ledger.segments(series.id).await? {
-            let text = markdown(&self.store.read(&segment).await?);
-            length = self.store.project(series, length, &text).await?;
+            let readable = markdown(&self.store.read(&segment).await?);
+            length = self.store.project(series, length, &readable.text).await?;
         }
         self.ledger.set_projected(series.id, length).await?;
         Ok(length)
@@ -221,23 +299,44 @@ impl Archiver {
 /// Records read into turns at a time.
 const BATCH: usize = 64;
 
-/// What the projection of a series gains by these records.
-fn readable(series: &Series, records: &[Record]) -> String {
-    if series.projection_bytes < 0 {
-        return String::new();
-    }
-    let header = if series.last_seq < 0 { projection::header(series) } else { String::new() };
-    header + &markdown(records)
+/// Records as people read them, and what of them could only be shown as it is.
+#[derive(Default)]
+struct Readable {
+    text: String,
+    damaged: u64,
+    first_damaged: Option<i64>,
 }
 
-fn markdown(records: &[Record]) -> String {
-    records.chunks(BATCH).map(|batch| projection::markdown(&transcript::turns(batch))).collect()
+/// What the projection of a series gains by these records.
+fn readable(series: &Series, records: &[Record]) -> Readable {
+    if series.projection_bytes < 0 {
+        return Readable::default();
+    }
+    let mut readable = markdown(records);
+    if series.last_seq < 0 {
+        readable.text.insert_str(0, &projection::header(series));
+    }
+    readable
+}
+
+fn markdown(records: &[Record]) -> Readable {
+    let mut readable = Readable::default();
+    for batch in records.chunks(BATCH) {
+        let turns = transcript::turns(batch);
+        readable.text.push_str(&projection::markdown(&turns));
+        for turn in turns.iter().filter(|turn| turn.speaker == transcript::DAMAGED) {
+            readable.damaged += 1;
+            readable.first_damaged.get_or_insert(turn.seq);
+        }
+    }
+    readable
 }
 
 /// The first stage of every cycle.
 pub struct ArchiveStage {
     pub archiver: Archiver,
     pub bridge: Arc<dyn Bridge>,
+    pub ids: Arc<dyn Ids>,
 }
 
 #[async_trait]
@@ -247,10 +346,13 @@ impl Engine for ArchiveStage {
     }
 
     async fn run(&self, claim: &Claim) -> Result<Done> {
-        let captured = match self.archiver.capture(&claim.job).await {
+        let captured = match self.archiver.gather(&claim.job).await {
             Err(error) if is_gone(&error) => return Ok(self.gone(claim, &error).await),
             captured => captured?,
         };
+        if let Some(error) = &captured.stopped {
+            return self.interrupted(claim, &captured, error).await;
+        }
         let series = &captured.series;
         if series.projection_bytes < 0
             && let Err(error) = self.archiver.rebuild_projection(series).await
@@ -260,16 +362,18 @@ impl Engine for ArchiveStage {
         if captured.torn_bytes > 0 {
             tracing::warn!(session = %series.session, bytes = captured.torn_bytes, "the transcript ends in an unfinished record; it is archived once it is complete");
         }
+        if captured.damaged > 0 {
+            let (damaged, first) = (captured.damaged, captured.first_damaged);
+            tracing::warn!(session = %series.session, damaged, first, "records are damaged: they are archived as they are and shown as plain text");
+        }
         self.acknowledge(claim).await?;
-        let detail = serde_json::json!({
-            "segments": captured.segments, "records": captured.records, "bytes": captured.bytes,
-            "last_seq": series.last_seq, "epoch": series.epoch, "torn_bytes": captured.torn_bytes,
-        });
+        let detail = detail(&captured);
         if captured.records > 0 {
-            let message = format!("{} new records archived and verified, {} in all", captured.records, series.records);
+            let message =
+                format!("{} archived and verified, {} in all", count(captured.records, "new record"), series.records);
             return Ok(Done::ok(Effect::None, message, detail));
         }
-        let message = format!("nothing new; {} records are archived", series.records);
+        let message = format!("nothing new; {} archived", count(series.records, "record"));
         let is_findable = self.archiver.ledger.unindexed(Some(&claim.job.session), 1).await?.is_empty();
         if claim.job.kind == CycleKind::Capture && is_findable {
             return Ok(Done::skipped(message).ending_the_cycle());
@@ -278,7 +382,39 @@ impl Engine for ArchiveStage {
     }
 }
 
+/// Figures of a capture for the audit.
+fn detail(captured: &Captured) -> serde_json::Value {
+    serde_json::json!({
+        "segments": captured.segments, "records": captured.records, "bytes": captured.bytes,
+        "last_seq": captured.series.last_seq, "epoch": captured.series.epoch, "torn_bytes": captured.torn_bytes,
+        "damaged": captured.damaged, "first_damaged": captured.first_damaged,
+    })
+}
+
 impl ArchiveStage {
+    /// A part is archived, the rest cannot be read or written now. The part is made findable by this cycle; the rest is a
+    /// capture of its own, which is tried again until it works, and says what is wrong.
+    async fn interrupted(&self, claim: &Claim, captured: &Captured, error: &Error) -> Result<Done> {
+        let job = &claim.job;
+        let rest = NewCycle {
+            id: CycleId(self.ids.next()),
+            session: SessionRef { key: job.session.clone(), session_id: job.session_id.clone() },
+            trigger: Trigger {
+                kind: CycleKind::Capture,
+                reason: "the rest of an interrupted capture".into(),
+                ratio: None,
+            },
+            trace: TraceId(self.ids.next()),
+            used_tokens: None,
+            // Whoever waits for this archive waits for all of it.
+            ack: job.ack.clone(),
+        };
+        self.archiver.ledger.open_cycle(&rest, None).await?;
+        let new = count(captured.records, "new record");
+        let message = format!("{new} archived and verified before it stopped: {error}");
+        Ok(Done::ok(Effect::None, message, detail(captured)))
+    }
+
     /// Lets every compaction that waited for this archive go on.
     async fn acknowledge(&self, claim: &Claim) -> Result<()> {
         for id in claim.job.ack.iter().flat_map(|ids| ids.split(',')) {

@@ -3,6 +3,7 @@
 pub mod block;
 pub mod coverage;
 pub mod engine;
+pub mod json;
 pub mod plain;
 pub mod projection;
 pub mod transcript;

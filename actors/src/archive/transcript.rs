@@ -4,7 +4,7 @@
 //! most one turn, in order, with its sequence number. It must never panic and never drop text because a record is
 //! damaged or strange: what cannot be understood becomes a `System` turn with its text, so that it stays findable.
 
-use super::block;
+use super::{block, json};
 use crate::domain::{Record, Role, Turn};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Deserialize;
@@ -47,7 +47,7 @@ fn is_type(bytes: &[u8], wanted: &str) -> bool {
 
 fn turn(record: &Record) -> Option<Turn> {
     let mut turn = match std::str::from_utf8(&record.bytes) {
-        Ok(text) => match serde_json::from_str::<Value>(text) {
+        Ok(text) => match json::parse(text) {
             Ok(value) => read(&value)?,
             Err(_) => unparsed(text)?,
         },
@@ -69,7 +69,7 @@ fn make(role: Role, speaker: &str, text: String, at: Option<DateTime<Utc>>) -> O
 /// it is, the rest is damaged.
 fn unparsed(text: &str) -> Option<Turn> {
     if text.trim_start().starts_with(['{', '[', '"']) {
-        if let Some(value) = block::repair_surrogates(text).and_then(|t| serde_json::from_str::<Value>(&t).ok()) {
+        if let Some(value) = block::repair_surrogates(text).and_then(|t| json::parse(&t).ok()) {
             return read(&value);
         }
         return damaged(text);

@@ -70,6 +70,12 @@ pub struct Report {
     pub error: Option<Error>,
 }
 
+/// `1 session`, `2 sessions`.
+pub fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(0);
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// One thing that is not in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {

@@ -3,5 +3,5 @@
 pub mod ctl;
 pub mod records;
 
-pub use ctl::{Issue, Report, Request};
+pub use ctl::{Issue, Report, Request, count};
 pub use records::{ArchiveRecord, DistillationRecord, MoonState, RecallMatch, RecallResult, SessionUsageSnapshot};

@@ -4,7 +4,7 @@
 //! the jobs off: that is [`Hands`].
 
 use super::status;
-use crate::contract::{DistillationRecord, Issue, Report, Request};
+use crate::contract::{DistillationRecord, Issue, Report, Request, count};
 use crate::domain::{CycleId, CycleKind, SessionKey, TraceId, Trigger};
 use crate::error::{Error, Result};
 use crate::port::{NewCycle, Query, SessionRow};
@@ -65,7 +65,7 @@ impl Commands {
             Request::Hurry => {
                 let hurried = ports.ledger.hurry().await?;
                 self.wiring.mail.nudge_stages();
-                Ok(Report::new("hurry").detail(format!("{hurried} waiting jobs are tried now")))
+                Ok(Report::new("hurry").detail(format!("{} tried now", count(hurried, "waiting job"))))
             }
             Request::Restart { actor } => {
                 self.hands.restart(&actor).await?;
@@ -84,9 +84,7 @@ impl Commands {
         let ledger = &self.wiring.ports.ledger;
         let refreshed = self.wiring.ports.host.refresh().await;
         if let Ok(readings) = &refreshed {
-            for reading in readings {
-                ledger.observe(reading).await?;
-            }
+            ledger.observe(readings).await?;
         }
         let mut rows = ledger.sessions().await?;
         match refreshed {
@@ -160,8 +158,11 @@ impl Commands {
             "sessions": rows.len(), "new_records": records, "new_segments": segments, "totals": after,
         }));
         report.details.push(match segments {
-            0 => format!("{} sessions, nothing new: {} records are archived", rows.len(), after.records),
-            _ => format!("{} sessions, {records} new records archived, verified and indexed", rows.len()),
+            0 => format!("{}, nothing new: {} archived", count(rows.len(), "session"), count(after.records, "record")),
+            _ => {
+                let new = count(records, "new record");
+                format!("{}, {new} archived, verified and indexed", count(rows.len(), "session"))
+            }
         });
         self.judge(report, &cycles).await
     }
@@ -176,7 +177,12 @@ impl Commands {
         self.wiring.archiver().restore_projections().await?;
         let status = self.wiring.ports.index.status().await?;
         Ok(Report::new("index")
-            .detail(format!("{indexed} segments indexed; {} in all, {} chunks", status.segments, status.chunks))
+            .detail(format!(
+                "{} indexed; {} in all, in {}",
+                count(indexed, "segment"),
+                status.segments,
+                count(status.chunks, "chunk")
+            ))
             .data(json!({ "indexed": indexed, "index": status })))
     }
 
@@ -195,7 +201,7 @@ impl Commands {
         }
         let after = self.wiring.ports.ledger.totals().await?.distillations;
         let mut report = report.data(json!({ "distillations": written }));
-        report.details.push(format!("{} new distillations", after - before));
+        report.details.push(count(after - before, "new distillation"));
         report.details.extend(written.iter().filter(|d| !d.summary_path.is_empty()).map(|d| {
             format!("{}: records {} to {} by {} in {}", d.session_key, d.from_seq, d.to_seq, d.provider, d.summary_path)
         }));

@@ -40,6 +40,9 @@ pub struct Page {
     pub source: SourceIdentity,
     /// Bytes after the last complete record: somebody is writing, or died while writing. Not archived yet.
     pub torn_bytes: u64,
+    /// Changes when the host noticed, in this process, that a transcript is not the one it read before. Not kept anywhere; 0
+    /// from a host whose `source.generation` says it.
+    pub revision: u64,
 }
 
 /// A series of segments: one transcript of one session, as long as the host only appends to it.

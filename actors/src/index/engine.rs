@@ -5,11 +5,14 @@
 
 use crate::archive::engine::Archiver;
 use crate::archive::transcript;
-use crate::domain::{Claim, Segment, SessionKey, Sha256, Stage};
+use crate::contract::count;
+use crate::distill::redact;
+use crate::domain::{Claim, Segment, SessionKey, Stage};
 use crate::error::{Error, Result};
-use crate::port::{ArchiveStore, AuditEntry, Effect, IndexDoc, Ledger, Probe, SearchIndex};
+use crate::port::{ArchiveStore, AuditEntry, Effect, IndexDoc, Ledger, Probe, SearchIndex, SegmentName};
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -46,18 +49,16 @@ impl Indexer {
     }
 
     async fn put(&self, segment: &Segment) -> Result<()> {
-        let m = &segment.manifest;
-        let name = IndexDoc {
-            segment: m.sha256.clone(),
-            session: m.session_key.clone(),
-            session_id: m.session_id.clone(),
-            epoch: m.epoch,
-            ordinal: m.ordinal,
-            turns: vec![],
-        };
+        let name = SegmentName::from(&segment.manifest);
         // The decoded bytes are gone before the index takes the turns: a large segment is in memory once.
-        let turns = transcript::turns(&self.store.read(segment).await?);
-        self.index.put(IndexDoc { turns, ..name.clone() }).await?;
+        let mut turns = transcript::turns(&self.store.read(segment).await?);
+        // The archive keeps every byte; what is found and goes back to a model holds no credentials.
+        for turn in &mut turns {
+            if let Cow::Owned(redacted) = redact(&turn.text) {
+                turn.text = redacted;
+            }
+        }
+        self.index.put(IndexDoc { name: name.clone(), turns }).await?;
         if self.index.contains(&name).await? {
             return Ok(());
         }
@@ -78,24 +79,26 @@ impl Indexer {
     pub async fn reconcile(&self) -> Result<u64> {
         let mut indexed = self.ledger.all_segments().await?;
         indexed.retain(|segment| segment.indexed_at.is_some());
-        let hashes: Vec<Sha256> = indexed.iter().map(|s| s.manifest.sha256.clone()).collect();
-        let missing: HashSet<Sha256> = match self.index.missing(&hashes).await {
+        let names: Vec<SegmentName> = indexed.iter().map(|s| SegmentName::from(&s.manifest)).collect();
+        let missing: HashSet<SegmentName> = match self.index.missing(&names).await {
             Err(error) if error.code == CORRUPT => return self.rebuild("the index was damaged").await,
             missing => missing?.into_iter().collect(),
         };
-        for segment in indexed.iter().filter(|s| missing.contains(&s.manifest.sha256)) {
+        for segment in indexed.iter().filter(|s| missing.contains(&SegmentName::from(&s.manifest))) {
             self.put(segment).await?;
         }
         if !missing.is_empty() {
-            let message = format!("the index lacked {} segments that the ledger says it holds", missing.len());
+            let lacked = count(missing.len(), "segment");
+            let message = format!("the index lacked {lacked} that the ledger says it holds");
             self.ledger.audit(&AuditEntry::new("index", "reconciled", "ok", message)).await?;
         }
         Ok(missing.len() as u64)
     }
 
     /// Whether these segments are in the index now, asked of the index itself.
-    pub async fn holds(&self, segments: &[Sha256]) -> Result<bool> {
-        Ok(self.index.missing(segments).await?.is_empty())
+    pub async fn holds(&self, segments: &[Segment]) -> Result<bool> {
+        let names: Vec<SegmentName> = segments.iter().map(|s| SegmentName::from(&s.manifest)).collect();
+        Ok(self.index.missing(&names).await?.is_empty())
     }
 }
 
@@ -127,21 +130,30 @@ impl Engine for IndexStage {
             indexed => indexed?,
         };
         let detail = serde_json::json!({ "segments": indexed, "backend": self.indexer.index.name() });
-        let message = format!("{indexed} segments made searchable and looked up");
+        let message = format!("{} made searchable and looked up", count(indexed, "segment"));
         Ok(Done::ok(Effect::Indexed { segments: vec![] }, message, detail))
+    }
+
+    async fn rest(&self) -> Result<()> {
+        self.restore_if_lacking().await.map(drop)
     }
 }
 
 impl IndexStage {
     /// Catches up with a session; and with everything if the index was deleted or replaced under us, which its count shows.
     async fn catch_up(&self, session: &SessionKey) -> Result<u64> {
+        Ok(self.indexer.catch_up(Some(session)).await? + self.restore_if_lacking().await?)
+    }
+
+    /// Compares only when the number of segments shows that some are missing.
+    async fn restore_if_lacking(&self) -> Result<u64> {
         let indexer = &self.indexer;
-        let indexed = indexer.catch_up(Some(session)).await?;
         let totals = indexer.ledger.totals().await?;
         let expected = u64::try_from(totals.segments - totals.unindexed).unwrap_or(0);
-        if indexer.index.status().await?.segments >= expected {
-            return Ok(indexed);
+        match indexer.index.status().await {
+            Ok(status) if status.segments >= expected => Ok(0),
+            Err(error) if error.code != CORRUPT => Err(error),
+            _ => indexer.reconcile().await,
         }
-        Ok(indexed + indexer.reconcile().await?)
     }
 }

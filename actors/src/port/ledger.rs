@@ -217,9 +217,12 @@ pub trait Ledger: Send + Sync {
     fn boot(&self) -> BootId;
 
     // ---- sessions ---------------------------------------------------------------------------------------------------
-    async fn observe(&self, reading: &UsageReading) -> Result<SessionRow>;
+    /// Records readings, all in one transaction.
+    async fn observe(&self, readings: &[UsageReading]) -> Result<()>;
     async fn session(&self, key: &SessionKey) -> Result<Option<SessionRow>>;
     async fn sessions(&self) -> Result<Vec<SessionRow>>;
+    /// Sessions that were observed, or had a cycle opened or ended, since the given mark (0: ever), and the mark of now.
+    async fn sessions_since(&self, mark: i64) -> Result<(Vec<SessionRow>, i64)>;
     async fn save_machine(&self, key: &SessionKey, machine: &Value) -> Result<()>;
 
     // ---- cycles and jobs --------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
 pub use notifier::{Alert, AlertKey, Notifier, Severity};
 pub use probe::{NoProbe, Probe};
 pub use projector::Projector;
-pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, TurnHit};
+pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentName, TurnHit};
 pub use session_host::{Compacted, Doorbell, SessionHost};
 
 use std::sync::Arc;

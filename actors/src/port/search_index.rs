@@ -1,19 +1,37 @@
 //! The search index: a disposable projection of the archive. Losing it loses nothing.
 
-use crate::domain::{SessionKey, Sha256, Turn};
+use crate::domain::{Manifest, SessionKey, Sha256, Turn};
 use crate::error::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// One archived segment, as turns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexDoc {
+/// Which segment is meant: equal bytes in two transcripts are two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SegmentName {
     pub segment: Sha256,
     pub session: SessionKey,
     pub session_id: String,
     pub epoch: i64,
     pub ordinal: i64,
+}
+
+impl From<&Manifest> for SegmentName {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            segment: manifest.sha256.clone(),
+            session: manifest.session_key.clone(),
+            session_id: manifest.session_id.clone(),
+            epoch: manifest.epoch,
+            ordinal: manifest.ordinal,
+        }
+    }
+}
+
+/// One archived segment, as turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexDoc {
+    pub name: SegmentName,
     pub turns: Vec<Turn>,
 }
 
@@ -78,20 +96,20 @@ pub trait SearchIndex: Send + Sync {
     /// `fts5`.
     fn name(&self) -> &'static str;
 
-    /// Adds one segment in one transaction; searchable when it returns. Idempotent by (session, id, epoch, ordinal, segment).
+    /// Adds one segment in one transaction; searchable when it returns. Idempotent by its name.
     /// Errors: `transient` `index.busy`, `index.disk_full`, `index.io`; `data` `index.corrupt`; `unavailable` `index.missing` when it
     /// was opened for reading and is not there.
     async fn put(&self, doc: IndexDoc) -> Result<Put>;
 
-    /// Confirms by lookup that the segment is in the index. Looks at its name only; `turns` may be empty.
-    async fn contains(&self, doc: &IndexDoc) -> Result<bool>;
+    /// Confirms by lookup that the segment is in the index.
+    async fn contains(&self, name: &SegmentName) -> Result<bool>;
 
     async fn search(&self, query: &Query) -> Result<Hits>;
 
     async fn status(&self) -> Result<IndexStatus>;
 
-    /// Which of the expected segments are missing (by hash).
-    async fn missing(&self, expected: &[Sha256]) -> Result<Vec<Sha256>>;
+    /// Which of the expected segments are missing.
+    async fn missing(&self, expected: &[SegmentName]) -> Result<Vec<SegmentName>>;
 
     /// Starts from nothing: moves a file that cannot be used aside (kept), or empties a healthy one.
     async fn clear(&self) -> Result<()>;

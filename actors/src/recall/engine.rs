@@ -4,11 +4,12 @@
 
 use super::frame::{self, Passage};
 use crate::contract::{RecallMatch, RecallResult};
-use crate::domain::{SessionKey, Sha256};
+use crate::domain::{Role, SessionKey, Sha256};
 use crate::error::{Error, Result};
 use crate::port::{Bridge, Clock, Hits, Ids, Ledger, Query, SearchIndex, Slot, TurnHit};
 use crate::settings;
 use serde_json::json;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Longest snippet of a match, characters; the archive has the rest.
@@ -51,6 +52,13 @@ impl Recaller {
             return Err(Error::data("recall.query_too_long", format!("a query of {length} bytes is too long"))
                 .cause(format!("at most {LONGEST_QUERY} bytes are searched for"))
                 .hint("ask for the few words that matter"));
+        }
+        if let Some(session) = &query.session
+            && self.ledger.session(session).await?.is_none()
+            && self.ledger.all_series(Some(session)).await?.is_empty()
+        {
+            return Err(Error::data("session.unknown", format!("there is no session {session}"))
+                .hint("`moon sessions` lists them"));
         }
         let mut found = self.index.search(query).await?;
         let (held, archived) = (self.index.status().await?.segments, self.ledger.totals().await?.segments);
@@ -109,8 +117,9 @@ impl Recaller {
     }
 }
 
-/// Every turn of an answer with its session: the best of each session first, then the second best of each, and so on. A turn that
-/// only repeats the question comes last: whoever asks has often asked the agent first, and an echo answers nothing.
+/// Every turn of an answer with its session: the best of each session first, then the second best of each, and so on. What was
+/// shown already is not shown again (a forked session repeats its beginning). A question that is only asked again comes last:
+/// whoever asks has often asked the agent first, and an echo answers nothing.
 fn ranked<'a>(found: &'a Hits, question: &str) -> Vec<(&'a SessionKey, &'a str, &'a TurnHit)> {
     let deepest = found.hits.iter().map(|hit| hit.turns.len()).max().unwrap_or(0);
     let in_order = (0..deepest).flat_map(|depth| {
@@ -119,17 +128,23 @@ fn ranked<'a>(found: &'a Hits, question: &str) -> Vec<(&'a SessionKey, &'a str, 
             .iter()
             .filter_map(move |hit| hit.turns.get(depth).map(|turn| (&hit.session, hit.session_id.as_str(), turn)))
     });
-    let question = words(question);
-    let (echoes, mut answers): (Vec<_>, Vec<_>) = in_order.partition(|(_, _, turn)| is_echo(&turn.text, &question));
+    let (asked, mut shown) = (words(question), HashSet::new());
+    let fresh = in_order.filter(|(_, _, turn)| shown.insert((turn.speaker.as_str(), turn.text.trim())));
+    let (echoes, mut answers): (Vec<_>, Vec<_>) = fresh.partition(|(_, _, turn)| is_echo(turn, &asked));
     answers.extend(echoes);
     answers
 }
 
-/// True for a turn that holds all of the question's words in their order and hardly anything else.
-fn is_echo(text: &str, question: &[String]) -> bool {
-    let text = words(text);
-    let close = text.len() <= question.len() + question.len() / 4 + 2;
-    question.len() > 2 && close && text.windows(question.len()).any(|window| window == question)
+/// True for a person's question that holds all of the asked words in their order and hardly anything else. Only a question: an
+/// error message or an identifier that was pasted is looked for, not asked.
+fn is_echo(turn: &TurnHit, asked: &[String]) -> bool {
+    let is_question = turn.text.trim_end().ends_with(['?', '？', '؟', '\u{37e}']);
+    if turn.speaker != Role::User.as_str() || !is_question {
+        return false;
+    }
+    let text = words(&turn.text);
+    let close = text.len() <= asked.len() + asked.len() / 4 + 2;
+    asked.len() > 2 && close && text.windows(asked.len()).any(|window| window == asked)
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -173,8 +188,20 @@ mod tests {
 
     #[test]
     fn a_turn_that_says_more_than_the_question_is_no_echo() {
-        let question = words("which port do we use");
-        assert!(!is_echo("Which port do we use? We use port 7777 since March, as Ada decided.", &question));
-        assert!(!is_echo("port", &words("port")));
+        let echo = |text: &str, asked: &str| is_echo(&hit("a", &[text]).turns[0], &words(asked));
+        assert!(echo("[Ada] Which port do we use?", "which port do we use"));
+        assert!(!echo("Which port do we use? We use port 7777 since March, as Ada decided.", "which port do we use"));
+        assert!(!echo("port", "port"));
+        assert!(!echo("MAX_RETRY_COUNT_BEFORE_DLQ", "MAX_RETRY_COUNT_BEFORE_DLQ"));
+        let refused = "ERROR 1045 (28000): Access denied for user 'root'@'localhost'";
+        assert!(!echo(refused, refused));
+    }
+
+    #[test]
+    fn what_a_fork_of_a_session_repeats_is_shown_once() {
+        let hits = vec![hit("a", &["the port is 7777"]), hit("b", &["the port is 7777", "or was it 7778"])];
+        let found = Hits { hits, ..Hits::default() };
+        let texts: Vec<_> = ranked(&found, "port").into_iter().map(|(_, _, t)| t.text.as_str()).collect();
+        assert_eq!(texts, ["the port is 7777", "or was it 7778"]);
     }
 }

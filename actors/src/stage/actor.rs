@@ -5,6 +5,7 @@
 
 use super::{Engine, Passed, pass};
 use crate::domain::Stage;
+use crate::error::Error;
 use crate::port::Release;
 use crate::supervisor::{StartFn, child};
 use crate::wiring::{Mailboxes, Wiring};
@@ -34,6 +35,8 @@ pub struct StageState {
     prepared: bool,
     /// Why claims of this stage may be open when it is looked at next.
     claims: Release,
+    /// How the last rest ended, if not well.
+    failed_at_rest: Option<Error>,
     timer: Option<AbortHandle>,
 }
 
@@ -66,6 +69,7 @@ impl Actor for StageActor {
             wiring: args.wiring,
             prepared: false,
             claims: Release::Crashed,
+            failed_at_rest: None,
             timer: None,
         })
     }
@@ -92,7 +96,10 @@ impl Actor for StageActor {
                 let _ = state.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
                 QUICKEST
             }
-            Ok(Passed::Idle) => state.until_next().await,
+            Ok(Passed::Idle) => {
+                state.rest().await;
+                state.until_next().await
+            }
             Err(error) => {
                 tracing::error!(stage = stage.as_str(), code = error.code, "{error}");
                 // The ledger could not be written: claims of ours may be open, and nobody but us works this stage.
@@ -130,6 +137,15 @@ impl StageState {
             (self.prepared, self.claims) = (true, Release::Crashed);
         }
         pass(self.engine.as_ref(), ports.ledger.as_ref(), ports.probe.as_ref(), &self.wiring.settings.supervision).await
+    }
+
+    /// A failure is said once, and again when it is another one: the next look is half a minute away.
+    async fn rest(&mut self) {
+        let failed = self.engine.rest().await.err();
+        if let Some(error) = failed.as_ref().filter(|error| self.failed_at_rest.as_ref() != Some(*error)) {
+            tracing::warn!(stage = self.engine.stage().as_str(), code = error.code, "{error}");
+        }
+        self.failed_at_rest = failed;
     }
 
     async fn until_next(&self) -> Duration {

@@ -62,4 +62,9 @@ pub trait Engine: Send + Sync + 'static {
     }
 
     async fn run(&self, claim: &Claim) -> Result<Done>;
+
+    /// Whenever nothing is due: puts right what was spoilt meanwhile without anybody's asking.
+    async fn rest(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! Judges sessions whenever something changed, and slowly by itself: quiet sessions and ended cooldowns ring nobody.
+//! Judges sessions whenever something about them changed, and all of them slowly by itself.
 
 use super::engine::Judge;
 use crate::domain::Stage;
@@ -12,8 +12,10 @@ const SLOW_TICK: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThresholdMsg {
-    /// A reading changed, a cycle ended, or time passed.
+    /// A reading changed or a cycle ended.
     Look,
+    /// Time passed: quiet sessions and ended cooldowns ring nobody.
+    LookAtAll,
 }
 
 pub struct ThresholdActor;
@@ -27,6 +29,8 @@ pub fn start(wiring: &Wiring) -> StartFn {
 pub struct ThresholdState {
     judge: Judge,
     wiring: Wiring,
+    /// Up to where the changes of sessions have been judged.
+    mark: i64,
 }
 
 impl Actor for ThresholdActor {
@@ -35,7 +39,7 @@ impl Actor for ThresholdActor {
     type Arguments = Wiring;
 
     async fn pre_start(&self, _: ActorRef<ThresholdMsg>, wiring: Wiring) -> Result<ThresholdState, ActorProcessingErr> {
-        Ok(ThresholdState { judge: wiring.judge(), wiring })
+        Ok(ThresholdState { judge: wiring.judge(), wiring, mark: 0 })
     }
 
     async fn post_start(
@@ -44,20 +48,23 @@ impl Actor for ThresholdActor {
         _: &mut ThresholdState,
     ) -> Result<(), ActorProcessingErr> {
         // Ends with the actor: ractor stops an interval when its target is gone.
-        myself.send_interval(SLOW_TICK, || ThresholdMsg::Look);
+        myself.send_interval(SLOW_TICK, || ThresholdMsg::LookAtAll);
         Ok(myself.cast(ThresholdMsg::Look)?)
     }
 
     async fn handle(
         &self,
         _: ActorRef<ThresholdMsg>,
-        _: ThresholdMsg,
+        message: ThresholdMsg,
         state: &mut ThresholdState,
     ) -> Result<(), ActorProcessingErr> {
-        match state.judge.look().await {
-            Ok(opened) if opened.is_empty() => {}
-            Ok(_) => {
-                state.wiring.mail.stage(Stage::Archive).cast(StageMsg::Nudge);
+        let from = if message == ThresholdMsg::Look { state.mark } else { 0 };
+        match state.judge.look_since(from).await {
+            Ok((opened, mark)) => {
+                state.mark = mark;
+                if !opened.is_empty() {
+                    state.wiring.mail.stage(Stage::Archive).cast(StageMsg::Nudge);
+                }
             }
             Err(error) => tracing::error!(code = error.code, "{error}"),
         }

@@ -19,11 +19,17 @@ pub struct Judge {
 impl Judge {
     /// Judges every session once. Returns the cycles opened.
     pub async fn look(&self) -> Result<Vec<(CycleId, Trigger)>> {
+        self.look_since(0).await.map(|(opened, _)| opened)
+    }
+
+    /// Judges the sessions about which something has changed since the mark. Returns the cycles opened, and the mark of now.
+    pub async fn look_since(&self, mark: i64) -> Result<(Vec<(CycleId, Trigger)>, i64)> {
+        let (rows, mark) = self.ledger.sessions_since(mark).await?;
         let mut opened = Vec::new();
-        for row in self.ledger.sessions().await? {
+        for row in rows {
             opened.extend(self.judge(&row).await?);
         }
-        Ok(opened)
+        Ok((opened, mark))
     }
 
     /// Judges one session: stores its machine, opens a cycle if one is due.

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 /// Failed looks at the host in a row before somebody is told: a restart of the gateway takes some seconds.
 const PATIENCE: u32 = 3;
-const UNREACHABLE: &str = "host.unreachable";
 
 pub struct Watcher {
     pub host: Arc<dyn SessionHost>,
@@ -75,16 +74,28 @@ impl Watcher {
             self.reachable().await?;
         }
         let mut looked = Looked::default();
+        let (mut observed, mut changed) = (Vec::new(), Vec::new());
         for reading in readings {
-            if self.seen.get(&reading.session.key) == Some(&reading) {
-                continue;
+            let is_news = policy::is_news(self.seen.get(&reading.session.key), &reading);
+            if is_news {
+                looked.captures += usize::from(self.capture_left_behind(&reading.session).await?);
+                changed.push(reading.clone());
             }
-            looked.captures += usize::from(self.capture_left_behind(&reading.session).await?);
-            self.ledger.observe(&reading).await?;
-            looked.changed += 1;
-            looked.captures += usize::from(self.capture_if_new(&reading).await?);
-            self.seen.insert(reading.session.key.clone(), reading);
+            // What a full list says again still holds: that must not grow stale.
+            if is_news || refresh {
+                observed.push(reading);
+            }
         }
+        if observed.is_empty() {
+            return Ok(looked);
+        }
+        // In one transaction: a full list of a thousand quiet sessions is one write to the disk.
+        self.ledger.observe(&observed).await?;
+        for reading in &changed {
+            looked.captures += usize::from(self.capture_if_new(reading).await?);
+        }
+        looked.changed = changed.len();
+        self.seen.extend(observed.into_iter().map(|reading| (reading.session.key.clone(), reading)));
         Ok(looked)
     }
 
@@ -133,7 +144,7 @@ impl Watcher {
         self.failures += 1;
         tracing::debug!(code = error.code, failures = self.failures, "the session host does not answer: {error}");
         if self.failures == PATIENCE {
-            let key = AlertKey::new(UNREACHABLE, self.host.name());
+            let key = self.unreachable_key();
             let message = format!("the session host cannot be watched: {error}");
             self.ledger.raise(&key, Severity::Critical, &message, error.hint.as_deref()).await?;
         }
@@ -147,19 +158,25 @@ impl Watcher {
             self.ledger.hurry().await?;
         }
         // Of any host: one that is not watched any more has nobody else to end its alert.
-        for alert in self.ledger.alerts(true).await? {
-            if alert.key.rule == UNREACHABLE {
-                self.ledger.resolve(&alert.key).await?;
-            }
+        let rule = self.unreachable_key().rule;
+        for alert in self.ledger.alerts(true).await?.into_iter().filter(|alert| alert.key.rule == rule) {
+            self.ledger.resolve(&alert.key).await?;
         }
         Ok(())
+    }
+
+    fn unreachable_key(&self) -> AlertKey {
+        AlertKey::new("host.unreachable", self.host.name())
     }
 
     /// Says once when the wall clock was set back. Nothing depends on it: cooldowns run on the steady clock.
     fn mind_the_clock(&mut self) {
         let ahead = self.clock.now() - self.clock.steady();
         if let Some(back) = self.ahead.and_then(|before| policy::set_back(before, ahead)) {
-            tracing::warn!(seconds = back.num_seconds(), "the clock was set back; cooldowns and pauses go on as they were");
+            tracing::warn!(
+                seconds = back.num_seconds(),
+                "the clock was set back; cooldowns and pauses go on as they were"
+            );
         }
         self.ahead = Some(ahead);
     }

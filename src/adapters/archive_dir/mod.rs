@@ -61,6 +61,23 @@ impl ArchiveDir {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// How many manifests lie below a home; 0 when it cannot be looked into. Opens nothing and makes nothing.
+    pub fn count_manifests(home_root: &Path) -> usize {
+        let inner =
+            Inner { home: home_root.to_owned(), zstd_level: 1, writer: String::new(), writing: Mutex::default() };
+        inner.manifest_paths().map_or(0, |paths| paths.len())
+    }
+
+    /// Reads the object of a manifest again and compares its hash. Errors: as [`ArchiveStore::verify`].
+    pub async fn verify_object(&self, manifest: &Manifest) -> Result<()> {
+        let manifest = manifest.clone();
+        self.blocking(move |archive| {
+            let path = layout::object(&manifest.sha256);
+            archive.check_object(&path, &manifest).map_err(|flaw| unreadable(&path, flaw))
+        })
+        .await
+    }
+
     /// Manifests that are there and cannot be used, with the reason: the other half of
     /// [`manifests`](ArchiveStore::manifests).
     pub async fn damaged_manifests(&self) -> Result<Vec<(String, String)>> {

@@ -7,7 +7,7 @@ use super::FtsIndex;
 use crate::scratch::Scratch;
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 use moon_actors::domain::{Role, SessionKey, Sha256, Turn};
-use moon_actors::port::{Hit, IndexDoc, Query, SearchIndex, TurnHit};
+use moon_actors::port::{Hit, IndexDoc, Query, SearchIndex, SegmentName, TurnHit};
 use moon_actors::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -85,7 +85,7 @@ pub async fn locomo(path: &Path) -> Result<Report> {
 pub async fn locomo_fed(path: &Path, feed: Feed) -> Result<Report> {
     let conversations = Conversation::read(path)?;
     let scratch = Scratch::make("bench")?;
-    let index = FtsIndex::open(&scratch.path().join("history.db"), CHUNK_CHARS)?;
+    let index = FtsIndex::open(&scratch.path().join("history.db"), CHUNK_CHARS);
     let mut clock = Stopwatch::default();
     for conversation in &conversations {
         for session in &conversation.sessions {
@@ -115,7 +115,7 @@ pub async fn locomo_fed(path: &Path, feed: Feed) -> Result<Report> {
 /// Times of search and put on a made-up history of about `turns` turns in sessions of forty, fed in pairs.
 pub async fn latency(turns: usize) -> Result<Report> {
     let scratch = Scratch::make("bench")?;
-    let index = FtsIndex::open(&scratch.path().join("history.db"), CHUNK_CHARS)?;
+    let index = FtsIndex::open(&scratch.path().join("history.db"), CHUNK_CHARS);
     let mut random = Random(0x5eed);
     let mut clock = Stopwatch::default();
     let begin = DateTime::<Utc>::UNIX_EPOCH + Duration::days(20_000);
@@ -264,7 +264,8 @@ async fn put_session(
 fn document(session: &SessionKey, session_id: &str, ordinal: i64, turns: Vec<Turn>) -> IndexDoc {
     let identity = format!("{session} {session_id} {ordinal}");
     let segment = Sha256::of(identity.as_bytes());
-    IndexDoc { segment, session: session.clone(), session_id: session_id.to_owned(), epoch: 0, ordinal, turns }
+    let (session, session_id) = (session.clone(), session_id.to_owned());
+    IndexDoc { name: SegmentName { segment, session, session_id, epoch: 0, ordinal }, turns }
 }
 
 async fn timed_put(index: &FtsIndex, doc: IndexDoc, times: &mut Vec<f64>) -> Result<()> {

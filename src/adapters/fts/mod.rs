@@ -21,8 +21,7 @@ mod turn;
 mod write;
 
 use async_trait::async_trait;
-use moon_actors::domain::Sha256;
-use moon_actors::port::{Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex};
+use moon_actors::port::{Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentName};
 use moon_actors::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -41,18 +40,18 @@ impl FtsIndex {
     /// Opens or creates the index at `path` (file 0600, missing folders 0700), with chunks of up to `chunk_chars`
     /// characters (kept within 200..=20,000).
     ///
-    /// A file that is damaged, foreign or of a newer schema does not fail here: every later call answers `data`
-    /// `index.corrupt` until [`SearchIndex::clear`] has moved it aside. Errors: `transient` `index.io`,
-    /// `index.disk_full`, `index.busy` when the file cannot be reached at all. Blocking for some milliseconds.
-    pub fn open(path: &Path, chunk_chars: usize) -> Result<Self> {
-        let store = Store::open(path, chunk_chars.clamp(200, 20_000))?;
-        Ok(Self { store: Arc::new(store) })
+    /// It does not fail: archiving must go on without the index. A file that is damaged, foreign or of a newer schema makes
+    /// every later call answer `data` `index.corrupt` until [`SearchIndex::clear`] has moved it aside; one that cannot be
+    /// reached (`transient` `index.io`, `index.disk_full`, `index.busy`) is tried again by every later call. Blocking for
+    /// some milliseconds, or for 5 s while another process holds the file.
+    pub fn open(path: &Path, chunk_chars: usize) -> Self {
+        Self { store: Arc::new(Store::open(path, chunk_chars.clamp(200, 20_000))) }
     }
 
     /// Opens the index for a command that only reads: nothing is made, moved or written, and a missing file is
-    /// `unavailable` `index.missing` at every call. Errors: as for [`FtsIndex::open`].
-    pub fn read_only(path: &Path) -> Result<Self> {
-        Ok(Self { store: Arc::new(Store::read_only(path)?) })
+    /// `unavailable` `index.missing` at every call. Fails as little as [`FtsIndex::open`].
+    pub fn read_only(path: &Path) -> Self {
+        Self { store: Arc::new(Store::read_only(path)) }
     }
 
     /// What is wrong inside the file, in sentences; reads all of it.
@@ -87,9 +86,12 @@ impl SearchIndex for FtsIndex {
         .await
     }
 
-    async fn contains(&self, doc: &IndexDoc) -> Result<bool> {
-        let key = write::SegmentKey::of(doc);
-        self.blocking(move |store| store.read("look a segment up in the search index", |c| key.is_in(c))).await
+    async fn contains(&self, name: &SegmentName) -> Result<bool> {
+        let name = name.clone();
+        self.blocking(move |store| {
+            store.read("look a segment up in the search index", |connection| write::contains(connection, &name))
+        })
+        .await
     }
 
     async fn search(&self, query: &Query) -> Result<Hits> {
@@ -109,7 +111,7 @@ impl SearchIndex for FtsIndex {
         .await
     }
 
-    async fn missing(&self, expected: &[Sha256]) -> Result<Vec<Sha256>> {
+    async fn missing(&self, expected: &[SegmentName]) -> Result<Vec<SegmentName>> {
         let expected = expected.to_vec();
         self.blocking(move |store| {
             store.read("compare the search index with the archive", |c| write::missing(c, &expected))

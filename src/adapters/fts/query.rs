@@ -17,8 +17,8 @@ pub(super) enum Match {
     Word,
     /// Words in a row: an identifier, a path, a quotation, two CJK characters.
     Phrase,
-    /// Like a phrase, and the last token may go on: `2026-03-02` finds `2026-03-02T10:11`.
-    Date,
+    /// Like a phrase, and the last token may go on: `2026-03-02` finds `2026-03-02T10:11`, `9fceb02` the whole hash.
+    Beginning,
 }
 
 /// One thing to look for.
@@ -42,7 +42,7 @@ impl Unit {
         let quoted: String = self.text.chars().map(|c| if is_inert(c) { c } else { ' ' }).collect();
         match self.kind {
             Match::Word | Match::Phrase => format!("\"{quoted}\""),
-            Match::Date => format!("\"{quoted}\" *"),
+            Match::Beginning => format!("\"{quoted}\" *"),
         }
     }
 
@@ -50,6 +50,14 @@ impl Unit {
     pub(super) fn literal(&self) -> Option<String> {
         let identifier = self.kind == Match::Phrase && !self.text.contains(char::is_whitespace);
         (identifier && self.text.chars().any(|c| !c.is_alphanumeric())).then(|| self.text.clone())
+    }
+
+    /// A word that may be the beginning of a longer one: the short form of a hash, as programs print it.
+    pub(super) fn beginning(&self) -> Option<Self> {
+        let is_short_hash = (7..40).contains(&self.text.len())
+            && self.text.bytes().all(|b| b.is_ascii_hexdigit())
+            && self.text.bytes().any(|b| b.is_ascii_digit());
+        (self.kind == Match::Word && is_short_hash).then(|| Self::new(Match::Beginning, self.text.clone()))
     }
 
     /// The words of a phrase no text holds, to be looked for one by one.
@@ -119,7 +127,7 @@ fn push_run(all: &mut Vec<Unit>, run: &str) {
             many => all.extend(many.windows(2).map(|two| Unit::new(Match::Phrase, format!("{} {}", two[0], two[1])))),
         }
     } else if is_date(&run) {
-        all.push(Unit::new(Match::Date, run));
+        all.push(Unit::new(Match::Beginning, run));
     } else if run.chars().all(char::is_alphanumeric) {
         all.push(Unit::word(run));
     } else if run.chars().all(|c| c.is_alphabetic() || matches!(c, '\'' | '’')) {
@@ -171,7 +179,7 @@ mod tests {
             ("src/main.rs", Match::Phrase),
             ("foo::bar", Match::Phrase),
             ("since", Match::Word),
-            ("2026-03-02", Match::Date),
+            ("2026-03-02", Match::Beginning),
         ];
         assert_eq!(kinds, expected);
     }

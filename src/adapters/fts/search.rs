@@ -93,14 +93,14 @@ fn terms(
 ) -> Result<Vec<Term>> {
     let mut terms: Vec<Term> = Vec::new();
     for unit in units.into_iter().take(MOST_COUNTED) {
-        let rows = rows(connection, &unit)?;
+        let rows = rows_of(connection, &unit)?;
         let candidates = match unit.kind {
             _ if rows > 0 => vec![(unit, rows)],
-            Match::Word => repair(connection, unit, repaired)?.into_iter().collect(),
-            Match::Phrase | Match::Date => {
+            Match::Word => longer_or_repaired(connection, unit, repaired)?,
+            Match::Phrase | Match::Beginning => {
                 let mut parts = Vec::new();
                 for part in unit.parts() {
-                    match self::rows(connection, &part)? {
+                    match rows_of(connection, &part)? {
                         0 => parts.extend(repair(connection, part, repaired)?),
                         rows => parts.push((part, rows)),
                     }
@@ -124,7 +124,23 @@ fn terms(
     Ok(terms)
 }
 
-fn rows(connection: &Connection, unit: &Unit) -> Result<i64> {
+/// What a word that nobody wrote may have meant: the beginning of a longer one, or a word that was misspelt.
+fn longer_or_repaired(
+    connection: &Connection,
+    unit: Unit,
+    repaired: &mut Vec<(String, String)>,
+) -> Result<Vec<(Unit, i64)>> {
+    if let Some(longer) = unit.beginning() {
+        let rows = rows_of(connection, &longer)?;
+        if rows > 0 {
+            return Ok(vec![(longer, rows)]);
+        }
+    }
+    Ok(repair(connection, unit, repaired)?.into_iter().collect())
+}
+
+/// Chunks that have it.
+fn rows_of(connection: &Connection, unit: &Unit) -> Result<i64> {
     let sql = "SELECT count(*) FROM chunk_text WHERE chunk_text MATCH ?1";
     connection.prepare_cached(sql)?.query_row([unit.expression()], |row| row.get(0))
 }
@@ -135,7 +151,7 @@ fn repair(connection: &Connection, unit: Unit, repaired: &mut Vec<(String, Strin
     }
     let Some(meant) = nearest(connection, &unit.text)? else { return Ok(None) };
     let meant_unit = Unit::word(meant.as_str());
-    let rows = rows(connection, &meant_unit)?;
+    let rows = rows_of(connection, &meant_unit)?;
     if rows == 0 {
         return Ok(None);
     }

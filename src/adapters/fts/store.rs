@@ -38,19 +38,24 @@ struct State {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path, chunk_chars: usize) -> Result<Self> {
+    pub(super) fn open(path: &Path, chunk_chars: usize) -> Self {
         Self::over(path, chunk_chars, false)
     }
 
-    pub(super) fn read_only(path: &Path) -> Result<Self> {
+    pub(super) fn read_only(path: &Path) -> Self {
         Self::over(path, 0, true)
     }
 
-    fn over(path: &Path, chunk_chars: usize, is_read_only: bool) -> Result<Self> {
-        let (writer, damage) = if is_read_only { (None, look_at(path)?) } else { open_file(path)? };
-        let state = State { damage, file: identity(path), generation: 0, idle: Vec::new() };
+    fn over(path: &Path, chunk_chars: usize, is_read_only: bool) -> Self {
+        let opened = if is_read_only { look_at(path).map(|damage| (None, damage)) } else { open_file(path) };
+        // Losing the index must stop nothing else: every later call says why, and those that write try again.
+        let (file, writer, damage) = match opened {
+            Ok((writer, damage)) => (identity(path), writer, damage),
+            Err(error) => (None, None, Some(error)),
+        };
+        let state = State { damage, file, generation: 0, idle: Vec::new() };
         let (path, writer, state) = (path.to_owned(), Mutex::new(writer), Mutex::new(state));
-        Ok(Self { path, chunk_chars, is_read_only, writer, state })
+        Self { path, chunk_chars, is_read_only, writer, state }
     }
 
     pub(super) fn chunk_chars(&self) -> usize {
@@ -169,6 +174,9 @@ fn look_at(path: &Path) -> Result<Option<Error>> {
         let missing = Error::unavailable("index.missing", format!("the search index {} is missing", path.display()));
         return Ok(Some(missing.hint("run `moon index`: it is filled again from the archive, where nothing is lost")));
     }
+    if !path.is_file() {
+        return Ok(Some(corrupt("cannot open the search index", "not a regular file stands there")));
+    }
     match schema::is_ours(path) {
         Ok(()) => Ok(None),
         Err(refusal) => damage_of(refusal).map(Some),
@@ -197,6 +205,9 @@ fn open_file(path: &Path) -> Result<(Option<Connection>, Option<Error>)> {
     const OPERATION: &str = "open the search index";
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     durable::create_folder(folder).map_err(|e| from_io("make the folder of the search index", &e))?;
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return Ok((None, Some(corrupt("cannot open the search index", "not a regular file stands there"))));
+    }
     // Made here and not by SQLite, which would use the umask; its log and shared memory copy this mode.
     let made = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     made.map_err(|e| from_io(OPERATION, &e))?;

@@ -3,7 +3,7 @@
 use super::FtsIndex;
 use chrono::{DateTime, Duration, Utc};
 use moon_actors::domain::{Role, Sha256, Turn};
-use moon_actors::port::{Hits, IndexDoc, Put, Query, SearchIndex};
+use moon_actors::port::{Hits, IndexDoc, Put, Query, SearchIndex, SegmentName};
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 type Damage<'a> = &'a dyn Fn(&Path);
 
 fn open(folder: &Path) -> FtsIndex {
-    FtsIndex::open(&file(folder), 1_200).expect("opens")
+    FtsIndex::open(&file(folder), 1_200)
 }
 
 fn file(folder: &Path) -> PathBuf {
@@ -32,7 +32,8 @@ fn turn(seq: i64, role: Role, text: &str) -> Turn {
 
 fn doc(session: &str, ordinal: i64, turns: Vec<Turn>) -> IndexDoc {
     let segment = Sha256::of(format!("{session} {ordinal} {turns:?}").as_bytes());
-    IndexDoc { segment, session: session.into(), session_id: format!("{session}-id"), epoch: 0, ordinal, turns }
+    let (session, session_id) = (session.into(), format!("{session}-id"));
+    IndexDoc { name: SegmentName { segment, session, session_id, epoch: 0, ordinal }, turns }
 }
 
 fn said(session: &str, text: &str) -> IndexDoc {
@@ -62,14 +63,16 @@ async fn a_put_segment_is_there_once_and_the_others_are_missing() {
     let (here, gone) = (said("a", "the lighthouse keeper"), said("b", "never put"));
     assert_eq!(index.put(here.clone()).await, Ok(Put::New));
     assert_eq!(index.put(here.clone()).await, Ok(Put::Unchanged));
-    assert_eq!((index.contains(&here).await, index.contains(&gone).await), (Ok(true), Ok(false)));
-    let asked = [gone.segment.clone(), here.segment.clone()];
-    assert_eq!(index.missing(&asked).await, Ok(vec![gone.segment]));
+    assert_eq!((index.contains(&here.name).await, index.contains(&gone.name).await), (Ok(true), Ok(false)));
+    // The same bytes in another transcript are another segment.
+    let copy = SegmentName { session: "c".into(), ..here.name.clone() };
+    let asked = [gone.name.clone(), here.name.clone(), copy.clone()];
+    assert_eq!(index.missing(&asked).await, Ok(vec![gone.name, copy]));
     let status = index.status().await.expect("a status");
     assert_eq!((status.segments, status.chunks, status.backend.as_str()), (1, 1, "fts5"));
     assert!(status.bytes > 0);
-    let other_epoch = IndexDoc { epoch: 1, ..here };
-    assert_eq!(index.put(other_epoch).await, Ok(Put::New), "a rewritten transcript is another series");
+    let name = SegmentName { epoch: 1, ..here.name };
+    assert_eq!(index.put(IndexDoc { name, ..here }).await, Ok(Put::New), "a rewritten transcript is another series");
 }
 
 #[tokio::test]
@@ -95,7 +98,7 @@ async fn a_hit_shows_the_turn_that_matches_exactly_as_archived() {
     let hits = ask(&index, "is the kettle broken?").await.hits;
     assert_eq!((hits[0].session.as_str(), hits[0].session_id.as_str()), ("kitchen", "kitchen-id"));
     let best = &hits[0].turns[0];
-    assert_eq!((&best.segment, best.seq, best.at), (&put.segment, 1, put.turns[1].at));
+    assert_eq!((&best.segment, best.seq, best.at), (&put.name.segment, 1, put.turns[1].at));
     assert_eq!((best.speaker.as_str(), best.text.as_str()), ("user", texts[1]));
     assert!(hits[0].turns.len() <= 3 && hits[0].score > 0.0);
 }
@@ -232,7 +235,7 @@ async fn a_pasted_page_is_answered_too() {
 #[tokio::test]
 async fn a_giant_session_does_not_hide_a_small_one() {
     let scratch = scratch();
-    let index = FtsIndex::open(&file(scratch.path()), 200).expect("opens");
+    let index = FtsIndex::open(&file(scratch.path()), 200);
     let giant = (0..1_500).map(|n| turn(n, Role::User, &format!("{}plover", "plover ".repeat(24)))).collect();
     index.put(doc("giant", 0, giant)).await.expect("put");
     index.put(said("small", &format!("a plover {}", "with much else ".repeat(12)))).await.expect("put");
@@ -274,7 +277,8 @@ async fn a_turn_that_a_rewrite_archived_again_is_shown_once() {
     let index = open(scratch.path());
     let put = said("a", "the heron waits");
     index.put(put.clone()).await.expect("put");
-    index.put(IndexDoc { epoch: 1, segment: Sha256::of(b"rewritten"), ..put }).await.expect("put");
+    let name = SegmentName { epoch: 1, segment: Sha256::of(b"rewritten"), ..put.name };
+    index.put(IndexDoc { name, ..put }).await.expect("put");
     let hits = ask(&index, "heron").await.hits;
     assert_eq!((hits.len(), hits[0].turns.len()), (1, 1));
 }
@@ -342,7 +346,7 @@ async fn clear_empties_a_healthy_index() {
     let put = said("a", "a word");
     index.put(put.clone()).await.expect("put");
     index.clear().await.expect("cleared");
-    assert_eq!(index.contains(&put).await, Ok(false));
+    assert_eq!(index.contains(&put.name).await, Ok(false));
     assert!(ask(&index, "word").await.hits.is_empty());
     assert_eq!(index.put(put).await, Ok(Put::New));
     assert_eq!(first(&index, "word").await, "a");
@@ -356,7 +360,7 @@ async fn a_folder_deleted_under_the_index_is_made_again_and_its_segments_are_mis
     let put = said("a", "a word");
     index.put(put.clone()).await.expect("put");
     std::fs::remove_dir_all(scratch.path().join("index")).expect("deleted");
-    assert_eq!(index.missing(std::slice::from_ref(&put.segment)).await, Ok(vec![put.segment.clone()]));
+    assert_eq!(index.missing(std::slice::from_ref(&put.name)).await, Ok(vec![put.name.clone()]));
     index.put(put).await.expect("put again");
     assert_eq!(first(&open(scratch.path()), "word").await, "a");
 }
@@ -375,7 +379,7 @@ async fn a_full_disk_leaves_nothing_half_and_goes_on_when_there_is_room() {
     let large = said("large", &text);
     let full = index.put(large.clone()).await.expect_err("no room");
     assert_eq!((full.code.as_str(), full.kind), ("index.disk_full", moon_actors::Kind::Transient));
-    assert_eq!(index.contains(&large).await, Ok(false));
+    assert_eq!(index.contains(&large.name).await, Ok(false));
     assert!(ask(&index, "finch77").await.hits.is_empty());
     assert_eq!(first(&index, "finch").await, "before");
     limit(1 << 30);

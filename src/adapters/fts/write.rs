@@ -7,50 +7,28 @@
 use super::chunk::pieces;
 use super::text::{Head, spaced, words};
 use chrono::{DateTime, Utc};
-use moon_actors::domain::{Sha256, Turn};
-use moon_actors::port::{IndexDoc, Put};
+use moon_actors::domain::Turn;
+use moon_actors::port::{IndexDoc, Put, SegmentName};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashSet;
 
 /// Distinct words held in memory before they are written out; bounds a put of many megabytes.
 const WORDS_HELD: usize = 20_000;
 
-/// What identifies a segment in the index.
-pub(super) struct SegmentKey {
-    session: String,
-    session_id: String,
-    epoch: i64,
-    ordinal: i64,
-    sha256: String,
+/// Whether the index holds the segment.
+pub(super) fn contains(connection: &Connection, name: &SegmentName) -> Result<bool> {
+    let sql = "SELECT 1 FROM segment s JOIN transcript t ON t.id = s.transcript
+               WHERE s.sha256 = ?1 AND s.epoch = ?2 AND s.ordinal = ?3 AND t.session = ?4 AND t.session_id = ?5";
+    let key = params![name.segment.as_str(), name.epoch, name.ordinal, name.session.as_str(), name.session_id];
+    connection.prepare_cached(sql)?.exists(key)
 }
 
-impl SegmentKey {
-    pub(super) fn of(doc: &IndexDoc) -> Self {
-        Self {
-            session: doc.session.0.clone(),
-            session_id: doc.session_id.clone(),
-            epoch: doc.epoch,
-            ordinal: doc.ordinal,
-            sha256: doc.segment.as_str().to_owned(),
-        }
-    }
-
-    pub(super) fn is_in(&self, connection: &Connection) -> Result<bool> {
-        let sql = "SELECT 1 FROM segment s JOIN transcript t ON t.id = s.transcript
-                   WHERE t.session = ?1 AND t.session_id = ?2 AND s.epoch = ?3 AND s.ordinal = ?4
-                     AND s.sha256 = ?5";
-        let key = params![self.session, self.session_id, self.epoch, self.ordinal, self.sha256];
-        connection.prepare_cached(sql)?.exists(key)
-    }
-}
-
-/// Which of the hashes no segment has, in the order asked.
-pub(super) fn missing(connection: &Connection, expected: &[Sha256]) -> Result<Vec<Sha256>> {
-    let mut known = connection.prepare_cached("SELECT 1 FROM segment WHERE sha256 = ?1")?;
+/// Which of the segments it does not hold, in the order asked.
+pub(super) fn missing(connection: &Connection, expected: &[SegmentName]) -> Result<Vec<SegmentName>> {
     let mut missing = Vec::new();
-    for hash in expected {
-        if !known.exists([hash.as_str()])? {
-            missing.push(hash.clone());
+    for name in expected {
+        if !contains(connection, name)? {
+            missing.push(name.clone());
         }
     }
     Ok(missing)
@@ -58,15 +36,16 @@ pub(super) fn missing(connection: &Connection, expected: &[Sha256]) -> Result<Ve
 
 /// Adds the segment if it is not there.
 pub(super) fn put(connection: &Connection, doc: &IndexDoc, chunk_chars: usize) -> Result<Put> {
-    if SegmentKey::of(doc).is_in(connection)? {
+    let name = &doc.name;
+    if contains(connection, name)? {
         return Ok(Put::Unchanged);
     }
-    let transcript = transcript(connection, doc)?;
+    let transcript = transcript(connection, name)?;
     let segment: i64 = connection
         .prepare_cached("INSERT INTO segment(transcript, epoch, ordinal, sha256) VALUES(?1,?2,?3,?4) RETURNING id")?
-        .query_row(params![transcript, doc.epoch, doc.ordinal, doc.segment.as_str()], |row| row.get(0))?;
-    let open = tail(connection, transcript, doc)?;
-    let mut writing = Writing { connection, doc, transcript, segment, chunk_chars, open, words: HashSet::new() };
+        .query_row(params![transcript, name.epoch, name.ordinal, name.segment.as_str()], |row| row.get(0))?;
+    let open = tail(connection, transcript, name)?;
+    let mut writing = Writing { connection, name, transcript, segment, chunk_chars, open, words: HashSet::new() };
     for turn in &doc.turns {
         writing.turn(turn)?;
     }
@@ -75,16 +54,16 @@ pub(super) fn put(connection: &Connection, doc: &IndexDoc, chunk_chars: usize) -
     Ok(Put::New)
 }
 
-fn transcript(connection: &Connection, doc: &IndexDoc) -> Result<i64> {
+fn transcript(connection: &Connection, name: &SegmentName) -> Result<i64> {
     let known = connection
         .prepare_cached("SELECT id FROM transcript WHERE session = ?1 AND session_id = ?2")?
-        .query_row(params![doc.session.as_str(), doc.session_id], |row| row.get(0))
+        .query_row(params![name.session.as_str(), name.session_id], |row| row.get(0))
         .optional()?;
     match known {
         Some(id) => Ok(id),
         None => connection
             .prepare_cached("INSERT INTO transcript(session, session_id) VALUES(?1, ?2) RETURNING id")?
-            .query_row(params![doc.session.as_str(), doc.session_id], |row| row.get(0)),
+            .query_row(params![name.session.as_str(), name.session_id], |row| row.get(0)),
     }
 }
 
@@ -122,12 +101,12 @@ impl Open {
 }
 
 /// The last chunk of the segment right before this one, ready to go on; else an empty one.
-fn tail(connection: &Connection, transcript: i64, doc: &IndexDoc) -> Result<Open> {
+fn tail(connection: &Connection, transcript: i64, name: &SegmentName) -> Result<Open> {
     let sql = "SELECT id FROM chunk WHERE transcript = ?1 AND epoch = ?2 AND ordinal = ?3 ORDER BY id DESC LIMIT 1";
-    let before = doc.ordinal.saturating_sub(1);
+    let before = name.ordinal.saturating_sub(1);
     let last: Option<i64> = connection
         .prepare_cached(sql)?
-        .query_row(params![transcript, doc.epoch, before], |row| row.get(0))
+        .query_row(params![transcript, name.epoch, before], |row| row.get(0))
         .optional()?;
     let mut open = Open { id: last, ..Open::default() };
     if last.is_some() {
@@ -138,7 +117,7 @@ fn tail(connection: &Connection, transcript: i64, doc: &IndexDoc) -> Result<Open
             let at = row.get::<_, Option<i64>>(0)?.and_then(DateTime::from_timestamp_micros);
             open.take(at, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
         }
-        let head = open.head.line(doc.session.as_str(), &doc.session_id);
+        let head = open.head.line(name.session.as_str(), &name.session_id);
         open.indexed = Some((head, open.body.clone()));
     }
     Ok(open)
@@ -147,7 +126,7 @@ fn tail(connection: &Connection, transcript: i64, doc: &IndexDoc) -> Result<Open
 /// One put under way.
 struct Writing<'a> {
     connection: &'a Connection,
-    doc: &'a IndexDoc,
+    name: &'a SegmentName,
     transcript: i64,
     segment: i64,
     chunk_chars: usize,
@@ -190,7 +169,7 @@ impl Writing<'_> {
                  RETURNING id",
             )?
             .query_row(
-                params![open.id, self.transcript, self.doc.epoch, self.doc.ordinal, open.chars as i64, open.last_at],
+                params![open.id, self.transcript, self.name.epoch, self.name.ordinal, open.chars as i64, open.last_at],
                 |row| row.get(0),
             )?;
         let mut insert = self.connection.prepare_cached(
@@ -200,7 +179,7 @@ impl Writing<'_> {
             let at = p.at.map(|at| at.timestamp_micros());
             insert.execute(params![id, self.segment, p.seq, p.part, p.parts, at, p.speaker, p.text])?;
         }
-        let head = open.head.line(self.doc.session.as_str(), &self.doc.session_id);
+        let head = open.head.line(self.name.session.as_str(), &self.name.session_id);
         if let Some((head, body)) = open.indexed {
             // Not `contentless_delete`: that leaves the row in the totals bm25 counts with, and every put would skew
             // it more.

@@ -90,9 +90,15 @@ pub(super) fn current_token(settings: &settings::OpenClaw, config_path: &Path) -
 }
 
 fn not_found(config: &Path) -> Error {
-    Error::unavailable(NOT_FOUND, "no OpenClaw on this machine")
-        .cause(format!("{} does not exist", config.display()))
-        .hint("install OpenClaw, or set openclaw.state_dir or openclaw.url in moon.toml")
+    // Cause and next step in the one line: it is the first thing that many people see of Moon.
+    let config = config.display();
+    Error::unavailable(
+        NOT_FOUND,
+        format!(
+            "no OpenClaw on this machine ({config} does not exist): install it, name a folder of *.jsonl transcripts as \
+             watch.transcripts_dir, or try `moon demo`"
+        ),
+    )
 }
 
 fn state_dir(settings: &settings::OpenClaw, env: Environment<'_>) -> Result<PathBuf> {
@@ -273,7 +279,8 @@ mod tests {
     fn a_machine_without_openclaw_is_told_apart_in_one_line() {
         let error = Scene::new(None).discover().expect_err("nothing there");
         assert_eq!((error.code.as_str(), error.kind), (NOT_FOUND, moon_actors::error::Kind::Unavailable));
-        assert!(error.hint.is_some() && !error.to_string().contains('\n'));
+        assert!(error.message.contains("moon demo") && error.cause.is_none() && error.hint.is_none(), "{error:?}");
+        assert!(!error.message.contains('\n'));
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl OpenClaw {
             schema: None,
             generation: None,
         };
-        Ok(Page { records, more, source, torn_bytes: 0 })
+        Ok(Page { records, more, source, torn_bytes: 0, revision: 0 })
     }
 }
 

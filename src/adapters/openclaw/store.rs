@@ -48,7 +48,7 @@ impl Store {
                 .cause(format!("no such session in {}", path.display()))
                 .hint("it was deleted or moved to OpenClaw's own archive; what Moon archived stays"));
         }
-        Ok(Page { records, more, source, torn_bytes: 0 })
+        Ok(Page { records, more, source, torn_bytes: 0, revision: 0 })
     }
 
     /// `lifecycleRevision` of each session that has one: it changes with every reset and only then. Blocking; a store that

@@ -12,8 +12,10 @@ CREATE TABLE sessions (
   key        TEXT PRIMARY KEY,
   reading    TEXT NOT NULL,
   last_fresh TEXT,
-  machine    TEXT
+  machine    TEXT,
+  touched    INTEGER NOT NULL DEFAULT 0  -- grows over all sessions with each observation, and each cycle opened or closed
 ) STRICT;
+CREATE INDEX sessions_touched ON sessions(touched);
 
 CREATE TABLE cycles (
   id          TEXT PRIMARY KEY,
@@ -87,6 +89,7 @@ CREATE TABLE prunes (
   permit        TEXT NOT NULL,
   at            INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX prunes_by_session ON prunes(session);
 
 CREATE TABLE distillations (
   key          TEXT PRIMARY KEY,
@@ -115,6 +118,7 @@ CREATE TABLE continuity (
   at                INTEGER NOT NULL,
   confirmed_at      INTEGER
 ) STRICT;
+CREATE INDEX continuity_by_session ON continuity(session);
 
 CREATE TABLE alerts (
   id          INTEGER PRIMARY KEY,

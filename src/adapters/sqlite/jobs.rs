@@ -63,6 +63,7 @@ pub(super) fn open_cycle(
         millis(stamp.now)
     ])?;
     queue(db, stamp, &new.id, kind.stages()[0])?;
+    sessions::touch(db, &new.session.key)?;
     if let Some(machine) = machine {
         sessions::save_machine(db, &new.session.key, machine)?;
     }
@@ -202,8 +203,10 @@ fn quarantine(db: &Connection, stamp: &Stamp, job: &Job, why: &str) -> rusqlite:
 
 fn close(db: &Connection, stamp: &Stamp, cycle: &CycleId, outcome: &str) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE cycles SET closed_at = ?2, outcome = ?3 WHERE id = ?1 AND closed_at IS NULL")?
-        .execute((cycle.as_str(), millis(stamp.now), outcome))
-        .map(drop)
+        .execute((cycle.as_str(), millis(stamp.now), outcome))?;
+    let session: String =
+        db.prepare_cached("SELECT session FROM cycles WHERE id = ?1")?.query_row([cycle.as_str()], |r| r.get(0))?;
+    sessions::touch(db, &SessionKey(session))
 }
 
 /// Runs `change` on the job only while the claim is ours. True if it was.

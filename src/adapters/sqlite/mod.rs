@@ -253,9 +253,12 @@ pub(crate) fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Error::transient("ledger.busy", message).cause(e)
             }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::data("ledger.corrupt", message)
-                .cause(e)
-                .hint("run `moon verify`; the archives and their manifests are untouched"),
+            // Unknown: a table or column that should be there is not.
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+                Error::data("ledger.corrupt", message).cause(e).hint(
+                    "stop moon, keep a copy of state/, and restore a backup; the archives and manifests are untouched",
+                )
+            }
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 Error::config("ledger.permission", message).cause(e).hint("check the owner and mode of state/moon.db")
             }
@@ -311,9 +314,13 @@ impl Ledger for SqliteLedger {
         self.boot.clone()
     }
 
-    async fn observe(&self, reading: &UsageReading) -> Result<SessionRow> {
-        let reading = reading.clone();
-        self.write("record a usage reading", move |tx, _| sessions::observe(tx, &reading)).await
+    async fn observe(&self, readings: &[UsageReading]) -> Result<()> {
+        let readings = readings.to_vec();
+        self.write("record usage readings", move |tx, _| readings.iter().try_for_each(|r| sessions::observe(tx, r)))
+            .await
+    }
+    async fn sessions_since(&self, mark: i64) -> Result<(Vec<SessionRow>, i64)> {
+        self.read("list what changed of the sessions", move |db, _| sessions::since(db, mark)).await
     }
     async fn session(&self, key: &SessionKey) -> Result<Option<SessionRow>> {
         let key = key.clone();

@@ -45,7 +45,7 @@ pub(super) fn end(db: &Connection, stamp: &Stamp, reason: &str) -> rusqlite::Res
     audit::append(db, stamp, &AuditEntry::new("moon", "stopped", "info", reason))
 }
 
-pub(super) fn observe(db: &Connection, reading: &UsageReading) -> rusqlite::Result<SessionRow> {
+pub(super) fn observe(db: &Connection, reading: &UsageReading) -> rusqlite::Result<()> {
     let text = to_json(reading);
     let fresh = reading.trusted_ratio().is_some().then_some(&text);
     db.prepare_cached(
@@ -54,10 +54,17 @@ pub(super) fn observe(db: &Connection, reading: &UsageReading) -> rusqlite::Resu
            last_fresh = COALESCE(excluded.last_fresh, sessions.last_fresh)",
     )?
     .execute((reading.session.key.as_str(), &text, fresh))?;
-    one(db, &reading.session.key).map(|row| row.expect("the row was just written"))
+    touch(db, &reading.session.key)
 }
 
-// What came first is told by the order of the cycles, never by their times: a wall clock jumps.
+/// Notes that something about the session has changed.
+pub(super) fn touch(db: &Connection, key: &SessionKey) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE sessions SET touched = (SELECT MAX(touched) + 1 FROM sessions) WHERE key = ?1")?
+        .execute([key.as_str()])
+        .map(drop)
+}
+
+// CROSS JOIN keeps the few rows of the session outside: SQLite would walk all cycles instead. What came first is told by the order of the cycles, never by their times: a wall clock jumps.
 const SELECT: &str = "
     SELECT s.reading, s.last_fresh, s.machine,
       (SELECT MAX(0, se.last_seq - COALESCE((SELECT MAX(d.to_seq) FROM distillations d WHERE d.series = se.id), -1))
@@ -65,13 +72,13 @@ const SELECT: &str = "
       (SELECT c.id FROM cycles c WHERE c.session = s.key AND c.closed_at IS NULL AND c.kind <> 'capture') AS open_cycle,
       (SELECT c.closed_at FROM cycles c WHERE c.session = s.key AND c.closed_at IS NOT NULL AND c.kind IN ('prune', 'distill')
          ORDER BY c.rowid DESC LIMIT 1) AS settled_at,
-      (SELECT COUNT(*) FROM prunes p JOIN cycles c ON c.id = p.cycle WHERE p.session = s.key AND c.rowid >
-         COALESCE((SELECT MAX(r.rowid) FROM continuity k JOIN cycles r ON r.id = k.cycle
+      (SELECT COUNT(*) FROM prunes p CROSS JOIN cycles c ON c.id = p.cycle WHERE p.session = s.key AND c.rowid >
+         COALESCE((SELECT MAX(r.rowid) FROM continuity k CROSS JOIN cycles r ON r.id = k.cycle
                    WHERE k.session = s.key AND k.rollover <> 'none'), 0)) AS prunes,
       (SELECT CASE WHEN p.tokens_before > 0 AND p.tokens_after IS NOT NULL
                    THEN 1.0 - CAST(p.tokens_after AS REAL) / p.tokens_before END
-         FROM prunes p JOIN cycles c ON c.id = p.cycle WHERE p.session = s.key AND c.rowid >
-         COALESCE((SELECT MAX(r.rowid) FROM continuity k JOIN cycles r ON r.id = k.cycle
+         FROM prunes p CROSS JOIN cycles c ON c.id = p.cycle WHERE p.session = s.key AND c.rowid >
+         COALESCE((SELECT MAX(r.rowid) FROM continuity k CROSS JOIN cycles r ON r.id = k.cycle
                    WHERE k.session = s.key AND k.rollover <> 'none'), 0)
          ORDER BY c.rowid DESC LIMIT 1) AS last_freed
     FROM sessions s";
@@ -82,6 +89,15 @@ pub(super) fn one(db: &Connection, key: &SessionKey) -> rusqlite::Result<Option<
 
 pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
     db.prepare_cached(&format!("{SELECT} ORDER BY s.key"))?.query_map([], row)?.collect()
+}
+
+pub(super) fn since(db: &Connection, mark: i64) -> rusqlite::Result<(Vec<SessionRow>, i64)> {
+    let rows = db
+        .prepare_cached(&format!("{SELECT} WHERE s.touched > ?1 OR ?1 = 0 ORDER BY s.key"))?
+        .query_map([mark], row)?
+        .collect::<rusqlite::Result<_>>()?;
+    let newest = db.query_row("SELECT COALESCE(MAX(touched), 0) FROM sessions", [], |r| r.get(0))?;
+    Ok((rows, newest))
 }
 
 fn row(r: &Row) -> rusqlite::Result<SessionRow> {

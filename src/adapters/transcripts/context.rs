@@ -7,6 +7,7 @@
 //! Two known gaps: abandoned branches of OpenClaw's record tree are counted as if they were active (too high rather than
 //! too low), and an unterminated last line is not counted until it has its end.
 
+use moon_actors::archive::json;
 use moon_actors::usage::estimate;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -52,9 +53,9 @@ impl ActiveContext {
         if line.is_empty() {
             return;
         }
-        match serde_json::from_slice::<Value>(line) {
-            Ok(record) => self.take(&record),
-            Err(_) => self.push(0, estimate::tokens(&String::from_utf8_lossy(line))),
+        match std::str::from_utf8(line).ok().and_then(|text| json::parse(text).ok()) {
+            Some(record) => self.take(&record),
+            None => self.push(0, estimate::tokens(&String::from_utf8_lossy(line))),
         }
     }
 

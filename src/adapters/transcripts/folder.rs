@@ -144,7 +144,7 @@ impl Folder {
             tracked.lines.forget();
         }
         let (records, more) = read?;
-        Ok(Page { records, more, source: source(&look.path, &look.stamp), torn_bytes: look.torn })
+        Ok(Page { records, more, source: source(&look.path, &look.stamp), torn_bytes: look.torn, revision: look.life })
     }
 
     /// Opens the file and decides what to read of it.
