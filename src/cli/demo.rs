@@ -3,13 +3,13 @@
 use super::output::Report;
 use super::{Context, runtime};
 use crate::daemon::lock::HomeLock;
-use crate::demo;
 use crate::home::Home;
 use crate::scratch::Scratch;
+use crate::{daemon, demo};
 use moon_actors::{Error, Result};
 use std::path::Path;
 
-/// Without `--home` everything happens in a folder that is removed afterwards.
+/// Without `--home` everything happens in a folder that is removed afterwards; no installation is read or touched
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -25,13 +25,20 @@ pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
     let lock = HomeLock::take(&home, "demo")?;
     let quiet = ctx.out.is_json();
     let runtime = runtime::daemon()?;
-    let told = runtime.block_on(demo::run(&home, lock, &mut |line| {
-        if !quiet {
-            ctx.out.line(line);
+    let mut story = Vec::new();
+    let mut tell = |line: &str| {
+        if quiet { story.push(line.to_owned()) } else { ctx.out.line(line) }
+    };
+    let told = runtime.block_on(async {
+        tokio::select! {
+            told = demo::run(&home, lock, &mut tell) => told,
+            // So that the scratch folder goes away as well.
+            () = daemon::told_to_stop() => Err(Error::conflict("demo.interrupted", "the demo was interrupted")),
         }
-    }))?;
+    })?;
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     let mut report = Report::new("demo");
+    report.details = story;
     report.data(&told);
     let expectations = [
         (told.archives > 0 && told.prunes > 0 && told.rollovers > 0, "not every threshold was crossed"),

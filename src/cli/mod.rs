@@ -15,7 +15,7 @@ mod install;
 mod logs;
 mod once;
 pub mod output;
-mod recall;
+pub(crate) mod recall;
 mod route;
 pub mod runtime;
 mod sessions;

@@ -75,30 +75,37 @@ fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
 
 fn describe(report: &mut Report, found: &RecallResult) {
     if let Some(why) = &found.degraded {
-        report.remark(format!("the index is {why}: the answer may be incomplete"));
+        report.remark(format!("the index is {why}: the answer may lack something"));
     }
+    report.details.extend(lines(found));
+}
+
+/// Lines of a passage that are shown; the archive has the rest.
+const LINES_SHOWN: usize = 12;
+
+/// What was found, as people read it.
+pub(crate) fn lines(found: &RecallResult) -> Vec<String> {
+    let mut lines = Vec::new();
     for (word, instead) in &found.repaired {
-        report.detail(format!("(nobody wrote {word:?}; searched {instead:?} instead)"));
+        lines.push(format!("(nobody wrote {word:?}; searched {instead:?} instead)"));
     }
     if found.matches.is_empty() {
-        report.detail("nothing found");
+        lines.push("nothing found".to_owned());
     }
     for (rank, one) in found.matches.iter().enumerate() {
         let text = |key: &str| one.metadata[key].as_str().unwrap_or("unknown").to_owned();
-        report.detail(format!(
-            "{}. {}  {}  {}  score {:.2}",
-            rank + 1,
-            text("session"),
-            text("at"),
-            text("speaker"),
-            one.score
-        ));
-        for line in one.snippet.lines().take(12) {
-            report.detail(format!("   {line}"));
+        if rank > 0 {
+            lines.push(String::new());
         }
-        report.detail(format!("   {} #{}", one.archive_path, one.metadata["seq"]));
-        report.detail("");
+        let (session, at, speaker) = (text("session"), text("at"), text("speaker"));
+        lines.push(format!("{}. {session}  {at}  {speaker}  score {:.2}", rank + 1, one.score));
+        lines.extend(one.snippet.lines().take(LINES_SHOWN).map(|line| format!("   {line}")));
+        if one.snippet.lines().nth(LINES_SHOWN).is_some() {
+            lines.push("   …".to_owned());
+        }
+        lines.push(format!("   {} #{}", one.archive_path, one.metadata["seq"]));
     }
+    lines
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn wire(home: &Home, settings: Settings, ports: Ports, stop: Arc<Notify>, slot: 
 }
 
 /// Ends when the process is asked to: SIGTERM or SIGINT.
-async fn told_to_stop() {
+pub(crate) async fn told_to_stop() {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };

@@ -15,12 +15,13 @@ use crate::daemon::Daemon;
 use crate::daemon::lock::HomeLock;
 use crate::home::Home;
 use moon_actors::contract::RecallResult;
-use moon_actors::domain::SessionKey;
+use moon_actors::domain::{CycleId, SessionKey};
 use moon_actors::port::{AuditRow, Bridge, Ledger, Query};
 use moon_actors::settings::{HostChoice, Mode, Settings};
 use moon_actors::{Error, Result};
 use plugin::DemoPlugin;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,8 +71,7 @@ pub async fn run(home: &Home, lock: HomeLock, tell: &mut (dyn FnMut(&str) + Send
     let agent = Arc::new(DemoAgent::new(&home.root().join("demo"), &settings, bridge)?);
     let plugin = DemoPlugin::load(home.root())?;
     let daemon = Daemon::start(home, settings.clone(), lock, Arc::clone(&agent) as _).await?;
-    let mut story =
-        Story { agent, plugin, ledger: Arc::clone(&daemon.wiring.ports.ledger), told: Told::default(), seen: 0 };
+    let mut story = Story::new(agent, plugin, Arc::clone(&daemon.wiring.ports.ledger));
     story.converse(&settings, tell).await?;
     story.remember(&daemon, tell).await?;
     let mut told = story.told;
@@ -102,9 +102,15 @@ struct Story {
     told: Told,
     /// Last audit row that was told.
     seen: i64,
+    /// Cycles that a threshold opened: what their stages do is told.
+    cycles: HashSet<CycleId>,
 }
 
 impl Story {
+    fn new(agent: Arc<DemoAgent>, plugin: DemoPlugin, ledger: Arc<dyn Ledger>) -> Self {
+        Self { agent, plugin, ledger, told: Told::default(), seen: 0, cycles: HashSet::new() }
+    }
+
     /// Plays the conversation, exchange by exchange, and lets Moon finish after each.
     async fn converse(&mut self, settings: &Settings, tell: &mut (dyn FnMut(&str) + Send)) -> Result<()> {
         let t = &settings.thresholds;
@@ -133,8 +139,11 @@ impl Story {
         self.told.records = totals.records;
         tell("");
         tell(&format!(
-            "{} exchanges, {} records ({} bytes) archived byte for byte in {} segments.",
-            self.told.exchanges, totals.records, totals.bytes, totals.segments
+            "{} exchanges, {} records ({}) archived byte for byte in {} segments.",
+            self.told.exchanges,
+            totals.records,
+            crate::cli::output::size(totals.bytes),
+            totals.segments
         ));
         Ok(())
     }
@@ -174,29 +183,23 @@ impl Story {
     /// What an audit row means for the story. Captures of single turns are not told: there is one after each exchange.
     fn news(&mut self, row: &AuditRow) -> Option<String> {
         let entry = &row.entry;
-        let kind = entry.detail["kind"].as_str().unwrap_or_default();
+        let of_threshold = entry.cycle.as_ref().is_some_and(|cycle| self.cycles.contains(cycle));
         match (entry.actor.as_str(), entry.event.as_str()) {
             ("threshold", "triggered") => {
+                self.cycles.extend(entry.cycle.clone());
+                let kind = entry.detail["kind"].as_str().unwrap_or_default();
                 self.told.archives += usize::from(kind == "archive");
                 let bar = bar(entry.detail["ratio"].as_f64().unwrap_or(0.0));
-                Some(format!("exchange {:>3}  {bar}  {kind}: {}", self.told.exchanges, entry.message))
+                return Some(format!("exchange {:>3}  {bar}  {kind}: {}", self.told.exchanges, entry.message));
             }
-            ("prune", "succeeded") => {
-                self.told.prunes += 1;
-                Some(format!("              prune       {}", entry.message))
-            }
-            ("distill", "succeeded") => {
-                self.told.distillations += 1;
-                Some(format!("              distill     {}", entry.message))
-            }
-            ("continuity", "succeeded") => {
-                self.told.rollovers += 1;
-                Some(format!("              continuity  {}", entry.message))
-            }
-            ("continuity", "confirmed") => Some(format!("              continuity  {}", entry.message)),
-            ("alert", "fired") => Some(format!("              alert       {}", entry.message)),
-            _ => None,
+            ("prune", "succeeded") => self.told.prunes += 1,
+            ("distill", "succeeded") => self.told.distillations += 1,
+            ("continuity", "succeeded") => self.told.rollovers += 1,
+            ("archive" | "index", "succeeded") if of_threshold => {}
+            ("continuity", "confirmed") | ("alert", "fired") => {}
+            _ => return None,
         }
+        Some(format!("              {:<12}{}", entry.actor, entry.message))
     }
 
     /// Asks for the fact that left the context, finds it, and puts it back.
@@ -217,15 +220,12 @@ impl Story {
             }
         ));
         let query = Query { text: PLANTED.question.to_owned(), limit: 5, session: None, since: None };
-        let found = recaller.recall(&query).await?;
+        let mut found = recaller.recall(&query).await?;
         self.told.recalled_at_rank = rank(&found);
+        found.matches.truncate(1);
         tell("");
-        tell(&format!("$ moon recall {:?}", PLANTED.question));
-        if let Some(best) = found.matches.first() {
-            tell(&format!("1. {}  {}  score {:.2}", text(best, "at"), text(best, "speaker"), best.score));
-            best.snippet.lines().take(4).for_each(|line| tell(&format!("   {line}")));
-            tell(&format!("   {} #{}", best.archive_path, best.metadata["seq"]));
-        }
+        tell(&format!("$ moon recall {:?} --limit 1", PLANTED.question));
+        crate::cli::recall::lines(&found).iter().for_each(|line| tell(line));
         self.put_back(daemon, &query, &key, tell).await
     }
 
@@ -252,10 +252,6 @@ impl Story {
 
 fn rank(found: &RecallResult) -> Option<usize> {
     found.matches.iter().position(|m| m.snippet.contains(PLANTED.needle)).map(|at| at + 1)
-}
-
-fn text(one: &moon_actors::contract::RecallMatch, key: &str) -> String {
-    one.metadata[key].as_str().unwrap_or("unknown").to_owned()
 }
 
 /// Usage as a bar of twenty with the figure.
