@@ -158,7 +158,7 @@ impl Watch {
             if have >= records {
                 let ms = began.elapsed().as_secs_f64() * 1e3;
                 let archived = *archived.get_or_insert(ms);
-                if self.ledger.unindexed(Some(&self.key), 1).await?.is_empty() {
+                if self.ledger.unindexed(Some(&self.key), 0, 1).await?.is_empty() {
                     return Ok((archived, ms));
                 }
             }

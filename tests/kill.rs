@@ -245,7 +245,7 @@ fn captures_at_the_same_moment_store_every_record_once() {
         let wiring = moon::daemon::ports::alone(ports, settings);
         let readings = wiring.ports.host.refresh().await.expect("a reading");
         wiring.ports.ledger.observe(&readings).await.expect("a session");
-        wiring.watcher().open_capture(&readings[0].session, "test", None).await.expect("a cycle");
+        wiring.captures().open(&readings[0].session, "test", None).await.expect("a cycle");
         let claim = ledger.claim(Stage::Archive, 3).await.expect("a job").expect("one is due");
         for number in 0..12 {
             transcript.exchange(number, 20);

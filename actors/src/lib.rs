@@ -9,6 +9,7 @@
 
 pub mod alert;
 pub mod archive;
+pub mod bridge;
 pub mod continuity;
 pub mod contract;
 pub mod control;

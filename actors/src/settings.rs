@@ -187,6 +187,9 @@ pub struct Continuity {
     /// An alert is raised when the map was not seen in a model call this long after one could have carried it.
     #[serde(with = "span")]
     pub confirm_within: Duration,
+    /// A session gets a new window only after nobody has spoken in it for this long.
+    #[serde(with = "span")]
+    pub quiet: Duration,
 }
 
 /// `[recall]`
@@ -297,7 +300,12 @@ impl Default for Distill {
 }
 impl Default for Continuity {
     fn default() -> Self {
-        Self { rollover: Rollover::Reset, max_chars: 8_000, confirm_within: 15 * MIN }
+        Self {
+            rollover: Rollover::Reset,
+            max_chars: 8_000,
+            confirm_within: 15 * MIN,
+            quiet: Duration::from_secs(5),
+        }
     }
 }
 impl Default for Recall {
@@ -406,6 +414,7 @@ impl Settings {
         rules.hold(d.max_items > 0, "distill.max_items", || "must be 1 or more".into());
         rules.within("continuity.max_chars", self.continuity.max_chars, 500..=100_000);
         rules.span("continuity.confirm_within", self.continuity.confirm_within, NOTHING);
+        rules.span("continuity.quiet", self.continuity.quiet, NOTHING);
         rules.within("recall.limit", self.recall.limit, 1..=100);
         rules.within("recall.max_inject_chars", self.recall.max_inject_chars, 200..=100_000);
     }

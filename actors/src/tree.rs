@@ -6,7 +6,7 @@
 use crate::domain::Stage::{Archive, Continuity, Distill, Index, Prune};
 use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
-use crate::{alert, control, projection, stage, threshold, usage};
+use crate::{alert, bridge, control, projection, stage, threshold, usage};
 
 pub fn tree(w: &Wiring) -> SupervisorSpec {
     let limits = || max(w.settings.supervision.max_crashes).per(w.settings.supervision.window);
@@ -22,7 +22,8 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
                 .optional("distill", stage::start(w, Distill))
                 .optional("continuity", stage::start(w, Continuity))
                 .vital("threshold", threshold::actor::start(w))
-                .vital("usage", usage::actor::start(w)),
+                .vital("usage", usage::actor::start(w))
+                .vital("bridge", bridge::actor::start(w)),
         )
         .branch(
             supervisor("control", RestForOne, limits())

@@ -1,7 +1,10 @@
 //! What the tree is wired with: ports, settings, one address per actor, and how the engines are put together.
 
 use crate::alert::AlertMsg;
+use crate::archive::capture::Captures;
 use crate::archive::engine::{ArchiveStage, Archiver, Proven, Turns};
+use crate::bridge::actor::BridgeMsg;
+use crate::bridge::engine::Inbox;
 use crate::continuity::engine::ContinuityStage;
 use crate::control::actor::SocketMsg;
 use crate::control::engine::Hands;
@@ -18,9 +21,10 @@ use crate::stage::{Engine, StageMsg};
 use crate::supervisor::Address;
 use crate::threshold::actor::ThresholdMsg;
 use crate::threshold::engine::Judge;
-use crate::usage::actor::{Bell, UsageMsg};
+use crate::usage::actor::UsageMsg;
 use crate::usage::engine::Watcher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One address per actor. Actors reach each other only through these.
 #[derive(Clone, Default)]
@@ -28,6 +32,7 @@ pub struct Mailboxes {
     pub alert: Address<AlertMsg>,
     pub projection: Address<ProjectionMsg>,
     pub usage: Address<UsageMsg>,
+    pub bridge: Address<BridgeMsg>,
     pub threshold: Address<ThresholdMsg>,
     pub control: Address<ControlMsg>,
     pub socket: Address<SocketMsg>,
@@ -46,6 +51,28 @@ impl Mailboxes {
     }
 }
 
+/// A doorbell that coalesces: any number of rings between two looks are one.
+#[derive(Clone, Default)]
+pub struct Bell(Arc<AtomicBool>);
+
+impl Bell {
+    /// True for the first ring since the last answer.
+    pub fn ring(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+    /// Whoever rings from now on is heard again.
+    pub fn answer(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// The doorbells of those who look at the world.
+#[derive(Clone, Default)]
+pub struct Bells {
+    pub host: Bell,
+    pub bridge: Bell,
+}
+
 /// Makes the hands a router works with, each time a router starts.
 pub type MakeHands = Arc<dyn Fn(&Wiring) -> Arc<dyn Hands> + Send + Sync>;
 
@@ -55,8 +82,7 @@ pub struct Wiring {
     pub ports: Ports,
     pub settings: Arc<Settings>,
     pub mail: Mailboxes,
-    /// Rung by host and bridge; coalesces.
-    pub bell: Bell,
+    pub bells: Bells,
     /// Keeps two stages from archiving the same session at once.
     pub turns: Turns,
     /// What of the archive was compared with the host in this life.
@@ -66,16 +92,20 @@ pub struct Wiring {
 }
 
 impl Wiring {
-    /// Connects the doorbells of host and bridge to the usage actor. Once, before the tree starts.
+    /// Connects the doorbells of host and bridge to those who look at them. Once, before the tree starts.
     pub fn connect_bells(&self) {
-        let (bell, usage) = (self.bell.clone(), self.mail.usage.clone());
-        let ring: crate::port::Doorbell = Arc::new(move || {
+        let (bell, usage) = (self.bells.host.clone(), self.mail.usage.clone());
+        self.ports.host.subscribe(Arc::new(move || {
             if bell.ring() {
                 usage.cast(UsageMsg::Look);
             }
-        });
-        self.ports.host.subscribe(Arc::clone(&ring));
-        self.ports.bridge.subscribe(ring);
+        }));
+        let (bell, bridge) = (self.bells.bridge.clone(), self.mail.bridge.clone());
+        self.ports.bridge.subscribe(Arc::new(move || {
+            if bell.ring() {
+                bridge.cast(BridgeMsg::Look);
+            }
+        }));
     }
 
     pub fn archiver(&self) -> Archiver {
@@ -126,23 +156,35 @@ impl Wiring {
     }
     pub fn watcher(&self) -> Watcher {
         let p = self.ports.clone();
-        Watcher::new(p.host, p.bridge, p.ledger, p.clock, p.ids, Arc::clone(&self.settings))
+        Watcher::new(p.host, p.ledger, p.clock, self.captures())
+    }
+    pub fn inbox(&self) -> Inbox {
+        let p = self.ports.clone();
+        let (captures, settings) = (self.captures(), self.settings.continuity.clone());
+        Inbox { host: p.host, bridge: p.bridge, ledger: p.ledger, clock: p.clock, captures, settings }
+    }
+    pub fn captures(&self) -> Captures {
+        Captures { ledger: Arc::clone(&self.ports.ledger), ids: Arc::clone(&self.ports.ids) }
     }
 
     /// The engine of a stage.
     pub fn engine(&self, stage: Stage) -> Arc<dyn Engine> {
         let p = &self.ports;
         let max_items = self.settings.distill.max_items;
+        let limits = &self.settings.thresholds;
         match stage {
             Stage::Archive => Arc::new(ArchiveStage {
                 archiver: self.archiver(),
                 bridge: Arc::clone(&p.bridge),
-                ids: Arc::clone(&p.ids),
+                captures: self.captures(),
             }),
             Stage::Index => Arc::new(IndexStage { indexer: self.indexer(), archiver: self.archiver() }),
-            Stage::Prune => {
-                Arc::new(PruneStage { reducer: self.reducer(), distiller: Arc::clone(&p.distiller), max_items })
-            }
+            Stage::Prune => Arc::new(PruneStage {
+                reducer: self.reducer(),
+                distiller: Arc::clone(&p.distiller),
+                max_items,
+                needless_below: limits.prune - limits.hysteresis,
+            }),
             Stage::Distill => Arc::new(DistillStage {
                 archiver: self.archiver(),
                 memory: Arc::clone(&p.memory),
@@ -154,6 +196,7 @@ impl Wiring {
                 memory: Arc::clone(&p.memory),
                 settings: self.settings.continuity.clone(),
                 mode: self.settings.openclaw.mode,
+                needless_below: limits.archive - limits.hysteresis,
             }),
         }
     }

@@ -31,11 +31,15 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
         let wiring = ports::alone(ports, ctx.settings().clone());
         let (ports, engines) = (&wiring.ports, wiring.engines());
         for engine in &engines {
-            engine.prepare().await?;
+            if let Err(error) = engine.prepare().await {
+                // As in the daemon: the jobs themselves say what is wrong, and go on past what is not theirs.
+                tracing::warn!(stage = engine.stage().as_str(), code = error.code, "{error}");
+            }
         }
         let known = ledger.sessions().await?;
         let mut watcher = wiring.watcher();
-        watcher.bridge_events().await?;
+        let inbox = wiring.inbox();
+        inbox.deal_with_new().await?;
         watcher.look(true).await?;
         let mut ran = Ran::default();
         let mut triggers = Vec::new();
@@ -45,14 +49,14 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
             let quiet = opened.is_empty() && round.did.is_empty();
             triggers.extend(opened.into_iter().map(|(_, trigger)| trigger));
             ran.did.extend(round.did);
-            ran.failed.extend(round.failed);
+            ran.failed.extend(round.failed.into_iter().filter(|failed| !ran.failed.contains(failed)).collect::<Vec<_>>());
             if quiet {
                 break;
             }
             // A reduction is judged by a reading taken after it.
             watcher.look(true).await?;
         }
-        watcher.check_arrivals().await?;
+        inbox.check_arrivals().await?;
         moon_actors::alert::deliver(&ledger, &ports.notifiers).await?;
         let rows = ledger.sessions().await?;
         ledger.end("one pass done").await?;

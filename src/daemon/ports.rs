@@ -180,8 +180,8 @@ pub fn alone(ports: Ports, settings: Settings) -> Wiring {
 }
 
 pub fn wire(ports: Ports, settings: Settings, transport: Arc<dyn Transport>, hands: MakeHands) -> Wiring {
-    let (mail, bell, turns, proven) = Default::default();
-    Wiring { ports, settings: Arc::new(settings), mail, bell, turns, proven, transport, hands }
+    let (mail, bells, turns, proven) = Default::default();
+    Wiring { ports, settings: Arc::new(settings), mail, bells, turns, proven, transport, hands }
 }
 
 /// A one-shot command is not asked anything.

@@ -113,7 +113,7 @@ async fn pushed(daemon: &Daemon, fake: &Fake, records: i64, number: i64) -> (f64
         }
         let ms = began.elapsed().as_secs_f64() * 1e3;
         let archived = *archived.get_or_insert(ms);
-        if ledger.unindexed(Some(&key), 1).await.expect("segments").is_empty() {
+        if ledger.unindexed(Some(&key), 0, 1).await.expect("segments").is_empty() {
             return (archived, ms);
         }
     }

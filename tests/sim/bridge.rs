@@ -23,7 +23,7 @@ impl Inbox {
     /// Writes an event, as the plugin does; a dead bridge writes nothing. True if it was written.
     pub(crate) fn say(&mut self, at: DateTime<Utc>, key: &SessionKey, kind: BridgeEventKind) -> bool {
         if !self.dead {
-            self.events.push(BridgeEvent { at, session: Some(key.clone()), kind });
+            self.events.push(BridgeEvent { at, session: Some(key.clone()), session_id: None, kind });
         }
         !self.dead
     }

@@ -28,11 +28,10 @@ impl Coverage {
     pub fn source(&self) -> &SourceIdentity {
         &self.source
     }
-    pub fn hashes(&self) -> Vec<Sha256> {
-        self.segments.iter().map(|s| s.manifest.sha256.clone()).collect()
-    }
-    pub fn paths(&self) -> Vec<String> {
-        self.segments.iter().map(|s| s.path.clone()).collect()
+    /// SHA-256 over the hashes of the segments in their order, one a line.
+    pub fn digest(&self) -> Sha256 {
+        let lines: String = self.segments.iter().map(|s| format!("{}\n", s.manifest.sha256)).collect();
+        Sha256::of(lines.as_bytes())
     }
 }
 

@@ -4,14 +4,14 @@
 //! appended. If not, a new series begins and the old one is kept. Nothing is parsed on the way into the archive; parsing is for
 //! the readable projection and may fail without touching the copy.
 
+use super::capture::Captures;
 use super::{projection, transcript};
 use crate::contract::count;
 use crate::domain::{
-    Claim, CycleId, CycleKind, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId,
-    Trigger, Turn,
+    Claim, CycleKind, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn,
 };
 use crate::error::{Error, Kind, Result};
-use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ids, Ledger, NewCycle, Probe, SegmentDraft, SessionHost};
+use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ledger, Probe, SegmentDraft, SessionHost};
 use crate::settings;
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
@@ -69,6 +69,13 @@ pub struct Proven {
 impl Proven {
     fn add(&self, series: &Series, revision: u64) {
         self.lock().insert(series.id, revision);
+    }
+    /// Notes the revision that was read now, if all before it is proven.
+    fn extend(&self, series: &Series, revision: u64) {
+        let mut proven = self.lock();
+        if series.records == 0 || proven.contains_key(&series.id) {
+            proven.insert(series.id, revision);
+        }
     }
     /// Whether the archived part has to be compared before anything is added: not done in this life yet, or the host has
     /// noticed a change since.
@@ -141,7 +148,7 @@ impl Archiver {
     async fn advance(&self, job: &Job, session: &SessionRef, captured: &mut Captured) -> Result<bool> {
         let (series, limit) = (&captured.series, self.settings.segment_bytes as usize);
         let page = self.host.records(session, series.last_seq.max(0), limit).await?;
-        let fresh = match self.continues(series, page).await? {
+        let fresh = match self.continues(job, series, page).await? {
             // The archived record filled the page by itself: what follows it needs a page of its own.
             Some(page) if page.records.is_empty() && page.more => {
                 self.host.records(session, series.last_seq + 1, limit).await?
@@ -158,7 +165,7 @@ impl Archiver {
         let more = fresh.more;
         captured.torn_bytes = fresh.torn_bytes;
         if !fresh.records.is_empty() {
-            self.proven.add(series, fresh.revision);
+            self.proven.extend(series, fresh.revision);
             let records = fresh.records.len() as u64;
             self.store_segment(job, captured, fresh).await?;
             captured.records += records;
@@ -168,7 +175,7 @@ impl Archiver {
     }
 
     /// The page without what is archived already, or `None` when the source is not the one that was archived.
-    async fn continues(&self, series: &Series, mut page: Page) -> Result<Option<Page>> {
+    async fn continues(&self, job: &Job, series: &Series, mut page: Page) -> Result<Option<Page>> {
         let Some(last) = &series.last_record else { return Ok(Some(page)) };
         match page.records.first() {
             Some(first) if first.seq == series.last_seq && Sha256::of(&first.bytes) == *last => {
@@ -186,7 +193,9 @@ impl Archiver {
         // The last record alone proves nothing when something before it was rewritten, by a host that says so or by somebody
         // while Moon was not looking.
         let is_rewritten = before.is_some_and(|generation| generation != page.source.generation);
-        if is_rewritten || self.proven.is_due(series, &page) {
+        // A compaction that waits cannot wait for a comparison of everything; the next capture makes it.
+        let may_wait = job.ack.is_some();
+        if is_rewritten || (self.proven.is_due(series, &page) && !may_wait) {
             match self.same_prefix(series).await {
                 Ok(true) => self.proven.add(series, page.revision),
                 Ok(false) => return Ok(None),
@@ -253,16 +262,19 @@ impl Archiver {
         Ok(length)
     }
 
-    /// Writes the projections anew that somebody removed or cut. Returns how many.
+    /// Writes the projections anew that somebody removed or cut. Returns how many. One that cannot be written holds up no other.
     pub async fn restore_projections(&self) -> Result<u64> {
-        let mut restored = 0;
+        let (mut restored, mut failed) = (0, None);
         for series in self.ledger.all_series(None).await? {
-            if series.records > 0 && !self.store.is_projected(&series).await? {
-                self.rebuild_projection(&series).await?;
-                restored += 1;
+            if series.records == 0 || self.store.is_projected(&series).await? {
+                continue;
+            }
+            match self.rebuild_projection(&series).await {
+                Ok(_) => restored += 1,
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(restored)
+        failed.map_or(Ok(restored), Err)
     }
 
     async fn same_prefix(&self, series: &Series) -> Result<bool> {
@@ -336,7 +348,7 @@ fn markdown(records: &[Record]) -> Readable {
 pub struct ArchiveStage {
     pub archiver: Archiver,
     pub bridge: Arc<dyn Bridge>,
-    pub ids: Arc<dyn Ids>,
+    pub captures: Captures,
 }
 
 #[async_trait]
@@ -353,6 +365,8 @@ impl Engine for ArchiveStage {
         if let Some(error) = &captured.stopped {
             return self.interrupted(claim, &captured, error).await;
         }
+        // Before the readable copy: a compaction waits for the archive alone.
+        self.acknowledge(claim).await?;
         let series = &captured.series;
         if series.projection_bytes < 0
             && let Err(error) = self.archiver.rebuild_projection(series).await
@@ -366,7 +380,6 @@ impl Engine for ArchiveStage {
             let (damaged, first) = (captured.damaged, captured.first_damaged);
             tracing::warn!(session = %series.session, damaged, first, "records are damaged: they are archived as they are and shown as plain text");
         }
-        self.acknowledge(claim).await?;
         let detail = detail(&captured);
         if captured.records > 0 {
             let message =
@@ -374,7 +387,7 @@ impl Engine for ArchiveStage {
             return Ok(Done::ok(Effect::None, message, detail));
         }
         let message = format!("nothing new; {} archived", count(series.records, "record"));
-        let is_findable = self.archiver.ledger.unindexed(Some(&claim.job.session), 1).await?.is_empty();
+        let is_findable = self.archiver.ledger.unindexed(Some(&claim.job.session), 0, 1).await?.is_empty();
         if claim.job.kind == CycleKind::Capture && is_findable {
             return Ok(Done::skipped(message).ending_the_cycle());
         }
@@ -396,20 +409,9 @@ impl ArchiveStage {
     /// capture of its own, which is tried again until it works, and says what is wrong.
     async fn interrupted(&self, claim: &Claim, captured: &Captured, error: &Error) -> Result<Done> {
         let job = &claim.job;
-        let rest = NewCycle {
-            id: CycleId(self.ids.next()),
-            session: SessionRef { key: job.session.clone(), session_id: job.session_id.clone() },
-            trigger: Trigger {
-                kind: CycleKind::Capture,
-                reason: "the rest of an interrupted capture".into(),
-                ratio: None,
-            },
-            trace: TraceId(self.ids.next()),
-            used_tokens: None,
-            // Whoever waits for this archive waits for all of it.
-            ack: job.ack.clone(),
-        };
-        self.archiver.ledger.open_cycle(&rest, None).await?;
+        let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
+        // Whoever waits for this archive waits for all of it.
+        self.captures.open(&session, "the rest of an interrupted capture", job.ack.clone()).await?;
         let new = count(captured.records, "new record");
         let message = format!("{new} archived and verified before it stopped: {error}");
         Ok(Done::ok(Effect::None, message, detail(captured)))

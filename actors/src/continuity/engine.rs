@@ -5,10 +5,11 @@
 
 use super::map::{self, MapInput};
 use crate::archive::transcript;
-use crate::domain::{Claim, ContinuityMap, Distillate, Segment, Series, SessionRef, Sha256, Stage};
+use crate::domain::{Claim, ContinuityMap, Distillate, Job, Segment, Series, SessionRef, Sha256, Stage};
 use crate::error::{Error, Result};
 use crate::port::{ContinuityRow, Effect, MapFile, MemoryStore, Slot};
-use crate::prune::engine::{Intent, Reducer, has_moved_on};
+use crate::prune::engine::{Intent, Reducer, busy, has_moved_on, is_definite, moved_on};
+use crate::prune::permit::Permit;
 use crate::settings::{Continuity, Mode, Rollover};
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
@@ -22,7 +23,12 @@ pub struct ContinuityStage {
     pub memory: Arc<dyn MemoryStore>,
     pub settings: Continuity,
     pub mode: Mode,
+    /// Usage below which nobody needs a new window any more.
+    pub needless_below: f64,
 }
+
+/// A host's own sign of a rollover in a transcript, and its name.
+type Rolled = (&'static str, fn(&[u8]) -> bool);
 
 #[async_trait]
 impl Engine for ContinuityStage {
@@ -31,32 +37,70 @@ impl Engine for ContinuityStage {
     }
 
     async fn run(&self, claim: &Claim) -> Result<Done> {
+        let continued = match self.go_on(claim).await {
+            Err(error) if has_moved_on(&error) => Ok(moved_on(&error)),
+            continued => continued,
+        };
+        self.reducer.withdraw_summary(&claim.job, continued).await
+    }
+}
+
+impl ContinuityStage {
+    async fn go_on(&self, claim: &Claim) -> Result<Done> {
         let job = &claim.job;
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
         let (file, text) = self.map(claim).await?;
         self.reducer.archiver.probe.reach("continuity.mapped").await;
-        if self.mode == Mode::Observe || !self.reducer.archiver.host.reduces() {
-            let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &job.session_id, "none");
-            let message = "the map is written; the window is not Moon's to give up, and stays";
-            return Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, "none")));
-        }
-        let block = self.place(claim, &text).await?;
-        self.reducer.archiver.probe.reach("continuity.placed").await;
-        let (target, rollover) = match self.roll_over(claim, &session, &text).await {
-            Err(error) if has_moved_on(&error) => return self.reducer.moved_on(job, &error).await,
-            rolled => rolled?,
+        let rolled = match self.rolled_earlier(job, &session).await? {
+            Some(rolled) => rolled,
+            None => {
+                if let Some(why) = self.stays(job).await? {
+                    let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &job.session_id, "none");
+                    let message = format!("the map is written; the window stays: {why}");
+                    return Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, "none")));
+                }
+                self.place(claim, &text).await?;
+                self.reducer.archiver.probe.reach("continuity.placed").await;
+                self.roll_over(claim, &session, &text).await?
+            }
         };
         self.reducer.archiver.probe.reach("continuity.rolled").await;
         // The host's own record of the rollover belongs into the archive as well.
         self.reducer.archiver.capture(job).await?;
         self.reducer.indexer.catch_up(Some(&job.session)).await?;
-        let row = self.row(claim, &file, block, &target, rollover);
+        let (target, rollover) = rolled;
+        let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &target, rollover);
         let message = format!("rolled over by {rollover}; the next window begins with the map");
         Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, rollover)))
     }
-}
 
-impl ContinuityStage {
+    /// Why the window is not given up, if it is not.
+    async fn stays(&self, job: &Job) -> Result<Option<String>> {
+        if self.mode == Mode::Observe || !self.reducer.archiver.host.reduces() {
+            return Ok(Some("it is not Moon's to give up".into()));
+        }
+        let eased = self.reducer.eased(job, self.needless_below).await?;
+        Ok(eased.map(|ratio| format!("usage has fallen to {ratio:.3}")))
+    }
+
+    fn rolled(&self) -> Rolled {
+        match self.settings.rollover {
+            Rollover::Reset => ("reset", transcript::is_reset),
+            Rollover::Compact => ("compact", transcript::is_compaction),
+        }
+    }
+
+    /// Whether an attempt that was cut off had the window given up: the session's transcript now, and how.
+    async fn rolled_earlier(&self, job: &Job, session: &SessionRef) -> Result<Option<(String, &'static str)>> {
+        let (name, is_it) = self.rolled();
+        let Some(after) = Intent::of(job).and_then(|intent| intent.after_seq) else { return Ok(None) };
+        if self.reducer.look(session, after, is_it).await?.is_none() {
+            return Ok(None);
+        }
+        let present = self.reducer.reading(job).await?.map(|reading| reading.session.session_id);
+        Ok(Some((present.unwrap_or_else(|| session.session_id.clone()), name)))
+    }
+
     /// The map of everything since the last rollover: the file, and the block for the next window.
     async fn map(&self, claim: &Claim) -> Result<(MapFile, String)> {
         let (job, archiver) = (&claim.job, &self.reducer.archiver);
@@ -94,7 +138,7 @@ impl ContinuityStage {
     }
 
     /// Puts the block where the next model call takes it from, and reads it back.
-    async fn place(&self, claim: &Claim, text: &str) -> Result<Sha256> {
+    async fn place(&self, claim: &Claim, text: &str) -> Result<()> {
         let session = &claim.job.session;
         let bridge = self.reducer.bridge.status().await;
         if !bridge.alive {
@@ -106,41 +150,51 @@ impl ContinuityStage {
         let block = self.reducer.bridge.place(session, Slot::Context, text).await?;
         let there = self.reducer.bridge.placed(session, Slot::Context).await?;
         if there.is_some_and(|t| Sha256::of(t.as_bytes()) == block) {
-            return Ok(block);
+            return Ok(());
         }
         Err(Error::transient("continuity.not_placed", format!("the map of {session} did not stay in place")))
     }
 
-    /// Gives the old window up. Looks first whether an earlier attempt did.
+    /// Gives the old window up.
     async fn roll_over(&self, claim: &Claim, session: &SessionRef, text: &str) -> Result<(String, &'static str)> {
+        self.is_quiet(&claim.job).await?;
         let archiver = &self.reducer.archiver;
-        let (name, is_it): (&'static str, fn(&[u8]) -> bool) = match self.settings.rollover {
-            Rollover::Reset => ("reset", transcript::is_reset),
-            Rollover::Compact => ("compact", transcript::is_compaction),
-        };
-        if let Some(intent) = claim.job.intent.clone().and_then(|v| serde_json::from_value::<Intent>(v).ok())
-            && self.reducer.look(session, intent.after_seq, is_it).await?.is_some()
-        {
-            return Ok((session.session_id.clone(), name));
-        }
         let permit = self.reducer.permit(&claim.job).await?;
         archiver.probe.reach("continuity.permitted").await;
-        let intent =
-            Intent { after_seq: permit.last_seq(), used_tokens: claim.job.used_tokens, permit: permit.to_value() };
-        let value = serde_json::to_value(&intent).expect("an intent is plain data");
-        if !archiver.ledger.intend(claim, &value).await? {
-            return Err(Error::conflict("continuity.claim_lost", "another worker took this job over"));
-        }
+        let intent = Intent::next(&claim.job, &permit);
+        self.reducer.intend(claim, &intent).await?;
         archiver.probe.reach("continuity.intended").await;
-        self.reducer.still_holds(session, &permit).await?;
-        match self.settings.rollover {
-            Rollover::Reset => Ok((archiver.host.reset(session).await?, name)),
-            Rollover::Compact => {
-                self.reducer.bridge.place(&session.key, Slot::Summary, text).await?;
-                archiver.host.compact(session).await?;
-                self.reducer.bridge.clear(&session.key, Slot::Summary).await?;
-                Ok((session.session_id.clone(), name))
+        match self.act(session, &permit, text).await {
+            Ok(target) => Ok((target, self.rolled().0)),
+            Err(error) => {
+                if is_definite(&error) {
+                    self.reducer.intend(claim, &Intent { after_seq: None, ..intent }).await?;
+                }
+                Err(error)
             }
+        }
+    }
+
+    /// The act itself, if nothing has been added since the permit. Returns the session's transcript after it.
+    async fn act(&self, session: &SessionRef, permit: &Permit, text: &str) -> Result<String> {
+        let Reducer { archiver, bridge, .. } = &self.reducer;
+        self.reducer.still_holds(session, permit).await?;
+        match self.settings.rollover {
+            Rollover::Reset => archiver.host.reset(session).await,
+            Rollover::Compact => {
+                bridge.place(&session.key, Slot::Summary, text).await?;
+                archiver.host.compact(session).await.map(|_| session.session_id.clone())
+            }
+        }
+    }
+
+    /// A reset drops a message that arrives in the same moment: it waits until nobody has spoken for a while.
+    async fn is_quiet(&self, job: &Job) -> Result<()> {
+        let last = self.reducer.reading(job).await?.and_then(|reading| reading.last_activity);
+        let age = last.and_then(|at| (self.reducer.archiver.clock.now() - at).to_std().ok());
+        match age.filter(|age| *age < self.settings.quiet) {
+            Some(age) => Err(busy(format!("{} was active {} s ago", job.session, age.as_secs()))),
+            None => Ok(()),
         }
     }
 

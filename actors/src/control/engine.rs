@@ -6,7 +6,7 @@
 use super::status;
 use crate::contract::{DistillationRecord, Issue, Report, Request, count};
 use crate::domain::{CycleId, CycleKind, SessionKey, TraceId, Trigger};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::port::{NewCycle, Query, SessionRow};
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
@@ -169,14 +169,24 @@ impl Commands {
 
     async fn index(&self, rebuild: bool) -> Result<Report> {
         let indexer = self.wiring.indexer();
-        let indexed = if rebuild {
-            indexer.rebuild("asked for").await?
-        } else {
-            indexer.reconcile().await? + indexer.catch_up(None).await?
-        };
-        self.wiring.archiver().restore_projections().await?;
+        let mut report = Report::new("index");
+        let mut indexed = 0;
+        if !rebuild {
+            let done = indexer.reconcile().await?;
+            indexed += done.restored;
+            done.damaged.into_iter().for_each(|(_, error)| report.issue(error));
+        }
+        let rest = if rebuild { indexer.rebuild("asked for").await } else { indexer.catch_up(None).await };
+        match rest {
+            Ok(segments) => indexed += segments,
+            Err(error) if error.kind == Kind::Data => report.issue(error),
+            Err(error) => return Err(error),
+        }
+        if let Err(error) = self.wiring.archiver().restore_projections().await {
+            report.issue(error);
+        }
         let status = self.wiring.ports.index.status().await?;
-        Ok(Report::new("index")
+        Ok(report
             .detail(format!(
                 "{} indexed; {} in all, in {}",
                 count(indexed, "segment"),

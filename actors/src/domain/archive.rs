@@ -31,6 +31,16 @@ pub struct SourceIdentity {
     pub generation: Option<String>,
 }
 
+/// The kind of a source that shows messages written anew, not the host's own bytes.
+pub const OPENCLAW_RPC: &str = "openclaw-rpc";
+
+impl SourceIdentity {
+    /// Whether the records are the host's own, byte for byte. What is not can be archived, but proves nothing.
+    pub fn is_exact(&self) -> bool {
+        self.kind != OPENCLAW_RPC
+    }
+}
+
 /// One bounded read of a transcript.
 #[derive(Clone, Debug)]
 pub struct Page {

@@ -2,6 +2,7 @@
 
 use super::id::{CycleId, SessionKey, TraceId};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The five stages, in the only order they ever run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,6 +102,8 @@ pub struct Job {
     pub attempt: u32,
     /// Failures of the world so far.
     pub failures: u32,
+    /// How long ago it was queued.
+    pub age: Duration,
     /// Usage when the cycle opened.
     pub ratio: Option<f64>,
     pub used_tokens: Option<u64>,

@@ -8,8 +8,10 @@ use crate::archive::transcript;
 use crate::contract::count;
 use crate::distill::redact;
 use crate::domain::{Claim, Segment, SessionKey, Stage};
-use crate::error::{Error, Result};
-use crate::port::{ArchiveStore, AuditEntry, Effect, IndexDoc, Ledger, Probe, SearchIndex, SegmentName};
+use crate::error::{Error, Kind, Result};
+use crate::port::{
+    AlertKey, ArchiveStore, AuditEntry, Effect, IndexDoc, Ledger, Probe, SearchIndex, SegmentName, Severity,
+};
 use crate::stage::{Done, Engine};
 use async_trait::async_trait;
 use std::borrow::Cow;
@@ -18,6 +20,9 @@ use std::sync::Arc;
 
 /// The index says that its own file cannot be used.
 pub const CORRUPT: &str = "index.corrupt";
+
+/// The alert about an archived object that cannot be read.
+const UNREADABLE: &str = "archive.unreadable";
 
 /// Segments taken from the ledger at a time.
 const BATCH: usize = 64;
@@ -31,19 +36,24 @@ pub struct Indexer {
 }
 
 impl Indexer {
-    /// Indexes everything of a session (or of all) that is not indexed. Returns how many segments that were.
+    /// Indexes everything of a session (or of all) that is not indexed. Returns how many segments that were. A segment that
+    /// cannot be read holds up no other; its error comes at the end.
     pub async fn catch_up(&self, session: Option<&SessionKey>) -> Result<u64> {
-        let mut done = 0;
+        let (mut done, mut after, mut damaged) = (0, 0, None);
         loop {
-            let batch = self.ledger.unindexed(session, BATCH).await?;
-            if batch.is_empty() {
-                return Ok(done);
-            }
+            let batch = self.ledger.unindexed(session, after, BATCH).await?;
+            let Some(last) = batch.last() else { return damaged.map_or(Ok(done), Err) };
+            after = last.id;
             for segment in &batch {
-                self.put(segment).await?;
-                self.probe.reach("index.put").await;
-                self.ledger.mark_indexed(&[segment.id]).await?;
-                done += 1;
+                match self.put(segment).await {
+                    Err(error) if is_of_one_object(&error) => damaged = damaged.or(Some(error)),
+                    put => {
+                        put?;
+                        self.probe.reach("index.put").await;
+                        self.ledger.mark_indexed(&[segment.id]).await?;
+                        done += 1;
+                    }
+                }
             }
         }
     }
@@ -75,24 +85,50 @@ impl Indexer {
     }
 
     /// Compares the index with the ledger, and puts back what it lacks: one that was deleted, replaced or cut by a power failure
-    /// while Moon was down holds everything again. Returns how many segments that were.
-    pub async fn reconcile(&self) -> Result<u64> {
+    /// while Moon was down holds everything again. An alert fires for each archived object that cannot be read meanwhile.
+    pub async fn reconcile(&self) -> Result<Reconciled> {
         let mut indexed = self.ledger.all_segments().await?;
         indexed.retain(|segment| segment.indexed_at.is_some());
         let names: Vec<SegmentName> = indexed.iter().map(|s| SegmentName::from(&s.manifest)).collect();
         let missing: HashSet<SegmentName> = match self.index.missing(&names).await {
-            Err(error) if error.code == CORRUPT => return self.rebuild("the index was damaged").await,
+            Err(error) if error.code == CORRUPT => {
+                let restored = self.rebuild("the index was damaged").await?;
+                return Ok(Reconciled { restored, damaged: vec![] });
+            }
             missing => missing?.into_iter().collect(),
         };
+        let mut done = Reconciled::default();
         for segment in indexed.iter().filter(|s| missing.contains(&SegmentName::from(&s.manifest))) {
-            self.put(segment).await?;
+            match self.put(segment).await {
+                Err(error) if is_of_one_object(&error) => done.damaged.push((segment.path.clone(), error)),
+                put => {
+                    put?;
+                    done.restored += 1;
+                }
+            }
         }
-        if !missing.is_empty() {
-            let lacked = count(missing.len(), "segment");
+        if done.restored > 0 {
+            let lacked = count(done.restored, "segment");
             let message = format!("the index lacked {lacked} that the ledger says it holds");
             self.ledger.audit(&AuditEntry::new("index", "reconciled", "ok", message)).await?;
         }
-        Ok(missing.len() as u64)
+        self.tell(&done.damaged).await?;
+        Ok(done)
+    }
+
+    /// Keeps one alert firing for each object that cannot be read.
+    async fn tell(&self, damaged: &[(String, Error)]) -> Result<()> {
+        for (path, error) in damaged {
+            let message = format!("what {path} holds cannot be searched any more: {error}");
+            let hint = "put the file back from a backup; `moon verify` says what else is damaged";
+            self.ledger.raise(&AlertKey::new(UNREADABLE, path), Severity::Critical, &message, Some(hint)).await?;
+        }
+        for alert in self.ledger.alerts(true).await?.into_iter().filter(|alert| alert.key.rule == UNREADABLE) {
+            if damaged.iter().all(|(path, _)| *path != alert.key.subject) {
+                self.ledger.resolve(&alert.key).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether these segments are in the index now, asked of the index itself.
@@ -100,6 +136,20 @@ impl Indexer {
         let names: Vec<SegmentName> = segments.iter().map(|s| SegmentName::from(&s.manifest)).collect();
         Ok(self.index.missing(&names).await?.is_empty())
     }
+}
+
+/// What a comparison of the index with the ledger came to.
+#[derive(Debug, Default)]
+pub struct Reconciled {
+    /// Segments that the index lacked and holds again.
+    pub restored: u64,
+    /// Objects that cannot be read, relative to the home, and why.
+    pub damaged: Vec<(String, Error)>,
+}
+
+/// Damage of one archived object, not of the index, the disk or the process.
+fn is_of_one_object(error: &Error) -> bool {
+    error.kind == Kind::Data && error.code != CORRUPT
 }
 
 /// The second stage of every cycle.
@@ -116,8 +166,9 @@ impl Engine for IndexStage {
     }
 
     async fn prepare(&self) -> Result<()> {
-        self.indexer.reconcile().await?;
-        self.archiver.restore_projections().await.map(drop)
+        let reconciled = self.indexer.reconcile().await;
+        self.archiver.restore_projections().await?;
+        reconciled.map(drop)
     }
 
     async fn run(&self, claim: &Claim) -> Result<Done> {
@@ -125,7 +176,11 @@ impl Engine for IndexStage {
         let indexed = match self.catch_up(session).await {
             Err(error) if error.code == CORRUPT => {
                 tracing::warn!(code = error.code, "rebuilding the index: {error}");
-                self.indexer.rebuild("the index was damaged").await?
+                match self.indexer.rebuild("the index was damaged").await {
+                    // Of another session, or it is said again here.
+                    Err(error) if is_of_one_object(&error) => self.indexer.catch_up(Some(session)).await?,
+                    rebuilt => rebuilt?,
+                }
             }
             indexed => indexed?,
         };
@@ -153,7 +208,7 @@ impl IndexStage {
         match indexer.index.status().await {
             Ok(status) if status.segments >= expected => Ok(0),
             Err(error) if error.code != CORRUPT => Err(error),
-            _ => indexer.reconcile().await,
+            _ => indexer.reconcile().await.map(|done| done.restored),
         }
     }
 }

@@ -47,6 +47,8 @@ pub enum BridgeEventKind {
 pub struct BridgeEvent {
     pub at: DateTime<Utc>,
     pub session: Option<SessionKey>,
+    /// The host's id of the transcript, where the bridge was told it. Foreign text: never a path.
+    pub session_id: Option<String>,
     pub kind: BridgeEventKind,
 }
 

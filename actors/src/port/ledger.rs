@@ -217,7 +217,8 @@ pub trait Ledger: Send + Sync {
     fn boot(&self) -> BootId;
 
     // ---- sessions ---------------------------------------------------------------------------------------------------
-    /// Records readings, all in one transaction.
+    /// Records readings, all in one transaction. A fresh one also says what the last prune of its session left, if that is not
+    /// known yet.
     async fn observe(&self, readings: &[UsageReading]) -> Result<()>;
     async fn session(&self, key: &SessionKey) -> Result<Option<SessionRow>>;
     async fn sessions(&self) -> Result<Vec<SessionRow>>;
@@ -227,11 +228,12 @@ pub trait Ledger: Send + Sync {
 
     // ---- cycles and jobs --------------------------------------------------------------------------------------------
     /// Opens a cycle with its first job and audit row, and stores `machine`. Per session at most one capture that has
-    /// not archived yet and at most one other cycle are open: `None` when there is one. An `ack` is added to an open capture.
+    /// not archived yet and at most one other cycle are open: `None` when there is one. An `ack` is added to an open capture,
+    /// which is then tried at once.
     async fn open_cycle(&self, cycle: &NewCycle, machine: Option<&Value>) -> Result<Option<CycleId>>;
     /// Gives back every claim of a stage. Only its one worker may ask, while it works on none.
     async fn release(&self, stage: Stage, why: Release) -> Result<u64>;
-    /// Claims the oldest due job of a stage: counts the attempt, sets the token. A job that used up `max_attempts` is
+    /// Claims the oldest due job of a stage, one that a compaction waits for first: counts the attempt, sets the token. A job that used up `max_attempts` is
     /// quarantined here (audit, alert) and the next one is tried.
     async fn claim(&self, stage: Stage, max_attempts: u32) -> Result<Option<Claim>>;
     /// Writes down what is about to be done to the host, before it is done. False when the claim is not ours any more.
@@ -241,6 +243,8 @@ pub trait Ledger: Send + Sync {
     async fn complete(&self, claim: &Claim, effect: &Effect, audit: &AuditEntry) -> Result<bool>;
     /// Gives the job back for later; the world failed, not the job, so the attempt is returned and a failure counted.
     async fn retry(&self, claim: &Claim, after: Duration, error: &Error, audit: &AuditEntry) -> Result<bool>;
+    /// Gives the job back because the moment was not right: no attempt, no failure, no audit row. `why` is shown with the job.
+    async fn wait(&self, claim: &Claim, after: Duration, why: &Error) -> Result<bool>;
     /// Ends a cycle early without harm (nothing to compact, mode changed): audit says why.
     async fn cancel(&self, claim: &Claim, audit: &AuditEntry) -> Result<bool>;
     /// When the next waiting job of the stage is due, if any.
@@ -249,6 +253,8 @@ pub trait Ledger: Send + Sync {
     async fn cycle_done(&self, cycle: &CycleId) -> Result<Option<bool>>;
     /// Lets every waiting job run now (the cause of their failing is gone, or a person asks).
     async fn hurry(&self) -> Result<u64>;
+    /// Lets the jobs of a session run now that only wait for the end of a turn.
+    async fn hurry_waiting(&self, key: &SessionKey) -> Result<u64>;
 
     // ---- archive ----------------------------------------------------------------------------------------------------
     /// The newest series of a transcript, made if there is none.
@@ -263,7 +269,8 @@ pub trait Ledger: Send + Sync {
     async fn segments(&self, series_id: i64) -> Result<Vec<Segment>>;
     /// The last segment of a series.
     async fn tail(&self, series_id: i64) -> Result<Option<Segment>>;
-    async fn unindexed(&self, key: Option<&SessionKey>, limit: usize) -> Result<Vec<Segment>>;
+    /// Segments that are not indexed, of a session or of all, oldest first, behind the segment with the id `after`.
+    async fn unindexed(&self, key: Option<&SessionKey>, after: i64, limit: usize) -> Result<Vec<Segment>>;
     async fn find_segment(&self, sha256: &Sha256) -> Result<Option<(Segment, Series)>>;
     /// Marks segments as indexed outside a job (rebuild), or all as not indexed with an empty list.
     async fn mark_indexed(&self, segments: &[i64]) -> Result<()>;

@@ -1,5 +1,6 @@
 //! How a person is told.
 
+use crate::domain::{SessionKey, Stage};
 use crate::error::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -35,6 +36,10 @@ pub struct AlertKey {
 impl AlertKey {
     pub fn new(rule: &str, subject: impl Into<String>) -> Self {
         Self { rule: rule.into(), subject: subject.into() }
+    }
+    /// Fires while a stage of a session cannot be done; the ledger ends it when the stage works again.
+    pub fn failing(stage: Stage, session: &SessionKey) -> Self {
+        Self::new(&format!("{}.failing", stage.as_str()), session.as_str())
     }
 }
 

@@ -92,7 +92,7 @@ impl Actor for StageActor {
                 myself.cast(StageMsg::Nudge)?;
                 return Ok(());
             }
-            Ok(Passed::Failed(..) | Passed::Lost) => {
+            Ok(Passed::Failed(..) | Passed::Waits(..) | Passed::Lost) => {
                 let _ = state.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
                 QUICKEST
             }

@@ -2,10 +2,11 @@
 //! work while no daemon runs. Same engines, same ledger, same audit.
 
 use super::{Engine, Passed, pass};
-use crate::domain::Stage;
+use crate::domain::{CycleId, Stage};
 use crate::error::{Error, Result};
 use crate::port::{Ledger, Probe};
 use crate::settings::Supervision;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a run did, in order.
@@ -16,7 +17,8 @@ pub struct Ran {
     pub failed: Vec<(Stage, String, Error)>,
 }
 
-/// Runs every stage until a whole round finds nothing due. A job that failed is not tried again here: its pause has begun.
+/// Runs every stage until a whole round finds nothing new to do. However long that takes, a job that keeps failing does not keep
+/// it going: the run ends.
 pub async fn run_until_quiet(
     engines: &[Arc<dyn Engine>],
     ledger: &dyn Ledger,
@@ -24,6 +26,7 @@ pub async fn run_until_quiet(
     settings: &Supervision,
 ) -> Result<Ran> {
     let mut ran = Ran::default();
+    let mut put_back: HashSet<(CycleId, Stage)> = HashSet::new();
     loop {
         let mut quiet = true;
         for engine in engines {
@@ -31,7 +34,13 @@ pub async fn run_until_quiet(
                 match pass(engine.as_ref(), ledger, probe, settings).await? {
                     Passed::Idle => break,
                     Passed::Did(job, done) => ran.did.push((job.stage, job.session.to_string(), done.message)),
-                    Passed::Failed(job, error) => ran.failed.push((job.stage, job.session.to_string(), error)),
+                    Passed::Failed(job, error) | Passed::Waits(job, error) => {
+                        // Its pause is over while we still work: whoever is not put back yet went before it.
+                        if !put_back.insert((job.cycle.clone(), job.stage)) {
+                            break;
+                        }
+                        ran.failed.push((job.stage, job.session.to_string(), error));
+                    }
                     Passed::Lost => {}
                 }
                 quiet = false;

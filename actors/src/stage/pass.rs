@@ -6,7 +6,7 @@
 use super::{Done, Engine, policy};
 use crate::domain::{Claim, Job, Stage};
 use crate::error::{Error, Kind, Result};
-use crate::port::{AlertKey, AuditEntry, Ledger, Probe};
+use crate::port::{AlertKey, AuditEntry, Ledger, Probe, Severity};
 use crate::settings::Supervision;
 use tracing::Instrument as _;
 
@@ -19,6 +19,8 @@ pub enum Passed {
     Did(Box<Job>, Done),
     /// The world was not ready; the job waits.
     Failed(Box<Job>, Error),
+    /// A turn runs in the session; the job waits for its end, which is no failure.
+    Waits(Box<Job>, Error),
     /// The claim was not ours any more: somebody else finished it.
     Lost,
 }
@@ -66,6 +68,7 @@ async fn carry_out(
     probe.reach(worked).await;
     let passed = match ran {
         Ok(done) => finish(ledger, claim, done).await?,
+        Err(error) if error.code == policy::BUSY => wait(ledger, claim, error, settings).await?,
         Err(error) => put_back(ledger, claim, error, settings).await?,
     };
     probe.reach(completed).await;
@@ -87,6 +90,21 @@ async fn finish(ledger: &dyn Ledger, claim: &Claim, done: Done) -> Result<Passed
     Ok(if ours { Passed::Did(Box::new(claim.job.clone()), done) } else { Passed::Lost })
 }
 
+async fn wait(ledger: &dyn Ledger, claim: &Claim, error: Error, settings: &Supervision) -> Result<Passed> {
+    let job = &claim.job;
+    tracing::debug!(stage = job.stage.as_str(), session = %job.session, "{error}");
+    if !ledger.wait(claim, policy::busy_pause(job.age, settings), &error).await? {
+        return Ok(Passed::Lost);
+    }
+    if policy::waits_too_long(job.age) {
+        let minutes = job.age.as_secs() / 60;
+        let message = format!("{} of {} has waited for {minutes} minutes: {error}", job.stage.as_str(), job.session);
+        let hint = "it needs a moment without a running turn; see `moon sessions` for a turn that never ends";
+        ledger.raise(&AlertKey::failing(job.stage, &job.session), Severity::Warning, &message, Some(hint)).await?;
+    }
+    Ok(Passed::Waits(Box::new(job.clone()), error))
+}
+
 async fn put_back(ledger: &dyn Ledger, claim: &Claim, error: Error, settings: &Supervision) -> Result<Passed> {
     let job = &claim.job;
     let stage = job.stage.as_str();
@@ -98,10 +116,9 @@ async fn put_back(ledger: &dyn Ledger, claim: &Claim, error: Error, settings: &S
         return Ok(Passed::Lost);
     }
     if let Some(severity) = policy::alarming(job.stage, &error, job.failures) {
-        let key = AlertKey::new(&format!("{stage}.failing"), job.session.as_str());
         let waits = if error.kind == Kind::Config { "until this is put right" } else { "and is tried again by itself" };
         let message = format!("{stage} of {} waits {waits}; nothing of it was reduced: {error}", job.session);
-        ledger.raise(&key, severity, &message, error.hint.as_deref()).await?;
+        ledger.raise(&AlertKey::failing(job.stage, &job.session), severity, &message, error.hint.as_deref()).await?;
     }
     Ok(Passed::Failed(Box::new(job.clone()), error))
 }

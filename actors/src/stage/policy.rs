@@ -15,12 +15,23 @@ pub const BUSY: &str = "host.busy";
 
 /// Transient failures in a row before somebody is told.
 const PATIENCE: u32 = 3;
+/// A job that finds no moment between two turns for this long is worth a word.
+const BUSY_PATIENCE: Duration = Duration::from_secs(3600);
+/// Longest pause before it is looked again whether a turn still runs. The end of a turn that is noticed ends the pause.
+const BUSY_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long to wait for the end of a turn when the job was queued `age` ago: an eighth of that, within bounds.
+pub fn busy_pause(age: Duration, settings: &Supervision) -> Duration {
+    (age / 8).clamp(settings.retry_min, BUSY_PAUSE.max(settings.retry_min))
+}
+
+/// Whether a job has waited for a moment between two turns for too long.
+pub fn waits_too_long(age: Duration) -> bool {
+    age >= BUSY_PATIENCE
+}
 
 /// How long to wait before the next try. `failures` counts those before this one.
 pub fn pause(error: &Error, failures: u32, settings: &Supervision) -> Duration {
-    if error.code == BUSY {
-        return settings.retry_min;
-    }
     let first = match error.kind {
         Kind::Transient | Kind::Conflict => settings.retry_min,
         Kind::Unavailable | Kind::Config | Kind::Data => settings.retry_min * 4,
@@ -31,7 +42,7 @@ pub fn pause(error: &Error, failures: u32, settings: &Supervision) -> Duration {
 /// Whether this failure is worth an alert, and how bad it is.
 pub fn alarming(stage: Stage, error: &Error, failures: u32) -> Option<Severity> {
     let worth = match error.kind {
-        Kind::Transient | Kind::Conflict => error.code != BUSY && failures + 1 >= PATIENCE,
+        Kind::Transient | Kind::Conflict => failures + 1 >= PATIENCE,
         Kind::Unavailable | Kind::Config | Kind::Data => true,
     };
     // Without an archive nothing is safe; everything after it only waits.
@@ -52,10 +63,10 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_a_running_turn_alarms_nobody_and_stays_quick() {
-        let busy = Error::transient(BUSY, "a turn is running");
-        assert_eq!(alarming(Stage::Prune, &busy, 500), None);
-        assert_eq!(pause(&busy, 500, &Supervision::default()), Supervision::default().retry_min);
+    fn the_end_of_a_turn_is_looked_for_ever_more_rarely_and_a_turn_without_end_is_told_after_an_hour() {
+        let pause = |secs| busy_pause(Duration::from_secs(secs), &Supervision::default()).as_secs();
+        assert_eq!([pause(0), pause(30), pause(240), pause(7200)], [2, 3, 30, 60]);
+        assert!(!waits_too_long(Duration::from_secs(3599)) && waits_too_long(Duration::from_secs(3600)));
     }
 
     #[test]

@@ -160,6 +160,7 @@ struct Line {
     ts: i64,
     hook: String,
     session_key: Option<String>,
+    session_id: Option<String>,
     slot: Option<String>,
     sha256: Option<String>,
     reason: Option<String>,
@@ -190,7 +191,7 @@ fn parse(line: &[u8]) -> Option<BridgeEvent> {
         "not_injected" => BridgeEventKind::NotInjected,
         _ => BridgeEventKind::Other(line.hook),
     };
-    Some(BridgeEvent { at, session: line.session_key.map(SessionKey), kind })
+    Some(BridgeEvent { at, session: line.session_key.map(SessionKey), session_id: line.session_id, kind })
 }
 
 fn slot(name: &str) -> Option<Slot> {

@@ -168,7 +168,7 @@ impl OpenClaw {
         all.dedup_by_key(|record| record.seq);
         let (records, more) = first_page(all, max_bytes);
         let source = SourceIdentity {
-            kind: "openclaw-rpc".into(),
+            kind: moon_actors::domain::OPENCLAW_RPC.into(),
             location: self.shared.url.clone(),
             device: None,
             inode: None,

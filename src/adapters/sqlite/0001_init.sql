@@ -33,6 +33,8 @@ CREATE TABLE cycles (
 ) STRICT;
 CREATE UNIQUE INDEX one_open_cycle ON cycles(session) WHERE closed_at IS NULL AND kind <> 'capture';
 CREATE INDEX cycles_by_session ON cycles(session, closed_at);
+CREATE INDEX cycles_awaited ON cycles(id) WHERE ack IS NOT NULL AND closed_at IS NULL;
+CREATE INDEX cycles_that_reduced ON cycles(session) WHERE closed_at IS NOT NULL AND kind IN ('prune', 'distill');
 
 CREATE TABLE jobs (
   cycle      TEXT NOT NULL REFERENCES cycles(id),

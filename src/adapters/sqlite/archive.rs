@@ -156,12 +156,17 @@ pub(super) fn rows(db: &Connection, after: i64, limit: usize) -> rusqlite::Resul
         .collect()
 }
 
-pub(super) fn unindexed(db: &Connection, key: Option<&SessionKey>, limit: usize) -> rusqlite::Result<Vec<Segment>> {
+pub(super) fn unindexed(
+    db: &Connection,
+    key: Option<&SessionKey>,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Segment>> {
     db.prepare_cached(&format!(
         "{SEGMENT} JOIN series s ON s.id = g.series
-         WHERE g.indexed_at IS NULL AND (?1 IS NULL OR s.session = ?1) ORDER BY g.id LIMIT ?2"
+         WHERE g.indexed_at IS NULL AND g.id > ?3 AND (?1 IS NULL OR s.session = ?1) ORDER BY g.id LIMIT ?2"
     ))?
-    .query_map((key.map(SessionKey::as_str), limit as i64), segment_row)?
+    .query_map((key.map(SessionKey::as_str), limit as i64, after), segment_row)?
     .collect()
 }
 

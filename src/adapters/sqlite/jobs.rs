@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! waiting -> claimed -> done -> (next stage waiting | cycle closed)
-//!    ^          |-> waiting       the world failed (retry), the worker or the process died (release)
+//!    ^          |-> waiting       the world failed (retry), a turn runs (wait), the worker or the process died (release)
 //!    |          |-> cancelled     nothing to do after all
 //!    '----------'-> quarantined   it crashed its worker too often
 //! ```
@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use moon_actors::Error;
 use moon_actors::domain::{Claim, CycleId, CycleKind, Job, SessionKey, Stage, TraceId};
 use moon_actors::port::{AlertKey, AuditEntry, Effect, JobRow, NewCycle, Release, Severity};
+use moon_actors::stage::policy::BUSY;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(super) fn open_cycle(
                 "UPDATE cycles SET ack = CASE WHEN ack IS NULL THEN ?2 ELSE ack || ',' || ?2 END WHERE id = ?1",
                 (&open, &new.ack),
             )?;
+            // Whatever pause it is in: the compaction waits for seconds only.
+            db.execute("UPDATE jobs SET not_before = 0 WHERE cycle = ?1 AND state = 'waiting'", [&open])?;
         }
         return Ok(None);
     }
@@ -92,8 +95,14 @@ pub(super) fn release(db: &Connection, stage: Stage, why: Release) -> rusqlite::
 }
 
 const JOB: &str = "
-    SELECT c.id, c.kind, c.session, c.session_id, c.trace, j.attempts, j.failures, c.ratio, c.used_tokens, c.ack, j.intent
-    FROM jobs j JOIN cycles c ON c.id = j.cycle";
+    SELECT c.id, c.kind, c.session, c.session_id, c.trace, j.attempts, j.failures, c.ratio, c.used_tokens, c.ack, j.intent,
+           j.queued_at, j.last_error IS NULL
+    FROM jobs j CROSS JOIN cycles c ON c.id = j.cycle";
+/// The same, but from the few cycles that a compaction waits for.
+const AWAITED_JOB: &str = "
+    SELECT c.id, c.kind, c.session, c.session_id, c.trace, j.attempts, j.failures, c.ratio, c.used_tokens, c.ack, j.intent,
+           j.queued_at, j.last_error IS NULL
+    FROM cycles c CROSS JOIN jobs j ON j.cycle = c.id";
 
 /// Gives back what a dead process had claimed. A dead process is not the job's fault, so the attempt is given back; only a
 /// row of `max_deaths` sets the job aside: it may be what kills it. Returns how many claims there were.
@@ -106,7 +115,7 @@ pub(super) fn release_dead(db: &Connection, stamp: &Stamp, max_deaths: i64) -> r
     for stage in Stage::ALL {
         let deadly: Vec<Job> = db
             .prepare_cached(&format!("{JOB} WHERE j.stage = ?1 AND j.state = 'waiting' AND j.deaths >= ?2"))?
-            .query_map((stage.as_str(), max_deaths), |r| job(r, stage))?
+            .query_map((stage.as_str(), max_deaths), |r| job(r, stamp, stage))?
             .collect::<rusqlite::Result<_>>()?;
         for job in deadly {
             quarantine(db, stamp, &job, &format!("was under way at {max_deaths} deaths of the whole process"))?;
@@ -123,14 +132,7 @@ pub(super) fn claim(
     token: &str,
 ) -> rusqlite::Result<Option<Claim>> {
     loop {
-        let due = db
-            .prepare_cached(&format!(
-                "{JOB} WHERE j.stage = ?1 AND j.state = 'waiting' AND j.not_before <= ?2
-                 ORDER BY j.not_before, j.queued_at, j.rowid LIMIT 1"
-            ))?
-            .query_row((stage.as_str(), millis(stamp.steady)), |r| job(r, stage))
-            .optional()?;
-        let Some(mut job) = due else { return Ok(None) };
+        let Some((mut job, is_first)) = due(db, stamp, stage)? else { return Ok(None) };
         if job.attempt >= max_attempts {
             quarantine(db, stamp, &job, &format!("crashed its worker {} times", job.attempt))?;
             continue;
@@ -140,7 +142,7 @@ pub(super) fn claim(
             "UPDATE jobs SET state = 'claimed', attempts = ?3, token = ?4, claimed_at = ?5 WHERE cycle = ?1 AND stage = ?2",
         )?
         .execute(params![job.cycle.as_str(), stage.as_str(), job.attempt, token, millis(stamp.now)])?;
-        if job.failures == 0 {
+        if is_first {
             let started = describe(&job, AuditEntry::new(stage.as_str(), "started", "info", "claimed"));
             audit::append(db, stamp, &started)?;
         }
@@ -148,8 +150,26 @@ pub(super) fn claim(
     }
 }
 
-fn job(r: &Row, stage: Stage) -> rusqlite::Result<Job> {
+/// The next job of a stage, and whether it is tried for the first time. One that a compaction waits for goes before all others.
+fn due(db: &Connection, stamp: &Stamp, stage: Stage) -> rusqlite::Result<Option<(Job, bool)>> {
+    let next = |select: &str, more: &str| {
+        let sql = format!(
+            "{select} WHERE j.stage = ?1 AND j.state = 'waiting' AND j.not_before <= ?2 {more}
+             ORDER BY j.not_before, j.queued_at, j.rowid LIMIT 1"
+        );
+        db.prepare_cached(&sql)?
+            .query_row((stage.as_str(), millis(stamp.steady)), |r| Ok((job(r, stamp, stage)?, r.get(12)?)))
+            .optional()
+    };
+    match next(AWAITED_JOB, "AND c.ack IS NOT NULL AND c.closed_at IS NULL")? {
+        None => next(JOB, ""),
+        awaited => Ok(awaited),
+    }
+}
+
+fn job(r: &Row, stamp: &Stamp, stage: Stage) -> rusqlite::Result<Job> {
     let kind: String = r.get(1)?;
+    let age = stamp.now - instant(r.get(11)?);
     Ok(Job {
         cycle: CycleId(r.get(0)?),
         kind: kind_of(&kind)?,
@@ -159,6 +179,7 @@ fn job(r: &Row, stage: Stage) -> rusqlite::Result<Job> {
         trace: TraceId(r.get(4)?),
         attempt: r.get(5)?,
         failures: r.get(6)?,
+        age: age.to_std().unwrap_or_default(),
         ratio: r.get(7)?,
         used_tokens: r.get::<_, Option<i64>>(8)?.map(|t| t as u64),
         ack: r.get(9)?,
@@ -190,7 +211,7 @@ fn quarantine(db: &Connection, stamp: &Stamp, job: &Job, why: &str) -> rusqlite:
     )?;
     close(db, stamp, &job.cycle, "quarantined")?;
     // Nobody tries this job again: its failing is over, its being set aside is what people must hear of.
-    alerts::resolve(db, stamp, &failing(job))?;
+    alerts::resolve(db, stamp, &AlertKey::failing(job.stage, &job.session))?;
     let stage = job.stage.as_str();
     let message = format!("{stage} of {} {why} and was set aside", job.session);
     let mut entry = describe(job, AuditEntry::new(stage, "quarantined", "failed", message.clone()));
@@ -250,11 +271,23 @@ pub(super) fn complete(
         Some(next) => queue(db, stamp, &job.cycle, next)?,
         None => close(db, stamp, &job.cycle, "done")?,
     }
-    alerts::resolve(db, stamp, &failing(job))?;
+    works_again(db, stamp, job)?;
     // The stage works for this session again: what was set aside is history, and the audit keeps it.
     alerts::resolve(db, stamp, &set_aside(job))?;
     audit::append(db, stamp, &describe(job, entry.clone()))?;
     Ok(true)
+}
+
+/// Ends the alert about a failing stage, unless another job of the session still fails there: an older transcript of it that
+/// cannot be read, say.
+fn works_again(db: &Connection, stamp: &Stamp, job: &Job) -> rusqlite::Result<()> {
+    let fails: bool = db.query_row(
+        "SELECT EXISTS (SELECT 1 FROM jobs j CROSS JOIN cycles c ON c.id = j.cycle
+                        WHERE j.stage = ?1 AND j.state = 'waiting' AND j.failures > 0 AND c.session = ?2)",
+        (job.stage.as_str(), job.session.as_str()),
+        |r| r.get(0),
+    )?;
+    if fails { Ok(()) } else { alerts::resolve(db, stamp, &AlertKey::failing(job.stage, &job.session)).map(drop) }
 }
 
 fn index_waits(db: &Connection, session: &SessionKey) -> rusqlite::Result<bool> {
@@ -269,11 +302,6 @@ fn index_waits(db: &Connection, session: &SessionKey) -> rusqlite::Result<bool> 
 /// The alert that fires after a job was set aside, until the stage has worked for that session again.
 fn set_aside(job: &Job) -> AlertKey {
     AlertKey::new(&format!("{}.quarantined", job.stage.as_str()), job.session.as_str())
-}
-
-/// The alert that fires while a stage of a session cannot be done.
-fn failing(job: &Job) -> AlertKey {
-    AlertKey::new(&format!("{}.failing", job.stage.as_str()), job.session.as_str())
 }
 
 pub(super) fn retry(
@@ -296,12 +324,35 @@ pub(super) fn retry(
     Ok(true)
 }
 
+pub(super) fn wait(
+    db: &Connection,
+    stamp: &Stamp,
+    claim: &Claim,
+    after: Duration,
+    why: &Error,
+) -> rusqlite::Result<bool> {
+    let not_before = millis(stamp.steady + TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX));
+    let set = "state = 'waiting', token = NULL, attempts = attempts - 1, not_before = ?4, last_error = ?5";
+    fenced(db, claim, set, &[&not_before, &to_json(why)])
+}
+
+pub(super) fn hurry(db: &Connection) -> rusqlite::Result<u64> {
+    Ok(db.execute("UPDATE jobs SET not_before = 0 WHERE state = 'waiting'", [])? as u64)
+}
+
+pub(super) fn hurry_waiting(db: &Connection, key: &SessionKey) -> rusqlite::Result<u64> {
+    let sql = "UPDATE jobs SET not_before = 0
+               WHERE state = 'waiting' AND not_before > 0 AND last_error ->> 'code' = ?2
+                 AND cycle IN (SELECT id FROM cycles WHERE session = ?1 AND closed_at IS NULL)";
+    Ok(db.prepare_cached(sql)?.execute((key.as_str(), BUSY))? as u64)
+}
+
 pub(super) fn cancel(db: &Connection, stamp: &Stamp, claim: &Claim, entry: &AuditEntry) -> rusqlite::Result<bool> {
     if !fenced(db, claim, "state = 'cancelled', token = NULL", &[])? {
         return Ok(false);
     }
     close(db, stamp, &claim.job.cycle, "cancelled")?;
-    alerts::resolve(db, stamp, &failing(&claim.job))?;
+    works_again(db, stamp, &claim.job)?;
     audit::append(db, stamp, &describe(&claim.job, entry.clone()))?;
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! Prunes, distillations, rollovers: what became of the windows that were reduced.
 
 use super::{Stamp, audit, from_json, hash_column, instant, millis};
-use moon_actors::domain::{CycleId, Job, SessionKey, Sha256};
+use moon_actors::domain::{CycleId, Job, SessionKey, Sha256, UsageReading};
 use moon_actors::port::{AuditEntry, ContinuityRow, DistillationRow};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -26,6 +26,14 @@ pub(super) fn add_prune(
         ],
     )
     .map(drop)
+}
+
+/// What the last prune of the session left, which the host knows only after the next model call.
+pub(super) fn note_freed(db: &Connection, reading: &UsageReading) -> rusqlite::Result<()> {
+    let sql = "UPDATE prunes SET tokens_after = ?2 WHERE tokens_after IS NULL AND at < ?3 AND rowid =
+                 (SELECT MAX(rowid) FROM prunes WHERE session = ?1)";
+    let used = reading.used_tokens.map(|tokens| tokens as i64);
+    db.prepare_cached(sql)?.execute((reading.session.key.as_str(), used, millis(reading.captured_at))).map(drop)
 }
 
 pub(super) fn add_distillation(db: &Connection, row: &DistillationRow) -> rusqlite::Result<()> {

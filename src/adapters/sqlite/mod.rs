@@ -34,6 +34,9 @@ use std::time::Duration;
 /// Oldest SQLite whose WAL mode is trusted: 3.51.3 fixed a reset race that could lose committed rows.
 pub const SQLITE_FLOOR: i32 = 3_051_003;
 
+/// Less than SQLite needs to open a database with a write-ahead log, bytes.
+const SMALLEST_ROOM: u64 = 256 << 10;
+
 /// Room kept free so that "the disk is full" can still be written down.
 const RESERVE_BYTES: u64 = 8 << 20;
 
@@ -64,11 +67,24 @@ pub struct SqliteLedger {
 impl SqliteLedger {
     /// Opens or makes the ledger at `path`. The folder must exist.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Self> {
-        let connection = Connection::open(path).map_err(|e| open_error(path, e))?;
         let reserve = path.with_file_name("reserve.bin");
-        let ledger = Self::prepare(connection, clock, ids, Some(reserve), false).map_err(|e| at(path, e))?;
-        ledger.keep_reserve();
-        Ok(ledger)
+        let open = || {
+            let connection = Connection::open(path).map_err(failed("open the ledger"))?;
+            Self::prepare(connection, Arc::clone(&clock), Arc::clone(&ids), Some(reserve.clone()), false)
+        };
+        let mut opened = open();
+        // SQLite gives a full disk many names here. What is set aside for such a moment is enough to go on.
+        if opened.is_err() && is_full(path) && std::fs::remove_file(&reserve).is_ok() {
+            opened = open();
+        }
+        match opened {
+            Ok(ledger) => {
+                ledger.keep_reserve();
+                Ok(ledger)
+            }
+            Err(error) if is_full(path) => Err(at(path, disk_full("could not open the ledger").cause(error.message))),
+            Err(error) => Err(at(path, error)),
+        }
     }
 
     /// A ledger in memory, on the caller's thread.
@@ -247,9 +263,7 @@ pub(crate) fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
     move |e| {
         let message = format!("could not {what}");
         match e.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Error::transient("ledger.disk_full", message)
-                .cause("no space left on the disk of Moon's home")
-                .hint("free some space; Moon goes on by itself"),
+            Some(ErrorCode::DiskFull) => disk_full(message),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Error::transient("ledger.busy", message).cause(e)
             }
@@ -265,6 +279,17 @@ pub(crate) fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
             _ => Error::transient("ledger.io", message).cause(e),
         }
     }
+}
+
+fn disk_full(message: impl Into<String>) -> Error {
+    Error::transient("ledger.disk_full", message)
+        .cause("no space left on the disk of Moon's home")
+        .hint("free some space; Moon goes on by itself")
+}
+
+/// Whether there is no room for even a page of the database.
+fn is_full(path: &Path) -> bool {
+    super::room::free(path.parent().unwrap_or(path)).is_some_and(|free| free < SMALLEST_ROOM)
 }
 
 fn open_error(path: &Path, e: rusqlite::Error) -> Error {
@@ -357,6 +382,10 @@ impl Ledger for SqliteLedger {
         let (claim, error, audit) = (claim.clone(), error.clone(), audit.clone());
         self.write("put a job back", move |tx, stamp| jobs::retry(tx, stamp, &claim, after, &error, &audit)).await
     }
+    async fn wait(&self, claim: &Claim, after: Duration, why: &Error) -> Result<bool> {
+        let (claim, why) = (claim.clone(), why.clone());
+        self.write("let a job wait", move |tx, stamp| jobs::wait(tx, stamp, &claim, after, &why)).await
+    }
     async fn cancel(&self, claim: &Claim, audit: &AuditEntry) -> Result<bool> {
         let (claim, audit) = (claim.clone(), audit.clone());
         self.write("cancel a cycle", move |tx, stamp| jobs::cancel(tx, stamp, &claim, &audit)).await
@@ -376,10 +405,11 @@ impl Ledger for SqliteLedger {
         .await
     }
     async fn hurry(&self) -> Result<u64> {
-        self.write("hurry the waiting jobs", |tx, _| {
-            Ok(tx.execute("UPDATE jobs SET not_before = 0 WHERE state = 'waiting'", [])? as u64)
-        })
-        .await
+        self.write("hurry the waiting jobs", |tx, _| jobs::hurry(tx)).await
+    }
+    async fn hurry_waiting(&self, key: &SessionKey) -> Result<u64> {
+        let key = key.clone();
+        self.write("hurry the jobs that wait for a turn", move |tx, _| jobs::hurry_waiting(tx, &key)).await
     }
 
     async fn series(&self, session: &SessionRef) -> Result<Series> {
@@ -413,9 +443,9 @@ impl Ledger for SqliteLedger {
     async fn tail(&self, series_id: i64) -> Result<Option<Segment>> {
         self.read("read the last segment", move |db, _| archive::tail(db, series_id)).await
     }
-    async fn unindexed(&self, key: Option<&SessionKey>, limit: usize) -> Result<Vec<Segment>> {
+    async fn unindexed(&self, key: Option<&SessionKey>, after: i64, limit: usize) -> Result<Vec<Segment>> {
         let key = key.cloned();
-        self.read("list what is not indexed", move |db, _| archive::unindexed(db, key.as_ref(), limit)).await
+        self.read("list what is not indexed", move |db, _| archive::unindexed(db, key.as_ref(), after, limit)).await
     }
     async fn find_segment(&self, sha256: &Sha256) -> Result<Option<(Segment, Series)>> {
         let sha256 = sha256.clone();

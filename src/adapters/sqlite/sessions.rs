@@ -1,6 +1,6 @@
 //! Lives of the daemon, sessions as last seen, and the overview of what the ledger holds.
 
-use super::{Stamp, alerts, audit, from_json, instant, jobs, millis, to_json};
+use super::{Stamp, alerts, audit, from_json, instant, jobs, memory, millis, to_json};
 use moon_actors::domain::{CycleId, SessionKey, UsageReading};
 use moon_actors::port::{AlertKey, AuditEntry, Recovery, SessionRow, Totals};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -54,6 +54,9 @@ pub(super) fn observe(db: &Connection, reading: &UsageReading) -> rusqlite::Resu
            last_fresh = COALESCE(excluded.last_fresh, sessions.last_fresh)",
     )?
     .execute((reading.session.key.as_str(), &text, fresh))?;
+    if fresh.is_some() {
+        memory::note_freed(db, reading)?;
+    }
     touch(db, &reading.session.key)
 }
 
@@ -68,7 +71,8 @@ pub(super) fn touch(db: &Connection, key: &SessionKey) -> rusqlite::Result<()> {
 const SELECT: &str = "
     SELECT s.reading, s.last_fresh, s.machine,
       (SELECT MAX(0, se.last_seq - COALESCE((SELECT MAX(d.to_seq) FROM distillations d WHERE d.series = se.id), -1))
-         FROM series se WHERE se.session = s.key ORDER BY se.id DESC LIMIT 1) AS undistilled,
+         FROM series se WHERE se.session = s.key AND se.session_id = s.reading ->> '$.session.session_id'
+         ORDER BY se.epoch DESC LIMIT 1) AS undistilled,
       (SELECT c.id FROM cycles c WHERE c.session = s.key AND c.closed_at IS NULL AND c.kind <> 'capture') AS open_cycle,
       (SELECT c.closed_at FROM cycles c WHERE c.session = s.key AND c.closed_at IS NOT NULL AND c.kind IN ('prune', 'distill')
          ORDER BY c.rowid DESC LIMIT 1) AS settled_at,
