@@ -300,12 +300,7 @@ impl Default for Distill {
 }
 impl Default for Continuity {
     fn default() -> Self {
-        Self {
-            rollover: Rollover::Reset,
-            max_chars: 8_000,
-            confirm_within: 15 * MIN,
-            quiet: Duration::from_secs(5),
-        }
+        Self { rollover: Rollover::Reset, max_chars: 8_000, confirm_within: 15 * MIN, quiet: Duration::from_secs(5) }
     }
 }
 impl Default for Recall {

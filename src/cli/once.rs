@@ -49,7 +49,8 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
             let quiet = opened.is_empty() && round.did.is_empty();
             triggers.extend(opened.into_iter().map(|(_, trigger)| trigger));
             ran.did.extend(round.did);
-            ran.failed.extend(round.failed.into_iter().filter(|failed| !ran.failed.contains(failed)).collect::<Vec<_>>());
+            ran.failed
+                .extend(round.failed.into_iter().filter(|failed| !ran.failed.contains(failed)).collect::<Vec<_>>());
             if quiet {
                 break;
             }

@@ -305,6 +305,7 @@ fn two_captures_at_once_leave_a_series_that_can_be_verified() {
         session: session.key.clone(),
         session_id: session.session_id.clone(),
         trace: TraceId::from("t"),
+        age: std::time::Duration::ZERO,
         attempt: 1,
         failures: 0,
         ratio: None,

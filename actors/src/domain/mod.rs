@@ -6,7 +6,7 @@ pub mod id;
 pub mod memory;
 pub mod session;
 
-pub use archive::{Manifest, Page, Record, Role, Segment, Series, SourceIdentity, Turn};
+pub use archive::{Manifest, OPENCLAW_RPC, Page, Record, Role, Segment, Series, SourceIdentity, Turn};
 pub use cycle::{Claim, CycleKind, Job, Stage, Trigger};
 pub use id::{BootId, CycleId, SessionKey, Sha256, TraceId};
 pub use memory::{ContinuityMap, Distillate, Item, ItemKind, Reference};

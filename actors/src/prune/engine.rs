@@ -199,9 +199,7 @@ impl PruneStage {
         let is_done = compacted.as_ref().err().is_none_or(is_definite) && self.is_done(&session, &intent).await?;
         match compacted {
             Ok(compacted) if is_done => self.settle(claim, &intent, compacted, "pruned").await,
-            Err(_) if is_done => {
-                self.settle(claim, &intent, Compacted::default(), "done by an earlier request").await
-            }
+            Err(_) if is_done => self.settle(claim, &intent, Compacted::default(), "done by an earlier request").await,
             Ok(_) => {
                 let message = format!("the host says it compacted {}, but its transcript does not", job.session);
                 self.refused(claim, intent, Error::transient("prune.unconfirmed", message)).await

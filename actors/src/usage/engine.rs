@@ -48,12 +48,7 @@ pub struct Looked {
 }
 
 impl Watcher {
-    pub fn new(
-        host: Arc<dyn SessionHost>,
-        ledger: Arc<dyn Ledger>,
-        clock: Arc<dyn Clock>,
-        captures: Captures,
-    ) -> Self {
+    pub fn new(host: Arc<dyn SessionHost>, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, captures: Captures) -> Self {
         let (seen, captured) = (HashMap::new(), HashMap::new());
         Self { host, ledger, clock, captures, seen, captured, failures: 0, ahead: None }
     }
