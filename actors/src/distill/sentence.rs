@@ -293,7 +293,10 @@ fn abbreviates(before: &str, after: &str) -> bool {
     if counts(&word, before, after) {
         return true;
     }
-    let initial = word.chars().count() == 1 && word.chars().all(char::is_alphabetic) && word != "i";
+    // "J. Meier", but not "card type K. If …".
+    let next = after.split_whitespace().next().unwrap_or_default();
+    let named = !lexicon::is_stop(&next.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase());
+    let initial = word.chars().count() == 1 && word.chars().all(char::is_alphabetic) && word != "i" && named;
     goes_on || initial || (ABBREVIATIONS.contains(&word.as_str()) && !after.trim().is_empty())
 }
 
