@@ -109,7 +109,8 @@ fn broken_chains(segments: &[Segment]) -> Vec<Error> {
         let manifest = &segment.manifest;
         let (ordinal, previous) = ends.entry(segment.series_id).or_insert((0, None));
         if (manifest.ordinal, manifest.previous.as_ref()) != (*ordinal, *previous) {
-            let message = format!("segment {} of {} does not follow the one before", manifest.ordinal, manifest.session_key);
+            let message =
+                format!("segment {} of {} does not follow the one before", manifest.ordinal, manifest.session_key);
             broken.push(
                 Error::data("archive.chain", message)
                     .cause("a row of the ledger is missing or was changed; the files are judged on their own")

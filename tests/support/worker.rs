@@ -103,7 +103,9 @@ impl Script {
         self.until("the first capture of this life", async || {
             let rows = self.ledger.audit_rows(0, usize::MAX >> 1).await?;
             let boot = self.ledger.boot();
-            Ok(rows.iter().any(|r| r.boot == boot && r.entry.actor == "archive" && DONE.contains(&r.entry.event.as_str())))
+            Ok(rows
+                .iter()
+                .any(|r| r.boot == boot && r.entry.actor == "archive" && DONE.contains(&r.entry.event.as_str())))
         })
         .await?;
         self.quiet().await?;

@@ -5,7 +5,9 @@
 //! the readable projection and may fail without touching the copy.
 
 use super::{projection, transcript};
-use crate::domain::{Claim, CycleKind, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn};
+use crate::domain::{
+    Claim, CycleKind, Job, Page, Record, Segment, Series, SessionKey, SessionRef, Sha256, Stage, Turn,
+};
 use crate::error::{Error, Result};
 use crate::port::{ArchiveStore, Bridge, Clock, Effect, Ledger, Probe, SegmentDraft, SessionHost};
 use crate::settings;

@@ -1,382 +1,15 @@
 //! What stands before a statement: who speaks, a word of agreement, a label.
 //!
 //! A label says what a sentence is ("Decision D7:", "Rule for the weekend:", "TODO"), and only at its beginning: "facts for
-//! the decision:" labels nothing. Must read a bounded stretch of the sentence only.
+//! the decision:" labels nothing. The words are in `label.txt`. Must read a bounded stretch of the sentence only.
 
 use super::lexicon::Cue;
 use super::words::is_cjk;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 /// Longest stretch in which a label is looked for, bytes.
 const REACH: usize = 160;
-
-/// Nouns that label, by what they announce.
-const NOUNS: &[(Cue, &[&str])] = &[
-    (
-        Cue::Decision,
-        &[
-            "decision",
-            "decisions",
-            "decided",
-            "agreed",
-            "approved",
-            "resolution",
-            "resolved",
-            "settled",
-            "that's final",
-            "that is final",
-            "final",
-            "verdict",
-            "entscheidung",
-            "entscheidungen",
-            "beschluss",
-            "beschlüsse",
-            "entschieden",
-            "beschlossen",
-            "abgemacht",
-            "vereinbart",
-            "festgelegt",
-            "décision",
-            "décisions",
-            "décidé",
-            "convenu",
-            "decisión",
-            "decisiones",
-            "decidido",
-            "acordado",
-            "решение",
-            "решения",
-            "решено",
-            "决定",
-            "决策",
-            "结论",
-            "決定",
-            "決定事項",
-            "結論",
-        ],
-    ),
-    (
-        Cue::Rule,
-        &[
-            "rule",
-            "rules",
-            "new rule",
-            "house rule",
-            "house rules",
-            "ground rule",
-            "ground rules",
-            "policy",
-            "convention",
-            "constraint",
-            "constraints",
-            "regel",
-            "regeln",
-            "grundregel",
-            "vorgabe",
-            "règle",
-            "règles",
-            "consigne",
-            "regla",
-            "reglas",
-            "norma",
-            "правило",
-            "правила",
-            "规则",
-            "规定",
-            "規則",
-            "ルール",
-            "決まり",
-        ],
-    ),
-    (
-        Cue::Milestone,
-        &[
-            "milestone",
-            "milestones",
-            "meilenstein",
-            "jalon",
-            "étape franchie",
-            "hito",
-            "веха",
-            "里程碑",
-            "マイルストーン",
-        ],
-    ),
-    (
-        Cue::Task,
-        &[
-            "todo",
-            "todos",
-            "to-do",
-            "to do",
-            "fixme",
-            "task",
-            "tasks",
-            "open task",
-            "open tasks",
-            "action item",
-            "action items",
-            "next step",
-            "next steps",
-            "still open",
-            "still to do",
-            "aufgabe",
-            "aufgaben",
-            "offen",
-            "offene aufgabe",
-            "offene aufgaben",
-            "noch offen",
-            "nächster schritt",
-            "nächste schritte",
-            "à faire",
-            "tâche",
-            "prochaine étape",
-            "prochaines étapes",
-            "tarea",
-            "tareas",
-            "pendiente",
-            "pendientes",
-            "próximo paso",
-            "próximos pasos",
-            "задача",
-            "задачи",
-            "следующий шаг",
-            "待办",
-            "待办事项",
-            "任务",
-            "下一步",
-            "やること",
-            "宿題",
-            "タスク",
-            "次のステップ",
-        ],
-    ),
-    (
-        Cue::Question,
-        &[
-            "question",
-            "questions",
-            "open question",
-            "open questions",
-            "still undecided",
-            "undecided",
-            "unresolved",
-            "tbd",
-            "frage",
-            "fragen",
-            "offene frage",
-            "offene fragen",
-            "offener punkt",
-            "question ouverte",
-            "questions ouvertes",
-            "pregunta",
-            "pregunta abierta",
-            "preguntas abiertas",
-            "вопрос",
-            "открытый вопрос",
-            "问题",
-            "待定",
-            "未決",
-            "質問",
-        ],
-    ),
-];
-
-/// Words before the noun: "Recorded as decision D4", "Our decision", "Neue Regel".
-const BEFORE: &[&str] = &[
-    "recorded as",
-    "recorded",
-    "noted as",
-    "logged as",
-    "taken down as",
-    "new",
-    "final",
-    "key",
-    "our",
-    "my",
-    "the",
-    "second",
-    "another",
-    "one more",
-    "important",
-    "eingetragen als",
-    "notiert als",
-    "neue",
-    "neuer",
-    "unsere",
-    "unser",
-    "letzte",
-    "nouvelle",
-    "notre",
-    "nueva",
-    "nuestra",
-    "новое",
-    "新",
-];
-
-/// First words of what may stand between noun and colon: "Rule for the weekend:", "Decision noted:".
-const BETWEEN: &[&str] = &[
-    "for", "of", "by", "from", "on", "noted", "recorded", "made", "taken", "reached", "is", "and", "no", "number",
-    "für", "von", "vom", "zum", "zur", "fürs", "nr", "pour", "du", "de", "para", "del", "по", "для",
-];
-
-/// Words that say that the decision is still to be made.
-const PENDING: &[&str] = &[
-    "needed",
-    "pending",
-    "open",
-    "due",
-    "required",
-    "wanted",
-    "missing",
-    "offen",
-    "nötig",
-    "ausstehend",
-    "fällig",
-    "prendre",
-    "pendiente",
-    "待定",
-];
-
-/// Words of agreement, hesitation and connection that a sentence begins with before it begins.
-const AGREEMENT: &[&str] = &[
-    "yes",
-    "yeah",
-    "yep",
-    "no",
-    "nope",
-    "sure",
-    "right",
-    "good",
-    "great",
-    "fine",
-    "perfect",
-    "exactly",
-    "true",
-    "correct",
-    "sounds right",
-    "sounds good",
-    "sounds fair",
-    "good idea",
-    "good point",
-    "thanks",
-    "thank you",
-    "lovely",
-    "brilliant",
-    "nice",
-    "wow",
-    "oh",
-    "ouch",
-    "exactly so",
-    "also",
-    "then",
-    "so",
-    "alright",
-    "all right",
-    "understood",
-    "agreed",
-    "hold on",
-    "wait",
-    "hm",
-    "hmm",
-    "well",
-    "hi",
-    "hello",
-    "hey",
-    "please",
-    "by the way",
-    "now",
-    "next",
-    "ja",
-    "nein",
-    "gut",
-    "na gut",
-    "passt",
-    "stimmt",
-    "genau",
-    "super",
-    "prima",
-    "schön",
-    "danke",
-    "okay",
-    "außerdem",
-    "übrigens",
-    "bitte",
-    "ach",
-    "moin",
-    "oui",
-    "non",
-    "bon",
-    "d'accord",
-    "très bien",
-    "parfait",
-    "merci",
-    "au fait",
-    "attends",
-    "si",
-    "sí",
-    "vale",
-    "bueno",
-    "bien",
-    "de acuerdo",
-    "perfecto",
-    "claro",
-    "gracias",
-    "да",
-    "нет",
-    "хорошо",
-    "ладно",
-    "好",
-    "好的",
-    "行",
-    "嗯",
-    "对",
-    "是的",
-    "那好",
-    "可以",
-    "太好了",
-    "对了",
-    "はい",
-    "うん",
-    "ええ",
-    "そうですね",
-    "いいですね",
-    "なるほど",
-    "ok",
-];
-
-/// The same without any mark behind them.
-const CONNECTION: &[&str] = &[
-    "ok",
-    "okay",
-    "and",
-    "but",
-    "oh",
-    "ah",
-    "hm",
-    "hmm",
-    "well",
-    "oh and",
-    "and also",
-    "by the way",
-    "und",
-    "aber",
-    "doch auch",
-    "et",
-    "mais",
-    "y",
-    "pero",
-    "и",
-    "но",
-    "а",
-    "yes",
-    "ja",
-    "gut",
-    "oui",
-    "sí",
-    "please",
-];
 
 /// Words by their first letter: a sentence is compared with a few of them only.
 struct Words<T>(HashMap<char, Vec<(&'static str, T)>>);
@@ -398,13 +31,30 @@ impl<T: Copy> Words<T> {
     }
 }
 
+/// The words of one list of `label.txt`.
+fn list(name: &str) -> impl Iterator<Item = &'static str> {
+    let lines = include_str!("label.txt").lines().filter(|line| !line.starts_with('#'));
+    let of_list = move |line: &'static str| line.split_once(" | ").filter(|(list, _)| *list == name);
+    lines.filter_map(of_list).flat_map(|(_, words)| words.split(" | ")).collect::<Vec<_>>().into_iter()
+}
+
+const NOUNS: [(Cue, &str); 5] = [
+    (Cue::Decision, "decision"),
+    (Cue::Rule, "rule"),
+    (Cue::Milestone, "milestone"),
+    (Cue::Task, "task"),
+    (Cue::Question, "question"),
+];
+
 static LABELS: LazyLock<Words<Cue>> =
-    LazyLock::new(|| Words::of(NOUNS.iter().flat_map(|(cue, nouns)| nouns.iter().map(|noun| (*noun, *cue)))));
-static PREFIXES: LazyLock<Words<()>> = LazyLock::new(|| Words::of(BEFORE.iter().map(|word| (*word, ()))));
+    LazyLock::new(|| Words::of(NOUNS.iter().flat_map(|(cue, name)| list(name).map(|noun| (noun, *cue)))));
+static PREFIXES: LazyLock<Words<()>> = LazyLock::new(|| Words::of(list("before").map(|word| (word, ()))));
+static BETWEEN: LazyLock<HashSet<&str>> = LazyLock::new(|| list("between").collect());
+static PENDING: LazyLock<HashSet<&str>> = LazyLock::new(|| list("pending").collect());
 /// With whether the word needs no mark behind it.
 static OPENERS: LazyLock<Words<bool>> = LazyLock::new(|| {
-    let agreement = AGREEMENT.iter().map(|word| (*word, false));
-    Words::of(agreement.chain(CONNECTION.iter().map(|word| (*word, true))))
+    let agreement = list("agreement").map(|word| (word, false));
+    Words::of(agreement.chain(list("connection").map(|word| (word, true))))
 });
 
 /// A label with where the words behind it begin.
@@ -481,7 +131,7 @@ pub(super) fn of(text: &str) -> Option<Label> {
 /// What a heading or the line before a list announces.
 pub(super) fn noun(heading: &str) -> Option<Cue> {
     let plain = heading.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-    NOUNS.iter().find(|(_, nouns)| nouns.contains(&plain.as_str())).map(|(cue, _)| *cue)
+    NOUNS.iter().find(|(_, name)| list(name).any(|noun| noun == plain)).map(|(cue, _)| *cue)
 }
 
 fn label(text: &str, at: usize) -> Option<Label> {

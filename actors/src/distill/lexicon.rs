@@ -405,33 +405,3 @@ fn closed_by(open: char) -> &'static str {
         _ => "』",
     }
 }
-
-#[cfg(test)]
-pub(super) fn why(text: &str) -> Vec<String> {
-    let mut form = String::new();
-    let openings = label::openings(text);
-    for (at, start) in openings.iter().enumerate() {
-        let end = openings.get(at + 1).copied().unwrap_or(text.len());
-        form.push(SENTENCE);
-        form.push(CLAUSE);
-        normal(&unquoted(&text[*start..end]), &mut form);
-        close(&mut form);
-    }
-    let of = |l: &Lexicon| {
-        l.automaton
-            .find_iter(&form)
-            .map(|m| format!("{:?} {:?}", &form[m.range()], l.effects[m.pattern().as_usize()]))
-            .collect::<Vec<_>>()
-    };
-    LEXICONS.iter().flat_map(of).collect()
-}
-
-#[cfg(test)]
-mod debug {
-    #[test]
-    fn debug_why() {
-        for line in std::fs::read_to_string("/tmp/wtd/why.txt").unwrap_or_default().lines() {
-            println!("{line}\n   {:?}", super::why(line));
-        }
-    }
-}

@@ -134,7 +134,7 @@ impl Talk {
     pub(super) fn seal(&mut self, at: usize) -> bool {
         let of_turn = |w: &&mut Support| w.draft.turn == at && w.draft.kind == ItemKind::Decision;
         let phrased = self.waiting.iter().any(|w| w.draft.turn == at && w.own > 0);
-        let sealed = self.waiting.iter_mut().filter(of_turn).filter(|w| w.own > 0 || !phrased).next_back();
+        let sealed = self.waiting.iter_mut().filter(of_turn).rfind(|w| w.own > 0 || !phrased);
         sealed.map(|w| w.sealed = 2 * CLEAR).is_some()
     }
 

@@ -159,7 +159,10 @@ impl Watcher {
     fn mind_the_clock(&mut self) {
         let ahead = self.clock.now() - self.clock.steady();
         if let Some(back) = self.ahead.and_then(|before| policy::set_back(before, ahead)) {
-            tracing::warn!(seconds = back.num_seconds(), "the clock was set back; cooldowns and pauses go on as they were");
+            tracing::warn!(
+                seconds = back.num_seconds(),
+                "the clock was set back; cooldowns and pauses go on as they were"
+            );
         }
         self.ahead = Some(ahead);
     }

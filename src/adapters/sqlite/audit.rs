@@ -30,8 +30,12 @@ pub(super) fn append(db: &Connection, stamp: &Stamp, entry: &AuditEntry) -> rusq
     let (seq, prev) = last.map_or((1, GENESIS.to_owned()), |(seq, sha)| (seq + 1, sha));
     let record = to_json(&Record { seq, at: stamp.now, boot: stamp.boot.clone(), entry: entry.clone() });
     let sha = link(&prev, &record);
-    db.prepare_cached("INSERT INTO audit (seq, record, prev_sha256, sha256) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((seq, record, prev, sha.as_str()))?;
+    db.prepare_cached("INSERT INTO audit (seq, record, prev_sha256, sha256) VALUES (?1, ?2, ?3, ?4)")?.execute((
+        seq,
+        record,
+        prev,
+        sha.as_str(),
+    ))?;
     db.prepare_cached("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)")?
         .execute((HEAD, head(seq, sha.as_str())))
         .map(drop)

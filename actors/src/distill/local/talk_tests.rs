@@ -4,6 +4,8 @@
 //! `talks/held` were written before the rules and run only when these were finished. Minimum figures have some margin
 //! below what is reached; they are there to notice a change for the worse, not to prove perfection.
 
+#![expect(clippy::print_stdout, reason = "the figures are for whoever changes a rule")]
+
 use super::*;
 use crate::domain::{SessionKey, Sha256, Turn};
 use std::collections::BTreeMap;
@@ -155,11 +157,26 @@ fn of_talks_in_seven_languages_most_is_found_and_little_else() {
     check(
         &talks,
         &[
-            (ItemKind::Decision, 0.0, 0.0, 99),
-            (ItemKind::Rule, 0.0, 0.0, 0),
-            (ItemKind::Milestone, 0.0, 0.0, 0),
-            (ItemKind::OpenTask, 0.0, 0.0, 0),
-            (ItemKind::Question, 0.0, 0.0, 0),
+            (ItemKind::Decision, 0.90, 0.85, 0),
+            (ItemKind::Rule, 0.90, 0.90, 0),
+            (ItemKind::Milestone, 0.70, 0.60, 0),
+            (ItemKind::OpenTask, 0.90, 0.70, 0),
+            (ItemKind::Question, 0.85, 0.80, 0),
+        ],
+    );
+}
+
+#[test]
+fn talks_that_no_rule_was_written_for_are_read_nearly_as_well() {
+    let talks = talks!["held/bakery", "held/idle", "held/podcast", "held/sensors", "held/theatre", "held/zhuangxiu"];
+    check(
+        &talks,
+        &[
+            (ItemKind::Decision, 0.70, 0.70, 1),
+            (ItemKind::Rule, 0.75, 0.75, 0),
+            (ItemKind::Milestone, 0.60, 0.40, 0),
+            (ItemKind::OpenTask, 0.70, 0.65, 0),
+            (ItemKind::Question, 0.80, 0.80, 0),
         ],
     );
 }

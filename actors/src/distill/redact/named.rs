@@ -516,7 +516,7 @@ fn is_scrambled(word: &str) -> bool {
     // A path of plain words with one odd part is a path.
     let parts: Vec<&str> = word.split(['-', '_', '.', '/', ':', '+', '@', '=', '&', '#', ',']).collect();
     let worded = |part: &&str| part.len() >= 3 && part.bytes().all(|b| b.is_ascii_lowercase());
-    if word.contains('/') && parts.iter().any(|part| worded(part)) || word.contains("://") {
+    if word.contains('/') && parts.iter().any(worded) || word.contains("://") {
         return false;
     }
     parts.iter().any(|part| {
