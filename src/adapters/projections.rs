@@ -21,8 +21,6 @@ use tokio::sync::Mutex;
 
 /// Audit rows and segments taken from the ledger at a time.
 const BATCH: usize = 500;
-/// Longest line looked at when a file is checked.
-const LINE_CAP: u64 = 1 << 20;
 
 /// The files as people know them, relative to the home.
 const STATE: &str = "state/moon_state.json";
@@ -259,7 +257,9 @@ impl Check {
         };
         for (id, wanted) in wanted {
             let mut found = Vec::new();
-            match io::Read::take(&mut reader, LINE_CAP).read_until(b'\n', &mut found) {
+            // No further than the line may reach, whatever stands there.
+            let most = wanted.len() as u64 + 1;
+            match io::Read::take(&mut reader, most).read_until(b'\n', &mut found) {
                 Ok(n) if n > 0 && found == wanted.as_bytes() => {
                     self.bytes += n as u64;
                     self.last = id;
