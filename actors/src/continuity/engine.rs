@@ -49,10 +49,13 @@ impl ContinuityStage {
     async fn go_on(&self, claim: &Claim) -> Result<Done> {
         let job = &claim.job;
         let session = SessionRef { key: job.session.clone(), session_id: job.session_id.clone() };
-        let (file, text) = self.map(claim).await?;
+        let (file, mut text) = self.map(claim).await?;
         self.reducer.archiver.probe.reach("continuity.mapped").await;
         let rolled = match self.rolled_earlier(job, &session).await? {
-            Some(rolled) => rolled,
+            Some(rolled) => {
+                text = self.carried(job, text).await?;
+                rolled
+            }
             None => {
                 if let Some(why) = self.stays(job).await? {
                     let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &job.session_id, "none");
@@ -135,6 +138,16 @@ impl ContinuityStage {
         std::iter::once(self.reducer.archiver.store.projection_path(series))
             .chain(newest.map(|s| s.path.clone()))
             .collect()
+    }
+
+    /// The block that the new window began with. It was in place before the intent was, and one that is made now may name newer
+    /// segments. Only where somebody has taken it away meanwhile, this one takes its place.
+    async fn carried(&self, job: &Job, text: String) -> Result<String> {
+        if let Some(there) = self.reducer.bridge.placed(&job.session, Slot::Context).await? {
+            return Ok(there);
+        }
+        self.reducer.bridge.place(&job.session, Slot::Context, &text).await?;
+        Ok(text)
     }
 
     /// Puts the block where the next model call takes it from, and reads it back.
