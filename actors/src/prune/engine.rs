@@ -91,8 +91,8 @@ impl Reducer {
         if bridge.alive {
             return Ok(());
         }
-        let code = format!("{}.no_bridge", job.stage.as_str());
-        Err(Error::unavailable(&code, format!("no bridge is alive that could carry Moon's text into {}", job.session))
+        let code = of_stage(job, "prune.no_bridge", "continuity.no_bridge");
+        Err(Error::unavailable(code, format!("no bridge is alive that could carry Moon's text into {}", job.session))
             .cause(format!("{}; the window is kept as it is", bridge.detail))
             .hint("run `moon install`, then `moon verify`"))
     }
@@ -114,8 +114,8 @@ impl Reducer {
         if self.archiver.ledger.intend(claim, &value).await? {
             return Ok(());
         }
-        let code = format!("{}.claim_lost", claim.job.stage.as_str());
-        Err(Error::conflict(&code, "another worker took this job over"))
+        let code = of_stage(&claim.job, "prune.claim_lost", "continuity.claim_lost");
+        Err(Error::conflict(code, "another worker took this job over"))
     }
 
     /// Takes the text for a compaction away once it is over, however it ended: it was made for that moment, and a later one of
@@ -247,6 +247,11 @@ impl PruneStage {
         }
         Err(error)
     }
+}
+
+/// The code of the stage that reduces here.
+fn of_stage(job: &Job, prune: &'static str, continuity: &'static str) -> &'static str {
+    if job.stage == Stage::Continuity { continuity } else { prune }
 }
 
 /// A turn is in the way: not a failure, the job waits for its end.
