@@ -203,8 +203,14 @@ fn recall_puts_a_passage_into_the_next_model_call() {
     std::fs::write(scratch.in_home("bridge/status.json"), alive.to_string()).expect("written");
     assert_report(&run_json(&scratch, &["recall", question, "--inject", key]).expect(0), "recall");
     let slot = scratch.in_home(&format!("bridge/slots/passage/{}.md", moon_actors::domain::Sha256::of(key.as_bytes())));
-    let text = std::fs::read_to_string(slot).expect("a passage in its slot");
+    let text = std::fs::read_to_string(&slot).expect("a passage in its slot");
     assert!(text.contains("23 days"), "{text}");
+    // A second one before the next call takes its place behind the first.
+    assert_report(&run_json(&scratch, &["recall", "telescope deposit", "--inject", key]).expect(0), "recall");
+    let both = std::fs::read_to_string(&slot).expect("passages in the slot");
+    assert!(both.starts_with(text.trim_end()) && both.contains("50 €"), "{both}");
+    let nobody = run_json(&scratch, &["recall", question, "--inject", "transcripts:other"]).expect(1);
+    assert_eq!(nobody.report()["data"]["error"]["code"], "session.unknown");
     let beyond = run_json(&scratch, &["recall", "puppet theatre", "--inject", key, "--pick", "100"]);
     assert_ne!(beyond.code, Some(0), "{beyond:#?}");
     assert!(beyond.report()["data"]["error"]["message"].is_string(), "{beyond:#?}");

@@ -346,6 +346,32 @@ fn a_session_with_a_damaged_archive_does_not_keep_another_from_being_pruned() {
     s.settled();
 }
 
+#[test]
+fn an_index_is_filled_again_although_an_archived_object_is_damaged_and_an_alert_names_that_one() {
+    let mut s = Stage::set();
+    for minute in [1, 3, 5] {
+        s.fill(minute, 20_000);
+    }
+    s.live(10);
+    let damaged = {
+        let mut state = s.world.state();
+        let path = state.archive.objects.keys().next().cloned().expect("an object");
+        state.archive.damaged.insert(path.clone());
+        path
+    };
+    s.world.plan(0, Plan::IndexLost);
+    // A life begins with a comparison.
+    s.live(5);
+    let whole = s.world.state().archive.objects.len() - 1;
+    assert!(whole > 1 && s.world.state().index.docs.len() == whole, "everything but the damaged one can be found");
+    assert_eq!(s.rules(), ["archive.unreadable"]);
+    assert_eq!(s.firing()[0].key.subject, damaged);
+    s.world.state().archive.damaged.clear();
+    s.live(5);
+    assert_eq!(s.rules(), Vec::<String>::new(), "restored from a backup, it is in the index again");
+    s.settled();
+}
+
 /// The process dies at `point`, right behind an act of the host's; the next life must look before it repeats.
 fn dies_behind_the_act(point: &'static str, share: u64, acts: &[&str]) {
     let mut s = Stage::set();
