@@ -441,6 +441,36 @@ fn the_names_of_the_first_plan_work_as_verbs_and_as_links() {
     }
 }
 
+/// What `moon recall` in an empty home says on a terminal.
+fn said_on_a_terminal(scene: &Scene, no_color: bool) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&controller).and_then(|()| unlockpt(&controller)).expect("unlocked");
+    let name = ptsname(&controller, Vec::new()).expect("a name").into_string().expect("text");
+    let terminal = std::fs::OpenOptions::new().read(true).write(true).open(name).expect("opens");
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("moon"));
+    command.env_clear().env("HOME", scene.folder.path()).env("TERM", "xterm").args(["recall", "x"]).stderr(terminal);
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    assert_eq!(command.status().expect("runs").code(), Some(1));
+    // It holds the terminal too; once nobody does, the reading ends (on Linux with an error).
+    drop(command);
+    let mut said = Vec::new();
+    let _ = std::fs::File::from(controller).read_to_end(&mut said);
+    String::from_utf8(said).expect("text")
+}
+
+#[test]
+fn colour_is_used_on_a_terminal_and_not_with_no_color() {
+    let scene = Scene::new();
+    let plain = said_on_a_terminal(&scene, true);
+    assert!(plain.starts_with("error: ") && !plain.contains('\u{1b}'), "{plain:?}");
+    let coloured = said_on_a_terminal(&scene, false);
+    assert!(coloured.contains("\u{1b}["), "{coloured:?}");
+    assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_the_output_quietly() {
     let scene = Scene::new();
