@@ -236,8 +236,21 @@ async fn a_passage_stays_with_its_run_and_leaves_with_it() {
     assert_eq!(plugin.build(KEY, "r2").await, Value::Null);
     s.bridge.place(&KEY.into(), Slot::Passage, "second").await.expect("placed");
     assert_eq!(plugin.build(KEY, "r3").await, json!({"prependContext": "second"}));
-    plugin.call("agent_end", json!({}), json!({"sessionKey": KEY, "runId": "r3"})).await;
+    assert_eq!(plugin.build(KEY, "r4").await, Value::Null);
     assert_eq!(std::fs::read_dir(s.path("slots/passage")).expect("listable").count(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_passage_is_there_again_when_a_failed_attempt_is_repeated() {
+    let Some(s) = scene("a_passage_is_there_again_when_a_failed_attempt_is_repeated") else { return };
+    let plugin = s.plugin().await;
+    let run = json!({"sessionKey": KEY, "runId": "r1"});
+    s.bridge.place(&KEY.into(), Slot::Passage, "recalled").await.expect("placed");
+    assert_eq!(plugin.build(KEY, "r1").await, json!({"prependContext": "recalled"}));
+    plugin.call("agent_end", json!({"success": false}), run.clone()).await;
+    assert_eq!(plugin.build(KEY, "r1").await, json!({"prependContext": "recalled"}), "the second attempt");
+    plugin.call("agent_end", json!({"success": true}), run).await;
+    assert_eq!(plugin.build(KEY, "r2").await, Value::Null, "the next run");
 }
 
 #[tokio::test]

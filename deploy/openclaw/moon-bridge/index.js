@@ -275,11 +275,11 @@ class Slots {
     return file.replace(/\.md$/, `.sent-${sha256(runId).slice(0, 16)}`);
   }
 
-  /** Removes what other runs of the session claimed: those runs are over. */
+  /** Removes what other runs of the session claimed: a session has one run at a time, so those are over. */
   sweepPassages(sessionKey, keepRunId) {
     const file = this.file("passage", sessionKey);
     if (!file) return;
-    const keep = keepRunId === undefined ? undefined : path.basename(this.sent(file, keepRunId));
+    const keep = path.basename(this.sent(file, keepRunId));
     const prefix = path.basename(file).replace(/\.md$/, ".sent-");
     for (const name of fs.readdirSync(path.dirname(file)))
       if (name.startsWith(prefix) && name !== keep) remove(path.join(path.dirname(file), name));
@@ -497,10 +497,8 @@ class Bridge {
   }
 
   agentEnd(event, ctx) {
-    if (ctx?.sessionKey) {
-      this.compactions.learn(ctx.sessionKey, event?.messages);
-      this.quietly(() => this.slots.sweepPassages(ctx.sessionKey, undefined));
-    }
+    // The run may go on: a failed attempt ends like this too, and the next one needs the passage again.
+    if (ctx?.sessionKey) this.compactions.learn(ctx.sessionKey, event?.messages);
     this.spool.emit("agent_end", ctx, {
       success: event?.success === true,
       durationMs: figure(event?.durationMs),
