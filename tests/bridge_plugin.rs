@@ -313,6 +313,59 @@ async fn a_text_placed_during_a_compaction_is_not_thrown_away_with_the_used_one(
 }
 
 #[tokio::test]
+async fn a_summary_is_used_only_while_moon_lives_and_its_text_is_young() {
+    let Some(s) = scene("a_summary_is_used_only_while_moon_lives_and_its_text_is_young") else { return };
+    let plugin = s.plugin_waiting(0).await;
+    s.bridge.place(&KEY.into(), Slot::Summary, "of Moon").await.expect("placed");
+    let asked = async || {
+        plugin.call("before_compaction", json!({}), ctx(KEY)).await;
+        plugin.call("summarize", json!({"messages": []}), Value::Null).await
+    };
+    assert_eq!(asked().await, "of Moon");
+    let mut gone = std::process::Command::new("true").spawn().expect("runs");
+    gone.wait().expect("ends");
+    let beat = std::fs::read_to_string(s.path("daemon.json")).expect("there");
+    let of_the_dead = beat.replace(&std::process::id().to_string(), &gone.id().to_string());
+    std::fs::write(s.path("daemon.json"), &of_the_dead).expect("written");
+    assert_eq!(asked().await, "", "left behind by a Moon that was killed");
+    std::fs::remove_file(s.path("daemon.json")).expect("removed");
+    assert_eq!(asked().await, "", "no Moon at all");
+    s.bridge.heartbeat().await.expect("alive again");
+    assert_eq!(asked().await, "of Moon");
+    let file = std::fs::File::options().write(true).open(s.slot("summary", KEY)).expect("there");
+    file.set_modified(std::time::SystemTime::now() - Duration::from_mins(6)).expect("made old");
+    assert_eq!(asked().await, "", "placed for another moment");
+}
+
+#[tokio::test]
+async fn a_summary_ends_with_the_window_it_was_written_for() {
+    let Some(s) = scene("a_summary_ends_with_the_window_it_was_written_for") else { return };
+    let plugin = s.plugin_waiting(0).await;
+    for (hook, reason, kept) in [
+        ("session_end", "shutdown", true),
+        ("session_end", "compaction", true),
+        ("session_end", "idle", false),
+        ("before_reset", "new", false),
+    ] {
+        s.bridge.place(&KEY.into(), Slot::Summary, "of Moon").await.expect("placed");
+        plugin.call(hook, json!({"reason": reason}), ctx(KEY)).await;
+        plugin.call("before_compaction", json!({}), ctx(KEY)).await;
+        let answer = plugin.call("summarize", json!({"messages": []}), Value::Null).await;
+        assert_eq!(answer, if kept { "of Moon" } else { "" }, "{hook} {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_compaction_does_not_wait_for_a_pass_that_cannot_answer() {
+    let Some(s) = scene("a_compaction_does_not_wait_for_a_pass_that_cannot_answer") else { return };
+    let plugin = s.plugin().await;
+    s.bridge.place(&KEY.into(), Slot::Summary, "of a pass").await.expect("placed");
+    plugin.call("before_compaction", json!({}), ctx(KEY)).await;
+    assert_eq!(plugin.call("summarize", json!({"messages": []}), Value::Null).await, "of a pass");
+    assert!(!s.kinds().await.contains(&Kind::Other("compaction_released".into())), "it never waited");
+}
+
+#[tokio::test]
 async fn a_torn_line_of_a_dead_process_costs_only_itself() {
     let Some(s) = scene("a_torn_line_of_a_dead_process_costs_only_itself") else { return };
     let plugin = s.plugin().await;

@@ -136,6 +136,10 @@ impl Bridge for BridgeDir {
         let hash = Sha256::of(text.as_bytes());
         self.blocking("place a text into a slot of the bridge", move |inner| {
             prepare(&inner.root)?;
+            if slot == Slot::Summary && locked(&inner.last_beat).is_none() {
+                // The plugin takes a summary from a living Moon only, and a single pass has no heart that beats.
+                inner.write_beat(FRESH, false)?;
+            }
             durable::replace(&file, text.as_bytes())
         })
         .await?;
@@ -205,9 +209,13 @@ impl Inner {
         let now = Instant::now();
         let since = locked(&self.last_beat).replace(now).map_or(Duration::ZERO, |last| now - last);
         prepare(&self.root)?;
-        let fresh = FRESH.max(since.saturating_mul(3));
+        self.write_beat(FRESH.max(since.saturating_mul(3)), true)
+    }
+
+    /// `answers`: compactions are acknowledged, so that the plugin may wait for it.
+    fn write_beat(&self, fresh: Duration, answers: bool) -> io::Result<()> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let beat = json!({"pid": std::process::id(), "at": millis(at), "freshMs": millis(fresh)});
+        let beat = json!({"pid": std::process::id(), "at": millis(at), "freshMs": millis(fresh), "answers": answers});
         durable::replace(&self.root.join("daemon.json"), format!("{beat}\n").as_bytes())
     }
 

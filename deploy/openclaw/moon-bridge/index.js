@@ -4,7 +4,7 @@
 //   status.json                  this plugin: {version, pid, startedAt}
 //   events.jsonl, events.1.jsonl this plugin: a header {"v":1,"generation":N}, then one event a line; figures, never texts
 //   consumed                     Moon: {generation, offset} of what it has dealt with
-//   daemon.json                  Moon: {pid, at, freshMs}, its heartbeat
+//   daemon.json                  Moon: {pid, at, freshMs, answers}, its heartbeat, and whether it acknowledges compactions
 //   acks/<event id>              Moon: "archived, go on"
 //   slots/<slot>/<hash>.md       Moon: context, summary and passage; <hash> is the SHA-256 of the session key
 //
@@ -25,10 +25,14 @@ const DEFAULT_FRESH_MS = 180_000;
 const LOCK_STALE_MS = 10_000;
 const ACK_STALE_MS = 600_000;
 const PENDING_MS = 900_000;
+// Moon places a summary, asks for the compaction and waits for it this long; then it takes the text away again.
+const SUMMARY_YOUNG_MS = 300_000;
 const MARKS_PER_SESSION = 20_000;
 const SESSIONS_REMEMBERED = 64;
 // Events whose loss would cost more than a late reaction.
 const DURABLE = new Set(["before_compaction", "before_reset", "session_end", "injected"]);
+// A gateway that stops keeps its windows; after a compaction the same one goes on, perhaps under another id.
+const KEEPS_WINDOW = new Set(["shutdown", "restart", "compaction"]);
 
 const sha256 = (text) => crypto.createHash("sha256").update(text).digest("hex");
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -51,13 +55,17 @@ function readJson(file) {
   }
 }
 
-/** Reads at most `limit` bytes of a regular file; undefined if it is missing, larger, a link, or not UTF-8 text. */
-function readSlot(file, limit = TEXT_LIMIT) {
+/**
+ * Reads at most `limit` bytes of a regular file; undefined if it is missing, larger, a link, not UTF-8 text, or was written
+ * longer than `youngMs` ago.
+ */
+function readSlot(file, { limit = TEXT_LIMIT, youngMs = Infinity } = {}) {
   let fd;
   try {
     fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
     const stat = fs.fstatSync(fd);
     if (!stat.isFile() || stat.size === 0 || stat.size > limit) return undefined;
+    if (Math.abs(Date.now() - stat.mtimeMs) > youngMs) return undefined;
     const bytes = Buffer.alloc(Number(stat.size));
     let length = 0;
     while (length < bytes.length) {
@@ -253,9 +261,9 @@ class Slots {
     return isFolder(root) && isFolder(folder) ? path.join(folder, `${sha256(sessionKey)}.md`) : undefined;
   }
 
-  read(slot, sessionKey) {
+  read(slot, sessionKey, options) {
     const file = this.file(slot, sessionKey);
-    return file && readSlot(file);
+    return file && readSlot(file, options);
   }
 
   /** The passage for this run. Taken out of the slot by a rename, so that the next run cannot see it again. */
@@ -372,16 +380,27 @@ class Bridge {
     if (readJson(file)?.pid === process.pid) remove(file);
   }
 
-  moonIsAlive() {
+  /** Moon's heartbeat, if it is fresh and of a process that exists. */
+  heartbeat() {
     const beat = readJson(path.join(this.folder, "daemon.json"));
     const age = Date.now() - Number(beat?.at);
-    return age < (figure(beat?.freshMs) ?? DEFAULT_FRESH_MS) && age > -DEFAULT_FRESH_MS && lives(beat?.pid);
+    const fresh = age < (figure(beat?.freshMs) ?? DEFAULT_FRESH_MS) && age > -DEFAULT_FRESH_MS;
+    return fresh && lives(beat.pid) ? beat : undefined;
+  }
+
+  moonIsAlive() {
+    return this.heartbeat() !== undefined;
+  }
+
+  /** A single pass of Moon's is alive too, but does one thing after the other: it cannot answer while it compacts. */
+  moonAnswers() {
+    return this.moonIsAlive() && this.heartbeat()?.answers !== false;
   }
 
   async beforeCompaction(event, ctx) {
     const key = ctx?.sessionKey;
     if (key) this.compactions.begin(key);
-    const waiting = this.waitMs > 0 && this.moonIsAlive();
+    const waiting = this.waitMs > 0 && this.moonAnswers();
     const id = this.spool.emit("before_compaction", ctx, {
       messageCount: figure(event?.messageCount),
       tokenCount: figure(event?.tokenCount),
@@ -437,15 +456,27 @@ class Bridge {
     if (now !== undefined && sha256(now) === used) remove(file);
   }
 
-  /** Moon's text for the compaction under way, or "" so that OpenClaw's own summariser does it. */
+  /**
+   * Moon's text for the compaction under way, or "" so that OpenClaw's own summariser does it. A text that a Moon left behind
+   * which is gone, or that has lain there for long, was made for another moment: what came since would be in no summary.
+   */
   summarize(params) {
+    if (!this.moonIsAlive()) return "";
     const key = this.compactions.owner(params?.messages);
-    const found = key && this.slots.read("summary", key);
+    const found = key && this.slots.read("summary", key, { youngMs: SUMMARY_YOUNG_MS });
     if (!found) return "";
     const digest = sha256(found);
     this.compactions.pending.get(key).used = digest;
     this.spool.emit("injected", { sessionKey: key }, { slot: "summary", sha256: digest });
     return found;
+  }
+
+  /** The session gives a window up: a summary of that one must not reach the next. */
+  windowEnds(key) {
+    if (!key) return;
+    this.compactions.end(key);
+    const summary = this.slots.file("summary", key);
+    if (summary) remove(summary);
   }
 
   beforePromptBuild(event, ctx) {
@@ -507,8 +538,15 @@ class Bridge {
   }
 
   sessionEnd(event, ctx) {
-    const key = ctx?.sessionKey ?? event?.sessionKey;
-    this.spool.emit("session_end", { ...ctx, sessionKey: key }, { reason: text(event?.reason, 64) });
+    const named = { ...ctx, sessionKey: ctx?.sessionKey ?? event?.sessionKey, sessionId: ctx?.sessionId ?? event?.sessionId };
+    const reason = text(event?.reason, 64);
+    this.spool.emit("session_end", named, { reason });
+    if (!KEEPS_WINDOW.has(reason)) this.quietly(() => this.windowEnds(named.sessionKey));
+  }
+
+  beforeReset(event, ctx) {
+    this.spool.emit("before_reset", ctx, { reason: text(event?.reason, 64) });
+    this.quietly(() => this.windowEnds(ctx?.sessionKey));
   }
 
   quietly(work) {
@@ -560,7 +598,7 @@ export default {
     });
     on("session_start", announced((event, ctx) => bridge.spool.emit("session_start", ctx)));
     on("session_end", (event, ctx) => bridge.sessionEnd(event, ctx));
-    on("before_reset", (event, ctx) => bridge.spool.emit("before_reset", ctx, { reason: text(event?.reason, 64) }));
+    on("before_reset", (event, ctx) => bridge.beforeReset(event, ctx));
     on("before_compaction", announced((event, ctx) => bridge.beforeCompaction(event, ctx)), {
       timeoutMs: bridge.waitMs + 5_000,
     });

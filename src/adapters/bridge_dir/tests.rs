@@ -252,6 +252,23 @@ async fn the_heartbeat_names_this_process_and_when() {
         serde_json::from_slice(&std::fs::read(s.path("daemon.json")).expect("there")).expect("JSON");
     assert_eq!(beat["pid"], std::process::id());
     assert!(beat["at"].as_u64() > Some(1_700_000_000_000) && beat["freshMs"] == 180_000);
+    assert_eq!(beat["answers"], true);
+}
+
+#[tokio::test]
+async fn whoever_places_a_summary_is_alive_and_a_single_pass_answers_no_compaction() {
+    let s = scratch();
+    let beat = || std::fs::read(s.path("daemon.json")).ok();
+    let answers = |beat: Option<Vec<u8>>| {
+        serde_json::from_slice::<serde_json::Value>(&beat.expect("there")).expect("JSON")["answers"].clone()
+    };
+    s.bridge.place(&key(), Slot::Context, "block").await.expect("placed");
+    assert_eq!(beat(), None, "a block is there for a gateway without Moon too");
+    s.bridge.place(&key(), Slot::Summary, "summary").await.expect("placed");
+    assert_eq!(answers(beat()), false);
+    s.bridge.heartbeat().await.expect("written");
+    s.bridge.place(&key(), Slot::Summary, "summary").await.expect("placed");
+    assert_eq!(answers(beat()), true, "a daemon's heartbeat is not made less");
 }
 
 #[tokio::test]
