@@ -356,6 +356,22 @@ async fn a_summary_ends_with_the_window_it_was_written_for() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_window_is_told_with_its_reason_and_its_transcript() {
+    let Some(s) = scene("the_end_of_a_window_is_told_with_its_reason_and_its_transcript") else { return };
+    let plugin = s.plugin().await;
+    // OpenClaw names the session in the event as well as beside it.
+    plugin.call("session_end", json!({"sessionKey": KEY, "sessionId": "old", "reason": "daily"}), json!({})).await;
+    plugin.call("before_reset", json!({"reason": "new", "messages": [{"content": "words"}]}), ctx(KEY)).await;
+    let spool = std::fs::read_to_string(s.path("events.jsonl")).expect("there");
+    let told: Vec<Value> = spool.lines().skip(1).map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let parts = |event: &Value| ["hook", "sessionKey", "sessionId", "reason"].map(|part| event[part].clone());
+    assert_eq!(parts(&told[0]), ["session_end", KEY, "old", "daily"]);
+    assert_eq!(parts(&told[1]), ["before_reset", KEY, "s", "new"]);
+    assert!(!spool.contains("words"), "{spool}");
+    assert_eq!(s.kinds().await, [Kind::WindowEnding, Kind::WindowEnding]);
+}
+
+#[tokio::test]
 async fn a_compaction_does_not_wait_for_a_pass_that_cannot_answer() {
     let Some(s) = scene("a_compaction_does_not_wait_for_a_pass_that_cannot_answer") else { return };
     let plugin = s.plugin().await;

@@ -197,6 +197,20 @@ async fn events_keep_their_figures_and_a_gateway_that_stops_ends_no_window() {
 }
 
 #[tokio::test]
+async fn a_window_ends_for_whatever_reason_the_host_gives() {
+    let s = scratch();
+    s.start("events.jsonl", 1);
+    for hook in ["session_end", "before_reset"] {
+        for reason in
+            ["", "\"reason\":null,", "\"reason\":\"daily\",", "\"reason\":\"never heard of\",", "\"reason\":7,"]
+        {
+            s.append("events.jsonl", &line(hook).replace("\"pid\":7,", reason));
+        }
+    }
+    assert_eq!(s.hooks(0).await.0, vec![Kind::WindowEnding; 10]);
+}
+
+#[tokio::test]
 async fn a_text_is_placed_read_back_and_cleared_without_the_key_in_the_path() {
     let s = scratch();
     for slot in [Slot::Context, Slot::Summary, Slot::Passage] {
