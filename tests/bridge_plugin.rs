@@ -4,7 +4,7 @@
 
 mod support;
 
-use moon::adapters::bridge_dir::{BridgeDir, SLOT_LIMIT};
+use moon::adapters::bridge_dir::{Asked, BridgeDir, SLOT_LIMIT};
 use moon_actors::domain::Sha256;
 use moon_actors::port::{Bridge, BridgeEventKind as Kind, Slot};
 use serde_json::{Value, json};
@@ -433,12 +433,21 @@ async fn without_moons_folder_the_plugin_leaves_no_trace() {
 async fn a_model_call_by_a_runtime_that_never_asked_for_context_is_told() {
     let Some(s) = scene("a_model_call_by_a_runtime_that_never_asked_for_context_is_told") else { return };
     let plugin = s.plugin().await;
+    assert_eq!(s.bridge.asked(), None, "not loaded");
+    plugin.call("gateway_start", json!({"port": 1}), Value::Null).await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Unknown));
     plugin.call("llm_output", json!({"usage": {"input": 5}}), json!({"sessionKey": KEY, "runId": "r1"})).await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Never));
     plugin.build(KEY, "r2").await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Yes));
     plugin.call("llm_output", json!({}), json!({"sessionKey": KEY, "runId": "r2"})).await;
     let told = Kind::Other("llm_output".into());
-    assert_eq!(s.kinds().await, [Kind::NotInjected, told.clone(), Kind::NotInjected, told]);
+    let started = Kind::Other("gateway_start".into());
+    assert_eq!(s.kinds().await, [started, Kind::NotInjected, told.clone(), Kind::NotInjected, told]);
     assert!(s.bridge.status().await.alive, "the process that loaded the plugin");
     plugin.call("gateway_stop", Value::Null, Value::Null).await;
-    assert!(!s.bridge.status().await.alive, "it lives on without the plugin");
+    let status = s.bridge.status().await;
+    assert!(!status.alive && status.detail.contains("in good order"), "it lives on without the plugin: {status:?}");
+    plugin.call("gateway_start", json!({"port": 1}), Value::Null).await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Unknown), "loaded again, and not asked yet");
 }

@@ -249,7 +249,7 @@ async fn installation(ctx: &Context, report: &mut Report) -> Value {
                 report.issue(
                     Error::config("install.incomplete", format!("{} is not as installed", check.what))
                         .cause(check.detail.clone())
-                        .hint("moon install"),
+                        .hint(check.hint.clone()),
                 );
             }
             let holding = checks.iter().filter(|c| c.holds).count();

@@ -1,7 +1,7 @@
 // Moon's side inside the OpenClaw gateway: an event spool, three text slots and a bounded wait before compactions.
 //
 // Everything passes through one folder, <home>/bridge, so that neither side misses anything while the other is away:
-//   status.json                  this plugin: {version, pid, startedAt}
+//   status.json                  this plugin: {version, pid, startedAt, promptBuiltAt, unaskedAt, stoppedAt}, see announce
 //   events.jsonl, events.1.jsonl this plugin: a header {"v":1,"generation":N}, then one event a line; figures, never texts
 //   consumed                     Moon: {generation, offset} of what it has dealt with
 //   daemon.json                  Moon: {pid, at, freshMs, answers}, its heartbeat, and whether it acknowledges compactions
@@ -352,32 +352,45 @@ class Bridge {
     this.waitMs = waitMs;
     this.spool = new Spool(this.folder);
     this.slots = new Slots(this.folder);
-    const state = sharedState(home);
-    this.compactions = new Compactions(state);
-    this.startedAt = state.startedAt;
-    this.built = state.built;
+    this.state = sharedState(home);
+    this.compactions = new Compactions(this.state);
+    this.built = this.state.built;
   }
 
-  /** Tells Moon that a running gateway has loaded the plugin. */
+  /**
+   * Tells Moon that a running gateway has loaded the plugin, when it was first asked for texts (promptBuiltAt), and when a
+   * model was first called without asking (unaskedAt): OpenClaw leaves out hooks it was not allowed to call, without a word.
+   */
   announce() {
+    this.tell({ version: VERSION, pid: process.pid, startedAt: this.state.startedAt, ...this.state.seen });
+  }
+
+  tell(status) {
     if (!isFolder(this.folder)) return;
     const file = path.join(this.folder, "status.json");
-    const told = readJson(file);
-    if (told?.pid === process.pid && told?.startedAt === this.startedAt) return;
+    const line = JSON.stringify(status);
+    if (JSON.stringify(readJson(file)) === line) return;
     const temporary = path.join(this.folder, `.status-${process.pid}-${crypto.randomUUID()}`);
     try {
-      const status = JSON.stringify({ version: VERSION, pid: process.pid, startedAt: this.startedAt });
-      fs.writeFileSync(temporary, status + "\n", { mode: 0o600, flag: "wx" });
+      fs.writeFileSync(temporary, line + "\n", { mode: 0o600, flag: "wx" });
       fs.renameSync(temporary, file);
     } finally {
       remove(temporary);
     }
   }
 
+  /** Notes the first time something happened. */
+  saw(what) {
+    if (this.state.seen[what]) return;
+    this.state.seen[what] = Date.now();
+    this.quietly(() => this.announce());
+  }
+
   /** The gateway stops, or gives the plugin up while it goes on. */
   retire() {
-    const file = path.join(this.folder, "status.json");
-    if (readJson(file)?.pid === process.pid) remove(file);
+    const told = readJson(path.join(this.folder, "status.json"));
+    this.state.seen = {};
+    if (told?.pid === process.pid && !told.stoppedAt) this.tell({ ...told, stoppedAt: Date.now() });
   }
 
   /** Moon's heartbeat, if it is fresh and of a process that exists. */
@@ -482,6 +495,7 @@ class Bridge {
   beforePromptBuild(event, ctx) {
     const key = ctx?.sessionKey;
     if (!key || !isFolder(this.folder)) return undefined;
+    this.saw("promptBuiltAt");
     this.compactions.end(key);
     this.compactions.learn(key, event?.messages);
     // Without a run id every build counts as a run of its own.
@@ -516,7 +530,10 @@ class Bridge {
     const usage = event?.usage ?? {};
     const runId = ctx?.runId ?? event?.runId;
     // A model was called by a runtime that never asked this plugin for context.
-    if (ctx?.sessionKey && !this.built.has(runId)) this.spool.emit("not_injected", ctx, { reason: "no_prompt_build" });
+    if (ctx?.sessionKey && !this.built.has(runId)) {
+      this.saw("unaskedAt");
+      this.spool.emit("not_injected", ctx, { reason: "no_prompt_build" });
+    }
     this.spool.emit("llm_output", ctx, {
       input: figure(usage.input),
       output: figure(usage.output),
@@ -563,7 +580,10 @@ class Bridge {
 function sharedState(home) {
   const all = (globalThis[Symbol.for("moon-bridge.state.v1")] ??= new Map());
   if (!all.has(home)) all.set(home, { startedAt: Date.now(), built: new Set(), pending: new Map(), marks: new Map() });
-  return all.get(home);
+  const state = all.get(home);
+  // May have been made by an older version of the plugin, which was replaced while the gateway went on.
+  state.seen ??= {};
+  return state;
 }
 
 export default {

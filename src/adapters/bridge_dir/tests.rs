@@ -301,6 +301,11 @@ async fn the_status_tells_a_running_gateway_from_a_gone_one() {
     assert!(!s.bridge.status().await.alive);
     tell(0).expect("written");
     assert!(!s.bridge.status().await.alive);
+    let told = format!("{{\"version\":\"0.1.0\",\"pid\":{},\"startedAt\":1,\"stoppedAt\":2}}", std::process::id());
+    std::fs::write(s.path("status.json"), told).expect("written");
+    let status = s.bridge.status().await;
+    assert!(!status.alive && status.detail.contains("in good order"), "{status:?}");
+    assert_eq!(s.bridge.asked(), None);
     std::fs::write(s.path("status.json"), "{").expect("written");
     assert!(!s.bridge.status().await.alive);
 }

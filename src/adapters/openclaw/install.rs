@@ -11,7 +11,7 @@ mod edit;
 mod shrink;
 mod write;
 
-use crate::adapters::bridge_dir::BridgeDir;
+use crate::adapters::bridge_dir::{Asked, BridgeDir};
 use crate::durable;
 use chrono::Utc;
 use command::Cli;
@@ -91,6 +91,20 @@ pub struct Check {
     pub what: String,
     pub holds: bool,
     pub detail: String,
+    /// What mends it.
+    pub hint: String,
+}
+
+impl Check {
+    /// One that `moon install` mends.
+    fn new(what: impl Into<String>, holds: bool, detail: impl Into<String>) -> Self {
+        Self { what: what.into(), holds, detail: detail.into(), hint: "moon install".into() }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
 }
 
 /// Installs for one Moon home and one OpenClaw.
@@ -211,52 +225,44 @@ impl Installer {
         let (_, authored) = self.openclaw().await?;
         let record = self.read_record(&authored.path)?;
         let base = edit::without_moon(&authored.value, record.as_ref().map_or(&[], |record| &record.changes));
-        let mut checks = Vec::new();
-        for (name, text) in PLUGIN_FILES {
-            let file = self.plugin_folder().join(name);
-            let holds = std::fs::read(&file).is_ok_and(|bytes| bytes == text.as_bytes());
-            let detail = if holds { "as in this Moon" } else { "missing or of another version" };
-            checks.push(Check { what: file.display().to_string(), holds, detail: detail.into() });
-        }
+        let mut checks: Vec<Check> = PLUGIN_FILES.iter().map(|(name, text)| self.check_file(name, text)).collect();
         match self.wishes(&base, mode) {
-            Err(error) => checks.push(Check { what: "plugins".into(), holds: false, detail: error.to_string() }),
+            Err(error) => {
+                let hint = error.hint.clone().unwrap_or_default();
+                checks.push(Check::new("plugins", false, error.to_string()).hint(hint));
+            }
             Ok(wishes) => checks.extend(wishes.iter().map(|wish| {
                 let now = edit::get(&authored.value, &wish.path);
                 let detail = now.map_or_else(|| "not set".to_owned(), Value::to_string);
-                Check { what: edit::dotted(&wish.path), holds: edit::holds(&authored.value, wish), detail }
+                Check::new(edit::dotted(&wish.path), edit::holds(&authored.value, wish), detail)
             })),
         }
-        let entry = format!("/plugins/entries/{PLUGIN}/hooks/allowPromptInjection");
-        let holds = authored.value.pointer(&entry) != Some(&Value::Bool(false));
-        let what = format!("plugins.entries.{PLUGIN}.hooks.allowPromptInjection is not false");
-        checks.push(Check { what, holds, detail: "without it no text of Moon's reaches the model".into() });
-        if mode == Mode::Observe {
-            let provider = authored.value.pointer("/agents/defaults/compaction/provider").and_then(Value::as_str);
-            let holds = provider != Some(PLUGIN);
-            let detail = provider.unwrap_or("not set").to_owned();
-            checks.push(Check { what: "agents.defaults.compaction.provider is not Moon's".into(), holds, detail });
-        }
-        let mode_bits = std::fs::metadata(&authored.path).map(|m| m.permissions().mode() & 0o777).unwrap_or_default();
-        let detail = format!("mode {mode_bits:o}; it holds the gateway's token: `chmod 600` it if others can read it");
-        let what = "OpenClaw's configuration is readable by its owner only".into();
-        checks.push(Check { what, holds: mode_bits & 0o077 == 0, detail });
-        checks.push(self.check_loaded().await?);
+        checks.extend(check_not_overruled(&authored.value, mode));
+        checks.push(check_private(&authored.path));
+        checks.extend(self.check_loaded().await?);
         Ok(checks)
     }
 
-    async fn check_loaded(&self) -> Result<Check> {
-        let what = "a running gateway has loaded the plugin".into();
+    fn check_file(&self, name: &str, text: &str) -> Check {
+        let file = self.plugin_folder().join(name);
+        let holds = std::fs::read(&file).is_ok_and(|bytes| bytes == text.as_bytes());
+        let detail = if holds { "as in this Moon" } else { "missing or of another version" };
+        Check::new(file.display().to_string(), holds, detail)
+    }
+
+    /// Whether a gateway has the plugin and, if so, calls it.
+    async fn check_loaded(&self) -> Result<Vec<Check>> {
+        let what = "a running gateway has loaded the plugin";
         // Opening the bridge would make its folder; looking must not.
         if !self.home.join("bridge").is_dir() {
-            return Ok(Check {
-                what,
-                holds: false,
-                detail: "the folder where Moon and the plugin meet is missing".into(),
-            });
+            return Ok(vec![Check::new(what, false, "the folder where Moon and the plugin meet is missing")]);
         }
         let bridge = BridgeDir::open(&self.home).map_err(|e| disk("open the bridge's folder", &e))?;
         let status = bridge.status().await;
-        Ok(Check { what, holds: status.alive, detail: status.detail })
+        let hint = "start the gateway; if it runs, `moon install`, then `openclaw plugins reload moon-bridge`";
+        let mut checks = vec![Check::new(what, status.alive, status.detail).hint(hint)];
+        checks.extend(bridge.asked().map(check_asked));
+        Ok(checks)
     }
 
     fn wishes(&self, config: &Value, mode: Mode) -> Result<Vec<edit::Wish>> {
@@ -411,6 +417,43 @@ impl Authored {
         }
         notes
     }
+}
+
+/// What somebody may have set against Moon.
+fn check_not_overruled(config: &Value, mode: Mode) -> Vec<Check> {
+    let hooks = format!("plugins.entries.{PLUGIN}.hooks");
+    let denied = config.pointer(&format!("/plugins/entries/{PLUGIN}/hooks/allowPromptInjection"));
+    let what = format!("{hooks}.allowPromptInjection is not false");
+    let detail = "without it no text of Moon's reaches the model";
+    let hint = format!("openclaw config unset {hooks}.allowPromptInjection");
+    let mut checks = vec![Check::new(what, denied != Some(&Value::Bool(false)), detail).hint(hint)];
+    if mode == Mode::Observe {
+        let provider = config.pointer("/agents/defaults/compaction/provider").and_then(Value::as_str);
+        let detail = provider.unwrap_or("not set");
+        let holds = provider != Some(PLUGIN);
+        checks.push(Check::new("agents.defaults.compaction.provider is not Moon's", holds, detail));
+    }
+    checks
+}
+
+fn check_private(config: &Path) -> Check {
+    let mode_bits = std::fs::metadata(config).map(|m| m.permissions().mode() & 0o777).unwrap_or_default();
+    let detail = format!("mode {mode_bits:o}; it holds the gateway's token");
+    let hint = format!("chmod 600 {}", config.display());
+    Check::new("OpenClaw's configuration is readable by its owner only", mode_bits & 0o077 == 0, detail).hint(hint)
+}
+
+fn check_asked(asked: Asked) -> Check {
+    let detail = match asked {
+        Asked::Yes => "it has, since it loaded the plugin",
+        Asked::Never => "models were called, and the plugin was not asked: no text of Moon's reaches them",
+        Asked::Unknown => "no model call was seen since it loaded the plugin",
+    };
+    let hooks = format!("plugins.entries.{PLUGIN}.hooks");
+    let hint = format!(
+        "{hooks}.allowPromptInjection must not be false and {hooks}.allowConversationAccess must be true; if they are right, the          session's model is run by another program, which OpenClaw gives no plugin's texts"
+    );
+    Check::new("the gateway asks the plugin for Moon's texts", asked != Asked::Never, detail).hint(hint)
 }
 
 fn read_authored(path: &Path) -> Result<Authored> {
