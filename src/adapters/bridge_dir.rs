@@ -281,6 +281,28 @@ impl Inner {
     }
 }
 
+/// Empties every slot of every session in `home`. Returns how many texts there were; `dry_run` only counts them.
+pub fn empty_slots(home: &Path, dry_run: bool) -> io::Result<usize> {
+    let mut texts = 0;
+    for slot in [Slot::Context, Slot::Summary, Slot::Passage] {
+        let folder = home.join("bridge").join("slots").join(slot_name(slot));
+        if !std::fs::symlink_metadata(&folder).is_ok_and(|meta| meta.is_dir()) {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                continue;
+            }
+            texts += 1;
+            if !dry_run {
+                durable::remove(&entry.path())?;
+            }
+        }
+    }
+    Ok(texts)
+}
+
 fn prepare(root: &Path) -> io::Result<()> {
     durable::create_folder(root)?;
     durable::create_folder(&root.join("acks"))?;
