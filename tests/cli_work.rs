@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -316,6 +317,31 @@ fn a_machine_without_an_agent_gets_one_line_with_the_next_step_and_no_file() {
         assert_eq!(report["data"]["error"]["kind"], "unavailable");
     }
     assert_eq!(tree(scratch.path()), before);
+}
+
+#[test]
+fn verify_looks_at_the_installation_before_anything_is_archived() {
+    let scratch = Scratch::new();
+    let config = scratch.path().join("user/.openclaw/openclaw.json");
+    std::fs::create_dir_all(config.parent().expect("a folder")).expect("made");
+    std::fs::write(&config, "{}").expect("written");
+    let command = scratch.path().join("openclaw");
+    std::fs::write(&command, format!("#!/bin/sh\necho '{{\"path\": \"{}\"}}'\n", config.display())).expect("written");
+    std::fs::set_permissions(&command, PermissionsExt::from_mode(0o700)).expect("executable");
+    let before = tree(scratch.path());
+    let set = format!("openclaw.command={}", command.display());
+    let mut moon = scratch.bare();
+    moon.arg("--home").arg(scratch.home()).args(["--set", &set, "verify", "--json"]);
+    let report = assert_report(&Ran::of(&mut moon).expect(2), "verify");
+    let codes: Vec<_> =
+        report["issues"].as_array().expect("a list").iter().map(|issue| issue["code"].clone()).collect();
+    assert!(codes.contains(&json!("home.empty")) && codes.contains(&json!("install.incomplete")), "{report}");
+    let checks = report["data"]["installation"].as_array().expect("every expectation");
+    let loaded =
+        checks.iter().find(|check| check["what"] == "a running gateway has loaded the plugin").expect("one of them");
+    assert_eq!(loaded["holds"], false);
+    assert_eq!(loaded["hint"], "moon install", "not even the folder is there");
+    assert_eq!(tree(scratch.path()), before, "it makes nothing");
 }
 
 #[test]
