@@ -407,7 +407,8 @@ class Bridge {
 
   /** A single pass of Moon's is alive too, but does one thing after the other: it cannot answer while it compacts. */
   moonAnswers() {
-    return this.moonIsAlive() && this.heartbeat()?.answers !== false;
+    const beat = this.heartbeat();
+    return beat !== undefined && beat.answers !== false;
   }
 
   async beforeCompaction(event, ctx) {
