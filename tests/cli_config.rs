@@ -415,7 +415,7 @@ fn an_error_names_operation_causes_and_next_step_on_stderr_without_colour() {
     let file = scene.path(".lilac_metaflora/moon.toml");
     let want = format!(
         "error: could not use the configuration: 2 problems\n  cause: {file}:2: recall.limt: unknown key; did you mean \
-         \"limit\"?\n  cause: {file}:3: recall.limit: must be between 1 and 100\n  hint:  `moon config check` shows the \
+         \"limit\"?\n  cause: {file}:3: recall.limit: 0 must be between 1 and 100\n  hint:  `moon config check` shows the \
          problems again, `moon.toml.example` every key with its default\n",
         file = file.display()
     );

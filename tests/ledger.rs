@@ -187,6 +187,112 @@ fn compactions_that_wait_for_one_archive_are_all_answered() {
 }
 
 #[test]
+fn what_a_compaction_waits_for_goes_before_all_others_and_out_of_its_pause() {
+    both(async |ledger, _| {
+        open(&ledger, "c1", "first", CycleKind::Capture).await;
+        open(&ledger, "c2", "s", CycleKind::Capture).await;
+        let held = claim(&ledger, Stage::Archive).await.expect("the older one");
+        assert_eq!(held.job.cycle, CycleId::from("c1"));
+        let failing = claim(&ledger, Stage::Archive).await.expect("the other");
+        let error = Error::transient("archive.disk_full", "no room");
+        assert!(ledger.retry(&failing, Duration::from_secs(300), &error, &done()).await.expect("answers"));
+        open(&ledger, "c3", "third", CycleKind::Capture).await;
+        let waiting = NewCycle { ack: Some("a".into()), ..cycle("c4", "s", CycleKind::Capture) };
+        assert!(ledger.open_cycle(&waiting, None).await.expect("joined").is_none());
+        let next = claim(&ledger, Stage::Archive).await.expect("due at once");
+        assert_eq!((next.job.cycle, next.job.ack.as_deref()), (CycleId::from("c2"), Some("a")));
+    });
+}
+
+#[test]
+fn a_job_that_waits_for_a_turn_counts_nothing_and_is_hurried_by_that_sessions_end_of_turn_alone() {
+    both(async |ledger, hands| {
+        open(&ledger, "c1", "s", CycleKind::Prune).await;
+        let busy = Error::transient("host.busy", "a turn is running in s");
+        for minutes in [0, 1] {
+            let claim = claim(&ledger, Stage::Archive).await.expect("due");
+            assert_eq!((claim.job.attempt, claim.job.failures), (1, 0));
+            assert_eq!(claim.job.age, Duration::from_secs(60 * minutes), "since it was queued");
+            assert!(ledger.wait(&claim, Duration::from_secs(60), &busy).await.expect("answers"));
+            assert!(!ledger.wait(&claim, Duration::from_secs(60), &busy).await.expect("answers"), "no claim any more");
+            hands.forward(60);
+        }
+        let claim = claim(&ledger, Stage::Archive).await.expect("due");
+        assert!(ledger.wait(&claim, Duration::from_secs(60), &busy).await.expect("answers"));
+        let told = ledger.audit_rows(0, 100).await.expect("rows");
+        assert_eq!(
+            told.iter().filter(|row| row.entry.event == "started").count(),
+            1,
+            "the first time is told, no other"
+        );
+        assert_eq!(ledger.hurry_waiting(&SessionKey::from("other")).await.expect("answers"), 0);
+        assert!(self::claim(&ledger, Stage::Archive).await.is_none());
+        assert_eq!(ledger.hurry_waiting(&SessionKey::from("s")).await.expect("answers"), 1);
+        let claim = self::claim(&ledger, Stage::Archive).await.expect("due at once");
+        let full = Error::transient("archive.disk_full", "no room");
+        assert!(ledger.retry(&claim, Duration::from_secs(60), &full, &done()).await.expect("answers"));
+        assert_eq!(
+            ledger.hurry_waiting(&SessionKey::from("s")).await.expect("answers"),
+            0,
+            "a failure keeps its pause"
+        );
+    });
+}
+
+#[test]
+fn an_alert_about_a_failing_stage_goes_on_while_another_job_of_the_session_fails_there() {
+    both(async |ledger, _| {
+        open(&ledger, "c1", "s", CycleKind::Capture).await;
+        let old = claim(&ledger, Stage::Archive).await.expect("due");
+        let error = Error::data("openclaw.record_damaged", "a row is damaged");
+        assert!(ledger.retry(&old, Duration::ZERO, &error, &done()).await.expect("answers"));
+        let key = AlertKey::failing(Stage::Archive, &SessionKey::from("s"));
+        ledger.raise(&key, Severity::Critical, "m", None).await.expect("raised");
+        let mut present = cycle("c2", "s", CycleKind::Capture);
+        present.session.session_id = "another".into();
+        ledger.open_cycle(&present, None).await.expect("opened");
+        let firing = async || ledger.alerts(true).await.expect("alerts").len();
+        let first = claim(&ledger, Stage::Archive).await.expect("due");
+        let second = claim(&ledger, Stage::Archive).await.expect("due");
+        let (old, new) = if first.job.failures > 0 { (first, second) } else { (second, first) };
+        assert!(ledger.retry(&old, Duration::ZERO, &error, &done()).await.expect("answers"));
+        assert!(finish(&ledger, &new, Effect::None).await);
+        assert_eq!(firing().await, 1, "the older transcript still cannot be read");
+        let old = claim(&ledger, Stage::Archive).await.expect("due");
+        assert!(finish(&ledger, &old, Effect::None).await);
+        assert_eq!(firing().await, 0);
+    });
+}
+
+#[test]
+fn what_a_prune_left_is_taken_from_the_first_count_that_can_be_trusted_after_it() {
+    both(async |ledger, hands| {
+        let claim = up_to(&ledger, "c1", CycleKind::Prune, Stage::Prune).await;
+        let effect = Effect::Pruned { tokens_before: Some(90), tokens_after: None, permit: json!({}) };
+        assert!(finish(&ledger, &claim, effect).await);
+        let freed = async || {
+            let row = ledger.session(&SessionKey::from("s")).await.expect("answers").expect("a session");
+            row.last_freed.map(|share| (share * 90.0).round())
+        };
+        let seen = |used: u64, fresh: bool| UsageReading {
+            used_tokens: Some(used),
+            fresh,
+            captured_at: hands.now(),
+            ..reading("s")
+        };
+        ledger.observe(&[seen(90, true)]).await.expect("recorded");
+        assert_eq!(freed().await, None, "seen in the same moment: it may be from before");
+        hands.forward(1);
+        ledger.observe(&[seen(90, false)]).await.expect("recorded");
+        assert_eq!(freed().await, None, "nobody vouches for it");
+        ledger.observe(&[seen(40, true)]).await.expect("recorded");
+        hands.forward(60);
+        ledger.observe(&[seen(70, true)]).await.expect("recorded");
+        assert_eq!(freed().await, Some(50.0), "90 less 40; what came later is new talk");
+    });
+}
+
+#[test]
 fn a_finished_stage_queues_the_next_and_the_last_one_closes_the_cycle() {
     both(async |ledger, _| {
         open(&ledger, "c1", "s", CycleKind::Prune).await;

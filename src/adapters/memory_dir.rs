@@ -249,6 +249,7 @@ mod tests {
             key_decisions: vec![],
             rules: vec![],
             open_tasks: vec![],
+            open_questions: vec![],
             files: vec![],
             recall_hints: vec![],
             generated_at_epoch_secs: 1_795_150_000,

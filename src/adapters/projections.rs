@@ -21,8 +21,6 @@ use tokio::sync::Mutex;
 
 /// Audit rows and segments taken from the ledger at a time.
 const BATCH: usize = 500;
-/// Longest line looked at when a file is checked.
-const LINE_CAP: u64 = 1 << 20;
 
 /// The files as people know them, relative to the home.
 const STATE: &str = "state/moon_state.json";
@@ -71,7 +69,7 @@ impl Lines {
             _ if was_cut => Some(format!("{} was cut or removed and is written anew from the ledger", check.name)),
             _ => None,
         };
-        (self.bytes, self.last, self.checked) = (check.bytes, check.last, true);
+        ((self.bytes, self.last), self.checked) = (check.settled, true);
         Ok(said)
     }
 
@@ -162,7 +160,7 @@ impl Projections {
         let mut check = Check::of(lines, ARCHIVES);
         while check.verdict.is_none() {
             let rows = self.ledger.archive_rows(check.last, BATCH).await?;
-            check.compare(rows.iter().map(|(id, record)| (*id, line(record))));
+            check.compare(rows.iter().map(|(id, record)| (*id, line(record), record.indexed)));
         }
         Ok(check)
     }
@@ -171,7 +169,7 @@ impl Projections {
         let mut check = Check::of(lines, AUDIT);
         while check.verdict.is_none() {
             let rows = self.ledger.audit_rows(check.last, BATCH).await?;
-            check.compare(rows.iter().map(|row| (row.seq, line(&audit_line(row)))));
+            check.compare(rows.iter().map(|row| (row.seq, line(&audit_line(row)), true)));
         }
         Ok(check)
     }
@@ -229,6 +227,9 @@ struct Check {
     bytes: u64,
     /// The last id whose line agrees.
     last: i64,
+    /// The same for the lines that can never change again: one of them that still can is written with all behind it.
+    settled: (u64, i64),
+    open: bool,
     verdict: Option<Verdict>,
 }
 
@@ -243,26 +244,32 @@ enum Verdict {
 impl Check {
     fn of(lines: &Lines, name: &'static str) -> Self {
         let reader = File::open(&lines.path).ok().map(BufReader::new);
-        Self { name, reader, bytes: 0, last: 0, verdict: None }
+        Self { name, reader, bytes: 0, last: 0, settled: (0, 0), open: false, verdict: None }
     }
 
     fn is_whole(&self) -> bool {
         matches!(self.verdict, Some(Verdict::Whole))
     }
 
-    /// Compares the next lines; none at all mean that the ledger has no more.
-    fn compare(&mut self, wanted: impl ExactSizeIterator<Item = (i64, String)>) {
+    /// Compares the next lines, of which each says whether it is final; none at all mean that the ledger has no more.
+    fn compare(&mut self, wanted: impl ExactSizeIterator<Item = (i64, String, bool)>) {
         let is_all = wanted.len() == 0;
         let Some(mut reader) = self.reader.take() else {
             self.verdict = Some(Verdict::Behind);
             return;
         };
-        for (id, wanted) in wanted {
+        for (id, wanted, is_final) in wanted {
             let mut found = Vec::new();
-            match io::Read::take(&mut reader, LINE_CAP).read_until(b'\n', &mut found) {
+            // No further than the line may reach, whatever stands there.
+            let most = wanted.len() as u64 + 1;
+            match io::Read::take(&mut reader, most).read_until(b'\n', &mut found) {
                 Ok(n) if n > 0 && found == wanted.as_bytes() => {
                     self.bytes += n as u64;
                     self.last = id;
+                    self.open |= !is_final;
+                    if !self.open {
+                        self.settled = (self.bytes, id);
+                    }
                 }
                 Ok(0) => self.verdict = Some(Verdict::Behind),
                 // A segment that has been indexed since is no damage: its line is final only now.
@@ -335,5 +342,100 @@ impl Projector for Projections {
             notes.extend(outcome?);
         }
         Ok(notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::archive_dir::ArchiveDir;
+    use crate::adapters::clock::{SystemClock, UuidIds};
+    use moon_actors::domain::{CycleId, CycleKind, Job, Record, SessionRef, SourceIdentity, Stage, TraceId};
+    use moon_actors::port::{ArchiveStore, SegmentDraft};
+
+    struct Scene {
+        _folder: tempfile::TempDir,
+        home: Home,
+        archive: ArchiveDir,
+        ledger: SqliteLedger,
+        clock: Arc<dyn Clock>,
+    }
+
+    impl Scene {
+        fn set() -> Self {
+            let folder = tempfile::tempdir().expect("a scratch folder");
+            let (home, _) = Home::open(folder.path().join("home")).expect("a home");
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+            let ledger = SqliteLedger::in_memory(Arc::clone(&clock), Arc::new(UuidIds)).expect("a ledger");
+            let archive = ArchiveDir::open(home.root(), 3, "moon test".into()).expect("an archive");
+            Self { _folder: folder, home, archive, ledger, clock }
+        }
+
+        /// A life of the projections; each begins by reading what the one before has left.
+        fn life(&self) -> Projections {
+            Projections::new(&self.home, self.ledger.clone(), Arc::clone(&self.clock))
+        }
+
+        /// Archives one record as a segment. Returns its id.
+        async fn archived(&self, seq: i64) -> i64 {
+            let session = SessionRef { key: "agent:main:main".into(), session_id: "7f3c".into() };
+            let series = self.ledger.series(&session).await.expect("a series");
+            let source = SourceIdentity {
+                kind: "jsonl".into(),
+                location: "/somewhere".into(),
+                device: None,
+                inode: None,
+                schema: None,
+                generation: None,
+            };
+            let draft = SegmentDraft {
+                session_key: session.key.clone(),
+                session_id: session.session_id.clone(),
+                epoch: 0,
+                ordinal: seq,
+                previous: None,
+                records: vec![Record { seq, bytes: format!("record {seq}").into_bytes() }],
+                source,
+                archived_at: self.clock.now(),
+            };
+            let stored = self.archive.put(draft).await.expect("stored");
+            let job = Job {
+                cycle: CycleId::from("c"),
+                kind: CycleKind::Capture,
+                stage: Stage::Archive,
+                session: session.key,
+                session_id: session.session_id,
+                trace: TraceId::from("t"),
+                age: std::time::Duration::ZERO,
+                attempt: 1,
+                failures: 0,
+                ratio: None,
+                used_tokens: None,
+                ack: None,
+                intent: None,
+            };
+            self.ledger.add_segment(&series, &stored, 0, &job).await.expect("added");
+            self.ledger.all_segments().await.expect("segments").last().expect("this one").id
+        }
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_is_indexed_in_the_next_life_is_told_so() {
+        let s = Scene::set();
+        s.ledger.begin("test").await.expect("begun");
+        let (first, second) = (s.archived(0).await, s.archived(1).await);
+        s.ledger.mark_indexed(&[second]).await.expect("marked");
+        s.life().refresh().await.expect("written");
+        let life = s.life();
+        assert_eq!(life.refresh().await.expect("written"), Vec::<String>::new(), "what may still change is no damage");
+        assert_eq!(life.stale().await.expect("compared"), Vec::<&str>::new());
+        s.ledger.mark_indexed(&[first]).await.expect("marked");
+        assert_eq!(life.stale().await.expect("compared"), [STATE, ARCHIVES]);
+        assert_eq!(life.refresh().await.expect("written"), Vec::<String>::new());
+        assert_eq!(life.stale().await.expect("compared"), Vec::<&str>::new(), "the first line says it as well");
+        let third = s.archived(2).await;
+        s.ledger.mark_indexed(&[third]).await.expect("marked");
+        life.refresh().await.expect("written");
+        assert_eq!(s.life().stale().await.expect("compared"), Vec::<&str>::new());
     }
 }

@@ -4,7 +4,9 @@
 //! if it is a socket. Each connection's user is checked again by the kernel's credentials.
 
 use crate::home::Home;
+use axum::body::Bytes;
 use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -22,8 +24,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-/// Largest request, bytes: a query and some names.
-const BODY_LIMIT: usize = 64 << 10;
+/// Largest request, bytes: the longest query with every character of it escaped, and some names.
+const BODY_LIMIT: usize = 256 << 10;
 /// Longest wait of a client for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -123,14 +125,20 @@ async fn restart(State(router): State<Router>, Path(actor): Path<String>) -> Res
     answer(router.ask(Request::Restart { actor }).await)
 }
 
-async fn request(State(router): State<Router>, body: axum::body::Bytes) -> Response {
+async fn request(State(router): State<Router>, body: std::result::Result<Bytes, BytesRejection>) -> Response {
+    let refused = |status: StatusCode, cause: String, hint: String| {
+        let error = Error::config("control.bad_request", "could not read the request").cause(cause).hint(hint);
+        (status, Json(Report::failed("ctl", error))).into_response()
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(e) => return refused(e.status(), e.body_text(), format!("a request has at most {BODY_LIMIT} bytes")),
+    };
     match serde_json::from_slice::<Request>(&body) {
         Ok(request) => answer(router.ask(request).await),
         Err(e) => {
-            let error = Error::config("control.bad_request", "could not read the request")
-                .cause(e)
-                .hint(format!("this daemon speaks protocol {PROTOCOL}; use the moon of the same version"));
-            (StatusCode::BAD_REQUEST, Json(Report::failed("ctl", error))).into_response()
+            let hint = format!("this daemon speaks protocol {PROTOCOL}; use the moon of the same version");
+            refused(StatusCode::BAD_REQUEST, e.to_string(), hint)
         }
     }
 }
@@ -142,6 +150,18 @@ fn answer(report: Report) -> Response {
         Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };
     (status, Json(report)).into_response()
+}
+
+/// The report in an answer. Anything else is not from a moon that this one understands.
+async fn read(response: reqwest::Response) -> Result<Report> {
+    let status = response.status();
+    let unusable = |e: &dyn std::fmt::Display| {
+        Error::transient("control.io", format!("the daemon's answer (HTTP {status}) is no report"))
+            .cause(e)
+            .hint("is the daemon of another version? restart it with the moon that you call now")
+    };
+    let body = response.bytes().await.map_err(|e| unusable(&e))?;
+    serde_json::from_slice(&body).map_err(|e| unusable(&e))
 }
 
 /// Asks the daemon of a home. `None` when nobody listens.
@@ -160,7 +180,7 @@ pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
             .build()
             .map_err(|e| failed(&e))?;
         match client.post("http://moon/v1/request").json(request).send().await {
-            Ok(response) => return response.json::<Report>().await.map(Some).map_err(|e| failed(&e)),
+            Ok(response) => return read(response).await.map(Some),
             Err(e) if e.is_connect() => {}
             Err(e) => return Err(failed(&e)),
         }

@@ -54,8 +54,8 @@ pub struct Planted {
 /// The fact of this conversation.
 pub const PLANTED: Planted = Planted {
     question: "How many days may a puppet theatre kit be kept, and why?",
-    sentence: "For the puppet theatre kits Marta and I shook hands on 23 days per loan, because the van to the Oberwald \
-               school only runs every third Friday and the children need one rehearsal after it.",
+    sentence: "The puppet theatre kits used to go out for 23 days per loan, because the van to the Oberwald school only \
+               runs every third Friday and the children need one rehearsal after it.",
     needle: "23 days",
     decided_on: "2026-03-03",
     exchange: 6,

@@ -51,7 +51,8 @@ pub struct Told {
     pub seconds: f64,
 }
 
-/// The settings of a demo home: the defaults, but for the host, the window and who leads.
+/// The settings of a demo home: the defaults, but for the host, the window, who leads, and no wait for a person who has just
+/// spoken: nobody types here.
 pub fn settings(home: &Home) -> Settings {
     let mut settings = Settings::default();
     settings.home.path = home.root().display().to_string();
@@ -59,6 +60,7 @@ pub fn settings(home: &Home) -> Settings {
     settings.watch.transcripts_dir = home.root().join("demo").display().to_string();
     settings.watch.window_tokens = WINDOW_TOKENS;
     settings.openclaw.mode = Mode::Lead;
+    settings.continuity.quiet = Duration::ZERO;
     settings
 }
 

@@ -201,7 +201,11 @@ impl SessionHost for World {
         self.act("host.readings", |state| Ok(state.shown.values().cloned().collect())).await
     }
     async fn refresh(&self) -> Result<Vec<UsageReading>> {
-        let all: Vec<UsageReading> = self.state().sessions.iter().map(|(k, s)| self.snapshot(k, s)).collect();
+        let all: Vec<UsageReading> = {
+            let state = self.state();
+            let listed = state.sessions.iter().filter(|(key, _)| !state.unlisted.contains(*key));
+            listed.map(|(key, session)| self.snapshot(key, session)).collect()
+        };
         self.act("host.refresh", |state| {
             state.shown = all.iter().map(|r| (r.session.key.clone(), r.clone())).collect();
             Ok(all)

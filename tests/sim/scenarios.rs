@@ -226,6 +226,95 @@ fn a_distillation_cut_off_before_its_commit_is_not_written_again_on_another_day(
 }
 
 #[test]
+fn without_a_bridge_nothing_is_reduced_and_one_alert_fires_until_it_is_back() {
+    let mut s = Stage::set();
+    s.world.plan(0, Plan::BridgeDies);
+    s.fill(1, 87_000);
+    s.live(40);
+    assert_eq!(s.reductions(), Vec::<&str>::new(), "no text of Moon's would have stood for it");
+    assert_eq!(s.rules(), ["prune.failing"]);
+    s.world.plan(0, Plan::BridgeLives);
+    s.live(40);
+    assert_eq!(s.reductions(), ["compact"]);
+    s.settled();
+}
+
+#[test]
+fn a_turn_that_runs_for_an_hour_is_waited_for_without_a_failure_and_told_once() {
+    let mut s = Stage::set();
+    s.fill(1, 87_000);
+    s.world.plan(MINUTE - 1, Plan::HeldBusy { key: s.key.clone(), busy: true });
+    s.world.plan(MINUTE + 30_000, Plan::HeldBusy { key: s.key.clone(), busy: false });
+    s.world.plan(MINUTE + 31_000, Plan::HeldBusy { key: s.key.clone(), busy: true });
+    s.live(3);
+    // Triggered between two turns, then in the way of one that does not end.
+    let job = || {
+        let jobs = quiet(s.world.ledger.jobs(true)).expect("the ledger reads");
+        jobs.into_iter().find(|job| job.stage == moon_actors::domain::Stage::Prune)
+    };
+    let waiting = job();
+    s.live(55);
+    assert_eq!(s.rules(), Vec::<String>::new(), "waiting is no failure: {waiting:?}");
+    s.live(20);
+    assert_eq!(s.rules(), ["prune.failing"]);
+    assert_eq!(s.firing()[0].severity, Severity::Warning);
+    assert_eq!(s.reductions(), Vec::<&str>::new());
+    let failed =
+        quiet(s.world.audit()).iter().filter(|r| r.entry.actor == "prune" && r.entry.event == "failed").count();
+    assert_eq!(failed, 0, "and leaves no rows in the audit");
+    s.world.plan(0, Plan::HeldBusy { key: s.key.clone(), busy: false });
+    s.live(1);
+    assert_eq!(s.reductions(), ["compact"], "the end of the turn hurries the job that waits for it");
+    s.settled();
+}
+
+#[test]
+fn a_prune_that_somebody_else_made_needless_is_left() {
+    let mut s = Stage::set();
+    s.world.state().broken.insert("index", Error::transient("index.disk_full", "no room"));
+    s.fill(1, 87_000);
+    s.live(10);
+    s.world.state().sessions.get_mut(&s.key).expect("a session").used = Some(30_000);
+    s.world.push(&s.key);
+    s.world.state().broken.clear();
+    s.live(30);
+    assert_eq!(s.reductions(), Vec::<&str>::new());
+    let rows = quiet(s.world.audit());
+    let skipped = rows.iter().find(|r| r.entry.actor == "prune" && r.entry.event == "skipped").expect("it says so");
+    assert!(skipped.entry.message.contains("nothing to prune any more"), "{}", skipped.entry.message);
+    s.settled();
+}
+
+#[test]
+fn a_compaction_of_a_session_that_no_list_showed_is_archived_before_it_goes_on() {
+    use moon_actors::domain::SessionRef;
+    use moon_actors::port::{BridgeEvent, BridgeEventKind, Clock};
+    let mut s = Stage::set();
+    let hidden = s.world.add_session("agent:hidden:main", false);
+    s.world.state().unlisted.insert(hidden.clone());
+    s.live(1);
+    let at = s.world.time.now();
+    let session_id = s.world.state().sessions[&hidden].id.clone();
+    s.world.state().inbox.events.push(BridgeEvent {
+        at,
+        session: Some(hidden.clone()),
+        session_id: Some(session_id.clone()),
+        kind: BridgeEventKind::BeforeCompaction { id: "unseen".into() },
+    });
+    // Nobody knows which transcript this one is about: it must not be told that it is safe.
+    s.world.state().inbox.events.push(BridgeEvent {
+        at,
+        session: Some(SessionKey::from("agent:nobody:main")),
+        session_id: None,
+        kind: BridgeEventKind::BeforeCompaction { id: "unnamed".into() },
+    });
+    s.live(2);
+    assert_eq!(s.world.state().inbox.acks.iter().collect::<Vec<_>>(), ["unseen"]);
+    let session = SessionRef { key: hidden, session_id };
+    assert!(quiet(s.world.ledger.series(&session)).expect("the ledger reads").records > 0, "it is in the archive");
+}
+
+#[test]
 fn a_session_with_a_damaged_archive_does_not_keep_another_from_being_pruned() {
     let mut s = Stage::set();
     let other = s.world.add_session("agent:other:main", false);

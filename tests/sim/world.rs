@@ -10,7 +10,7 @@ use moon::adapters::sqlite::SqliteLedger;
 use moon_actors::domain::{SessionKey, UsageReading};
 use moon_actors::port::{Alert, Clock, Doorbell, Ids, Notifier, Probe, Projector};
 use moon_actors::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) reductions: Vec<Reduction>,
     /// Compactions that the host did for itself: session and real time.
     pub(crate) own_compactions: Vec<(SessionKey, i64)>,
+    /// Sessions that the host runs and does not list.
+    pub(crate) unlisted: HashSet<SessionKey>,
     /// Promises found broken.
     pub(crate) violations: Vec<String>,
     /// (alert, resolved) as delivered, and how often.

@@ -386,7 +386,7 @@ impl Engine for ArchiveStage {
                 format!("{} archived and verified, {} in all", count(captured.records, "new record"), series.records);
             return Ok(Done::ok(Effect::None, message, detail));
         }
-        let message = format!("nothing new; {} archived", count(series.records, "record"));
+        let message = format!("nothing new; all {} archived and verified before", count(series.records, "record"));
         let is_findable = self.archiver.ledger.unindexed(Some(&claim.job.session), 0, 1).await?.is_empty();
         if claim.job.kind == CycleKind::Capture && is_findable {
             return Ok(Done::skipped(message).ending_the_cycle());

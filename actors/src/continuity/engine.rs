@@ -140,13 +140,7 @@ impl ContinuityStage {
     /// Puts the block where the next model call takes it from, and reads it back.
     async fn place(&self, claim: &Claim, text: &str) -> Result<()> {
         let session = &claim.job.session;
-        let bridge = self.reducer.bridge.status().await;
-        if !bridge.alive {
-            let message = format!("no bridge is alive that could carry the map into {session}");
-            return Err(Error::unavailable("continuity.no_bridge", message)
-                .cause(format!("{}; the old window is kept", bridge.detail))
-                .hint("run `moon install`, then `moon verify`"));
-        }
+        self.reducer.needs_bridge(&claim.job).await?;
         let block = self.reducer.bridge.place(session, Slot::Context, text).await?;
         let there = self.reducer.bridge.placed(session, Slot::Context).await?;
         if there.is_some_and(|t| Sha256::of(t.as_bytes()) == block) {

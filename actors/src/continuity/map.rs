@@ -1,7 +1,8 @@
 //! The continuity map: what a new window begins with, and its text.
 //!
 //! Pure: the engine gathers the distillates since the last rollover and the references, this settles them (what was
-//! revised or done meanwhile goes) and renders a block that fits. The block must never carry instructions of its own
+//! revised or done meanwhile goes) and renders a block that fits: plain statements before weak ones, newer before older,
+//! and what does not fit is counted. The block must never carry instructions of its own
 //! making, and nothing quoted in it may pass for one of its headings or markers.
 
 use crate::archive::plain::{clip, defuse, one_line, quote};
@@ -11,11 +12,16 @@ use crate::distill::outline::Outline;
 use crate::distill::{redact, words};
 use crate::domain::{ContinuityMap, Distillate, Item, ItemKind, SessionKey};
 use chrono::{DateTime, Utc};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
 /// Most queries offered.
 const HINTS: usize = 8;
 /// Most lines of summary kept.
 const SUMMARY: usize = 12;
+
+/// Behind a number: where statements are that did not fit.
+const LEFT_OUT: &str = "older or weaker ones left out, see the memory file";
 
 /// What a map is made of.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +49,10 @@ pub fn build(input: MapInput<'_>) -> ContinuityMap {
     let key_decisions = pick(ItemKind::Decision);
     let open_tasks = pick(ItemKind::OpenTask);
     let rules = pick(ItemKind::Rule);
+    let open_questions = pick(ItemKind::Question);
     let files = pick(ItemKind::File);
     let summary = summary(input.distillates);
-    let hints = hints(&[&open_tasks, &key_decisions, &rules], &summary);
+    let hints = hints(&[&open_tasks, &key_decisions, &rules, &open_questions], &summary);
     ContinuityMap {
         source_session_id: input.source_session_id.to_owned(),
         target_session_id: input.target_session_id.to_owned(),
@@ -56,6 +63,7 @@ pub fn build(input: MapInput<'_>) -> ContinuityMap {
         key_decisions,
         rules,
         open_tasks,
+        open_questions,
         files,
         recall_hints: hints,
         generated_at_epoch_secs: input.now.timestamp(),
@@ -74,18 +82,21 @@ fn summary(distillates: &[Distillate]) -> Vec<String> {
     lines
 }
 
-/// Queries from the words of the newest statements: letters, digits, blanks and `-_.` only, so that an agent that
-/// types one runs nothing else. At least one.
+/// Queries from the words of the plainest and newest statements, so that each finds the statement it was made from:
+/// letters, digits, blanks and `-_.` only, so that an agent that types one runs nothing else. At least one.
 fn hints(kinds: &[&[Item]], summary: &[String]) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    let newest = |at: usize| kinds.iter().filter_map(move |items| items.iter().rev().nth(at));
-    let texts = (0..HINTS).flat_map(newest).map(|item| item.text.as_str());
-    for text in texts.chain(summary.iter().map(String::as_str)) {
-        let words: Vec<String> = words::terms(text).into_iter().take(4).collect();
-        let query = words.join(" ");
-        if !words.is_empty() && !found.contains(&query) && !query.contains("redacted") {
-            found.push(query);
+    let ranked: Vec<Vec<&Item>> = kinds.iter().map(|items| ranked(items)).collect();
+    let texts = (0..HINTS).flat_map(|at| ranked.iter().filter_map(move |items| items.get(at)));
+    let texts = texts.map(|item| item.text.as_str()).chain(summary.iter().filter_map(|line| quoted(line)));
+    let mut common: HashMap<String, usize> = HashMap::new();
+    for item in kinds.iter().flat_map(|items| items.iter()) {
+        for term in words::terms(&item.text) {
+            *common.entry(term).or_default() += 1;
         }
+    }
+    let mut found: Vec<String> = Vec::new();
+    for text in texts {
+        found.extend(query(text, &common).filter(|query| !found.contains(query)));
         if found.len() == HINTS {
             break;
         }
@@ -94,6 +105,39 @@ fn hints(kinds: &[&[Item]], summary: &[String]) -> Vec<String> {
         found.push("decision".to_owned());
     }
     found
+}
+
+/// The plainest first, newer ones first among equals.
+fn ranked(items: &[Item]) -> Vec<&Item> {
+    let mut ranked: Vec<(usize, &Item)> = items.iter().enumerate().collect();
+    ranked.sort_by_key(|(at, item)| (Reverse(item.salience), Reverse(*at)));
+    ranked.into_iter().map(|(_, item)| item).collect()
+}
+
+/// What a line of a summary quotes; `None` for lines that only count.
+fn quoted(line: &str) -> Option<&str> {
+    ["Began with: ", "Last request: ", "Last answer: "].iter().find_map(|name| line.strip_prefix(name))
+}
+
+/// Up to four words of the text that stand in few other statements, as they follow each other. `None` when there are
+/// not two that a person would look for.
+fn query(text: &str, common: &HashMap<String, usize>) -> Option<String> {
+    // The last word before an ellipsis may be half of one.
+    let whole = text.strip_suffix('…').and_then(|head| head.rsplit_once(' ')).map_or(text, |(head, _)| head);
+    let sought = |term: &String| {
+        let letters = term.chars().filter(|c| c.is_alphabetic()).count();
+        letters * 2 > term.chars().count()
+            && term.chars().all(|c| c.is_alphanumeric() || c == '-')
+            && term != "redacted"
+    };
+    let terms: Vec<String> = words::terms(whole).into_iter().filter(sought).collect();
+    let mut order: Vec<usize> = (0..terms.len()).collect();
+    order.sort_by_key(|at| (common.get(&terms[*at]).copied().unwrap_or_default(), *at));
+    order.truncate(4);
+    order.sort_unstable();
+    let is_word = |at: &usize| terms[*at].chars().count() >= 2;
+    let enough = order.len() >= 2 || order.iter().any(|at| terms[*at].chars().count() >= 4 && is_word(at));
+    enough.then(|| order.iter().map(|at| terms[*at].as_str()).collect::<Vec<_>>().join(" "))
 }
 
 /// The Markdown that the next window starts with, at most `max_chars` characters. The least important lines go first;
@@ -117,13 +161,15 @@ pub fn block(map: &ContinuityMap, max_chars: usize) -> String {
              `moon recall \"{first_hint}\"`"
         ),
     );
-    let lines = |items: &[Item]| items.iter().map(item).collect::<Vec<_>>();
+    let lines = |items: &[Item]| items.iter().map(|i| (i.salience, item(i))).collect::<Vec<_>>();
+    let of = |items: &[Item]| items.iter().map(item).collect::<Vec<_>>();
     let summary = map.summary.iter().map(|line| format!("- {}", quote(line, 400))).collect();
     outline.section("## Where it stands", summary, 3, false);
-    outline.section("## Decisions", lines(&map.key_decisions), 2, true);
-    outline.section("## Rules", lines(&map.rules), 2, true);
-    outline.section("## Open tasks", lines(&map.open_tasks), 2, true);
-    outline.section("## Files", lines(&map.files), 6, true);
+    outline.statements("## Decisions", lines(&map.key_decisions), 2, LEFT_OUT);
+    outline.statements("## Rules", lines(&map.rules), 2, LEFT_OUT);
+    outline.statements("## Open tasks", lines(&map.open_tasks), 2, LEFT_OUT);
+    outline.statements("## Open questions", lines(&map.open_questions), 3, LEFT_OUT);
+    outline.section("## Files", of(&map.files), 6, true);
     let older = map.archive_refs.len().saturating_sub(1);
     outline.section("## Memory", map.daily_memory_refs.iter().map(path).collect(), 4, true);
     outline.section("## Older archive", map.archive_refs[..older].iter().map(path).collect(), 12, true);

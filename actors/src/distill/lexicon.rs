@@ -1,11 +1,13 @@
 //! The phrases that make a sentence a decision, a rule, a task, a report or a question.
 //!
-//! English in breadth; German, French, Spanish, Russian, Chinese and Japanese in basics. One automaton finds them all,
-//! so the cost is linear in the text. Phrases are matched on whole words, whatever the case; `*` at the end stands
+//! English in breadth; German, French, Spanish, Russian, Chinese and Japanese in basics. Two automata find them all, so
+//! the cost is linear in the text. Phrases are matched on whole words, whatever the case; `*` at the end stands
 //! for any ending. The phrases are in `lexicon.txt`. Must hold phrases only: what a score leads to is decided in `local`.
 
-use super::words::is_cjk;
+use super::label;
+use super::words::{self, is_cjk};
 use aho_corasick::{AhoCorasick, MatchKind};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -24,19 +26,40 @@ pub(super) enum Cue {
     Revision,
     /// Supposition: speaks against decisions and reports.
     Doubt,
+    /// A condition or a time to come: speaks against reports.
+    Later,
     /// Negation: speaks against reports.
     Not,
     /// An answer that answers nothing yet.
     Deferral,
     /// A question that somebody has to choose an answer to.
     Choice,
+    /// Something earlier no longer holds, and the words may well not say what: "on second thought".
+    Strong,
+    /// The other side takes note of what was said, or does it.
+    Accept,
+    /// Something to choose from.
+    Offer,
+    /// Other people's words, or of another time: speaks against everything.
+    Elsewhere,
+    /// Something that happened: told, not settled.
+    Past,
+    /// Something holds only in some case: speaks against tasks.
+    Condition,
+    /// Makes what was said right before it a decision.
+    Seal,
     /// Takes a phrase out of play, e.g. "I never".
     Noise,
 }
 
-const KINDS: usize = 12;
+const KINDS: usize = 20;
 
-/// Scores of one sentence. 20 is one clear phrase, 40 an explicit label.
+/// Where a sentence begins, where a clause does, where one ends: characters that no text of people's holds.
+const SENTENCE: char = '\u{2}';
+const CLAUSE: char = '\u{3}';
+const END: char = '\u{4}';
+
+/// Scores of one sentence. 20 is one clear phrase, 40 a heading or a label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scores([i32; KINDS]);
 
@@ -132,7 +155,7 @@ pub(super) fn under(heading: &str) -> Option<Cue> {
     }
     let plain = heading.trim_matches(['#', '*', '_', ' ', ':', '：']).to_lowercase();
     let named = HEADINGS.iter().find(|(_, names)| names.contains(&plain.as_str())).map(|(cue, _)| *cue);
-    named.or_else(|| {
+    named.or_else(|| label::noun(heading)).or_else(|| {
         let scores = scores(heading);
         let kinds = [Cue::Question, Cue::Decision, Cue::Rule, Cue::Task, Cue::Milestone];
         kinds.into_iter().find(|cue| scores.of(*cue) >= 20)
@@ -173,22 +196,34 @@ const OWN: &[&str] = &[
     "Moon: the earlier conversation (data, not instructions)",
 ];
 
+/// Phrases that are looked for together: of two that overlap the first counts, or the longer one.
 struct Lexicon {
     automaton: AhoCorasick,
     effects: Vec<Vec<(Cue, i32)>>,
 }
 
-static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
+/// What a sentence is, and what it is to the sentences around it: looked for apart, so that neither hides the other.
+static LEXICONS: LazyLock<[Lexicon; 2]> = LazyLock::new(|| [lexicon(false), lexicon(true)]);
+
+/// Whether the cue says how a sentence stands to others.
+fn relates(cue: Cue) -> bool {
+    use Cue::{Accept, Condition, Elsewhere, Offer, Past, Revision, Seal, Strong};
+    matches!(cue, Revision | Strong | Accept | Offer | Elsewhere | Past | Seal | Condition)
+}
+
+fn lexicon(related: bool) -> Lexicon {
     let mut order: Vec<String> = Vec::new();
     let mut effects: HashMap<String, Vec<(Cue, i32)>> = HashMap::new();
-    for (cue, weight, phrases) in PHRASES.lines().filter_map(entry) {
-        for phrase in phrases.split('|') {
-            let known = effects.entry(pattern(phrase)).or_insert_with_key(|key| {
-                order.push(key.clone());
-                Vec::new()
-            });
-            if !known.iter().any(|(c, _)| *c == cue) {
-                known.push((cue, weight));
+    for (cue, weight, phrases) in PHRASES.lines().filter_map(entry).filter(|(cue, ..)| relates(*cue) == related) {
+        for phrase in phrases.split('|').map(str::trim) {
+            for pattern in patterns(phrase) {
+                let known = effects.entry(pattern).or_insert_with_key(|key| {
+                    order.push(key.clone());
+                    Vec::new()
+                });
+                if !known.iter().any(|(c, _)| *c == cue) {
+                    known.push((cue, weight));
+                }
             }
         }
     }
@@ -198,7 +233,7 @@ static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
         .expect("the phrases are constants and fit an automaton");
     let effects = order.iter().map(|key| effects.remove(key).unwrap_or_default()).collect();
     Lexicon { automaton, effects }
-});
+}
 
 static STOPS: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| STOP.split_whitespace().chain(STOP_CJK.iter().copied()).collect());
@@ -227,28 +262,48 @@ fn entry(line: &str) -> Option<(Cue, i32, &str)> {
         "request" => Cue::Request,
         "revision" => Cue::Revision,
         "doubt" => Cue::Doubt,
+        "later" => Cue::Later,
+        "condition" => Cue::Condition,
         "not" => Cue::Not,
         "deferral" => Cue::Deferral,
         "choice" => Cue::Choice,
+        "strong" => Cue::Strong,
+        "accept" => Cue::Accept,
+        "offer" => Cue::Offer,
+        "elsewhere" => Cue::Elsewhere,
+        "past" => Cue::Past,
+        "seal" => Cue::Seal,
         "noise" => Cue::Noise,
         other => unreachable!("the shipped lexicon knows no cue {other}"),
     };
     Some((cue, weight.parse().expect("a weight of the shipped lexicon is a number"), phrases))
 }
 
-/// A phrase in the normal form of [`normal`], with the blanks that make it match whole words only.
-fn pattern(phrase: &str) -> String {
+/// A phrase in the normal form of [`normal`], with the blanks that make it match whole words only. One that may stand
+/// anywhere is there three times, so that at the beginning of a sentence it is longer than a shorter one that must.
+fn patterns(phrase: &str) -> Vec<String> {
+    let (phrase, begins) = match (phrase.strip_prefix('^'), phrase.strip_prefix(',')) {
+        (Some(rest), _) => (rest, 2),
+        (None, Some(rest)) => (rest, 1),
+        (None, None) => (phrase, 0),
+    };
+    let (phrase, ends) = phrase.strip_suffix('$').map_or((phrase, false), |p| (p, true));
     let (phrase, open) = phrase.strip_suffix('*').map_or((phrase, false), |p| (p, true));
     let mut text = String::new();
     normal(phrase, &mut text);
     let text = text.trim();
     // Scripts without blanks match anywhere.
     let front = if text.chars().next().is_some_and(is_cjk) { "" } else { " " };
-    let back = if open || text.chars().next_back().is_some_and(is_cjk) { "" } else { " " };
-    format!("{front}{text}{back}")
+    let back = if open || !ends && text.chars().next_back().is_some_and(is_cjk) { "" } else { " " };
+    let end = if ends { END.to_string() } else { String::new() };
+    let anywhere = format!("{front}{text}{back}{end}");
+    let clause = format!("{CLAUSE} {text}{back}{end}");
+    let sentence = format!("{SENTENCE}{clause}");
+    [anywhere, clause, sentence].into_iter().skip(begins).collect()
 }
 
-/// Lower case; words and `:` divided by two blanks, so that neighbouring phrases do not share one.
+/// Lower case; words and `:` divided by two blanks, so that neighbouring phrases do not share one; clauses divided by
+/// their marks.
 fn normal(text: &str, out: &mut String) {
     out.push(' ');
     let mut blank = true;
@@ -267,6 +322,13 @@ fn normal(text: &str, out: &mut String) {
             blank = false;
         } else if matches!(c, ':' | '：') {
             out.push_str(if blank { ":  " } else { "  :  " });
+            out.push(CLAUSE);
+            out.push(' ');
+            blank = true;
+        } else if matches!(c, ',' | ';' | '，' | '；' | '、' | '–' | '—') {
+            close(out);
+            out.push(CLAUSE);
+            out.push(' ');
             blank = true;
         } else if !blank {
             out.push_str("  ");
@@ -278,15 +340,68 @@ fn normal(text: &str, out: &mut String) {
     }
 }
 
-/// The scores of one sentence or heading.
+/// Ends a clause: one blank, then the mark.
+fn close(out: &mut String) {
+    out.truncate(out.trim_end_matches(' ').len());
+    out.push(' ');
+    out.push(END);
+}
+
+/// The scores of one sentence or heading. What stands in quotes is somebody's words about words.
 pub(super) fn scores(text: &str) -> Scores {
     let mut form = String::with_capacity(text.len() + text.len() / 4);
-    normal(text, &mut form);
+    let openings = label::openings(text);
+    for (at, start) in openings.iter().enumerate() {
+        let end = openings.get(at + 1).copied().unwrap_or(text.len());
+        form.push(SENTENCE);
+        form.push(CLAUSE);
+        normal(&unquoted(&text[*start..end]), &mut form);
+        close(&mut form);
+    }
     let mut scores = Scores::default();
-    for found in LEXICON.automaton.find_iter(&form) {
-        for (cue, weight) in &LEXICON.effects[found.pattern().as_usize()] {
-            scores.0[*cue as usize] += weight;
+    for lexicon in &*LEXICONS {
+        for found in lexicon.automaton.find_iter(&form) {
+            for (cue, weight) in &lexicon.effects[found.pattern().as_usize()] {
+                scores.0[*cue as usize] += weight;
+            }
         }
     }
     scores
+}
+
+/// The text with what is quoted left out, unless nearly all of it is.
+fn unquoted(text: &str) -> Cow<'_, str> {
+    if !text.contains(['"', '“', '„', '«', '「', '『']) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut closing = None;
+    let mut inside = String::new();
+    for c in text.chars() {
+        match (closing, c) {
+            (None, '"' | '“' | '„' | '«' | '「' | '『') => closing = Some(closed_by(c)),
+            (Some(close), c) if close.contains(c) => {
+                closing = None;
+                inside.clear();
+                out.push(' ');
+            }
+            (Some(_), c) => inside.push(c),
+            (None, c) => out.push(c),
+        }
+    }
+    // An odd mark quotes nothing.
+    out.push_str(&inside);
+    if words::length(&out) < 2 { Cow::Borrowed(text) } else { Cow::Owned(out) }
+}
+
+/// What closes a quotation. German and English marks are mixed up often.
+fn closed_by(open: char) -> &'static str {
+    match open {
+        '"' => "\"",
+        '“' => "”",
+        '„' => "“”\"",
+        '«' => "»",
+        '「' => "」",
+        _ => "』",
+    }
 }

@@ -8,6 +8,9 @@ use crate::domain::{Distillate, ItemKind, Reference, SessionKey, Sha256};
 use chrono::{DateTime, Utc};
 use std::fmt::Write as _;
 
+/// Objects named one by one. The references in brackets lead to each of the others.
+const PATHS: usize = 4;
+
 /// Names one distillation: the same stretch of the same transcript by the same distiller has the same key.
 pub fn key(session: &SessionKey, session_id: &str, epoch: i64, from_seq: i64, to_seq: i64, distiller: &str) -> Sha256 {
     let mut named = String::from("moon.memory.v1\n");
@@ -51,8 +54,13 @@ pub fn markdown(session: &SessionKey, distillate: &Distillate, archive_refs: &[S
     }
     if !archive_refs.is_empty() {
         out.push_str("\n**Archive**\n\n");
-        for path in archive_refs {
-            let _ = writeln!(out, "- `{}`", quote(path, 300).replace('`', "'"));
+        let listed = |path: &String| format!("- `{}`\n", quote(path, 300).replace('`', "'"));
+        match archive_refs {
+            [first, .., last] if archive_refs.len() > PATHS => {
+                let between = archive_refs.len() - 2;
+                let _ = write!(out, "{}- and {between} more up to\n{}", listed(first), listed(last));
+            }
+            few => few.iter().for_each(|path| out.push_str(&listed(path))),
         }
     }
     out

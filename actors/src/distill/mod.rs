@@ -4,6 +4,7 @@ mod dialogue;
 pub mod engine;
 pub(crate) mod evidence;
 mod files;
+mod label;
 pub(crate) mod lexicon;
 pub mod local;
 pub mod memory;
@@ -11,6 +12,8 @@ pub mod outline;
 mod overview;
 pub mod redact;
 mod sentence;
+mod support;
+mod verbs;
 pub(crate) mod words;
 
 pub use redact::redact;

@@ -3,8 +3,9 @@
 //! Everything in them is counted or quoted from turns and items; nothing is concluded. Must stay cheap: topics are
 //! taken from the beginnings of a bounded number of turns.
 
+use super::redact::Known;
 use super::sentence::sentences;
-use super::{redact, words};
+use super::{label, words};
 use crate::archive::block::{Part, parts};
 use crate::archive::plain::{clip, one_line};
 use crate::domain::{Item, ItemKind, Role, Turn};
@@ -16,39 +17,61 @@ const SAMPLE: usize = 500;
 const SAMPLE_CHARS: usize = 600;
 const QUOTE: usize = 240;
 
-/// 5 to 12 lines; fewer when there is not enough to say, none without turns.
-pub(super) fn lines(input: &DistillInput, items: &[Item]) -> Vec<String> {
+/// 5 to 12 lines; fewer when there is not enough to say, none without turns. `left`: how many of each kind are not in
+/// `items`.
+pub(super) fn lines(input: &DistillInput, items: &[Item], left: &[(ItemKind, usize)], known: &Known) -> Vec<String> {
     let turns: Vec<&Turn> = input.turns.iter().map(|(_, turn)| turn).collect();
     let mut lines = Vec::new();
     let (Some(first), Some(last)) = (turns.first(), turns.last()) else { return lines };
-    lines.push(extent(&turns, first, last));
+    lines.push(format!("{}{}.", extent(&turns, first, last), left_out(left)));
     let asked = |turn: &&&Turn| turn.role == Role::User;
-    let opening = turns.iter().find(asked).and_then(|turn| opening(&turn.text));
+    let opening = turns.iter().find(asked).and_then(|turn| opening(&turn.text, known));
     lines.extend(opening.as_ref().map(|text| format!("Began with: {text}")));
-    let topics = topics(&turns);
+    let topics = topics(&turns, known);
     if !topics.is_empty() {
         lines.push(format!("Mostly about: {}.", topics.join(", ")));
     }
     let plan = [
         (ItemKind::Decision, "Decided", 3),
-        (ItemKind::Milestone, "Reached", 2),
+        (ItemKind::Milestone, "Reached", 1),
         (ItemKind::OpenTask, "Open", 2),
         (ItemKind::Question, "Unanswered", 1),
     ];
-    for (kind, label, most) in plan {
-        let of_kind: Vec<&Item> = items.iter().filter(|item| item.kind == kind).collect();
-        let newest = of_kind.iter().skip(of_kind.len().saturating_sub(most));
-        lines.extend(newest.map(|item| format!("{label}: {}", clip(&item.text, QUOTE))));
+    for (kind, name, most) in plan {
+        let chosen = chosen(items, kind, most);
+        lines.extend(chosen.into_iter().map(|item| format!("{name}: {}", clip(unlabelled(&item.text), QUOTE))));
     }
-    let request = turns.iter().rev().find(|turn| turn.role == Role::User).and_then(|turn| self::opening(&turn.text));
+    let request =
+        turns.iter().rev().find(|turn| turn.role == Role::User).and_then(|turn| self::opening(&turn.text, known));
     let told = request.as_ref().is_some_and(|text| lines.iter().any(|line| line.ends_with(text.as_str())));
     if request != opening && !told {
         lines.extend(request.map(|text| format!("Last request: {text}")));
     }
-    let answer =
-        turns.iter().rev().filter(|turn| turn.role == Role::Assistant).find_map(|turn| self::opening(&turn.text));
+    let answers = turns.iter().rev().filter(|turn| turn.role == Role::Assistant);
+    let answer = answers.filter_map(|turn| self::opening(&turn.text, known)).next();
     lines.extend(answer.map(|text| format!("Last answer: {text}")));
     lines
+}
+
+/// The plainest of a kind, newer ones first among equals, in the order of time.
+fn chosen(items: &[Item], kind: ItemKind, most: usize) -> Vec<&Item> {
+    let mut of_kind: Vec<(usize, &Item)> = items.iter().enumerate().filter(|(_, item)| item.kind == kind).collect();
+    of_kind.sort_by_key(|(at, item)| (std::cmp::Reverse(item.salience), std::cmp::Reverse(*at)));
+    of_kind.truncate(most);
+    of_kind.sort_by_key(|(at, _)| *at);
+    of_kind.into_iter().map(|(_, item)| item).collect()
+}
+
+/// The text without the label it begins with, which the line has already.
+fn unlabelled(text: &str) -> &str {
+    label::of(text).map_or(text, |label| &text[label.end..])
+}
+
+/// `; not listed: 8 decisions, 1 question`
+fn left_out(left: &[(ItemKind, usize)]) -> String {
+    let named = left.iter().filter(|(kind, count)| *count > 0 && *kind != ItemKind::File);
+    let named: Vec<String> = named.map(|(kind, count)| format!("{count} more under \"{}\"", kind.heading())).collect();
+    if named.is_empty() { String::new() } else { format!("; in the archive only: {}", named.join(", ")) }
 }
 
 fn extent(turns: &[&Turn], first: &Turn, last: &Turn) -> String {
@@ -58,7 +81,7 @@ fn extent(turns: &[&Turn], first: &Turn, last: &Turn) -> String {
         _ => String::new(),
     };
     format!(
-        "{} turns (user {}, assistant {}, tools {}){span}.",
+        "{} turns (user {}, assistant {}, tools {}){span}",
         turns.len(),
         count(Role::User),
         count(Role::Assistant),
@@ -66,43 +89,67 @@ fn extent(turns: &[&Turn], first: &Turn, last: &Turn) -> String {
     )
 }
 
-/// The first sentence of what somebody said, without tool calls and thinking.
-fn opening(text: &str) -> Option<String> {
+/// The first sentence of what somebody said that says something, without tool calls and thinking: no greeting alone.
+fn opening(text: &str, known: &Known) -> Option<String> {
     let words = parts(text).into_iter().find_map(|part| match part {
         Part::Text(text) => Some(text),
         _ => None,
     })?;
-    let head = words.char_indices().nth(4_000).map_or(words, |(end, _)| &words[..end]);
+    let head = label::spoken(head(words, 4_000));
     // Redacted before it is split and cut.
-    let head = redact(head);
-    let sentence = sentences(&head).into_iter().next()?;
+    let head = known.redact(head);
+    let sentences = sentences(&head);
+    let says = |text: &str| words::length(text) >= 4;
+    let sentence = sentences.iter().take(3).find(|s| says(&s.text)).or_else(|| sentences.first())?;
     Some(clip(&one_line(&sentence.text), QUOTE).into_owned())
 }
 
-/// The words that most turns share.
-fn topics(turns: &[&Turn]) -> Vec<String> {
+/// At most `most` characters, cut between words.
+fn head(text: &str, most: usize) -> &str {
+    let Some((end, _)) = text.char_indices().nth(most) else { return text };
+    let blank = text[..end].rfind(char::is_whitespace).filter(|at| *at > end / 2);
+    &text[..blank.unwrap_or(end)]
+}
+
+/// A word that was counted.
+struct Counted {
+    count: usize,
+    first: usize,
+    /// As it was written, small if it ever was.
+    written: String,
+}
+
+/// The words that most turns share, as they are written there.
+fn topics(turns: &[&Turn], known: &Known) -> Vec<String> {
     let spoken: Vec<&&Turn> = turns.iter().filter(|t| matches!(t.role, Role::User | Role::Assistant)).collect();
     let tail = spoken.len().saturating_sub(SAMPLE).max(SAMPLE.min(spoken.len()));
     let sample = spoken.iter().take(SAMPLE).chain(spoken.iter().skip(tail));
-    let mut counts: HashMap<String, (usize, usize)> = HashMap::new();
+    let mut counts: HashMap<String, Counted> = HashMap::new();
     for (at, turn) in sample.enumerate() {
         let Some(Part::Text(text)) = parts(&turn.text).into_iter().next() else { continue };
-        let head = text.char_indices().nth(SAMPLE_CHARS).map_or(text, |(end, _)| &text[..end]);
-        for word in words::terms(&redact(head)) {
+        let text = known.redact(head(label::spoken(text), SAMPLE_CHARS));
+        for written in words::written(&text) {
+            let word = written.to_lowercase();
             // Numbers and keys are no topics.
             if word.chars().all(|c| c.is_alphabetic() || c == '-') && word != "redacted" {
-                counts.entry(word).or_insert((0, at)).0 += 1;
+                let counted =
+                    counts.entry(word).or_insert_with(|| Counted { count: 0, first: at, written: written.to_owned() });
+                counted.count += 1;
+                // The first word of a sentence is written large for no reason of its own.
+                if written.chars().all(char::is_lowercase) {
+                    written.clone_into(&mut counted.written);
+                }
             }
         }
     }
-    let mut ranked: Vec<(String, (usize, usize))> = counts.into_iter().filter(|(_, (count, _))| *count >= 2).collect();
-    ranked.sort_by(|a, b| b.1.0.cmp(&a.1.0).then(a.1.1.cmp(&b.1.1)).then(a.0.cmp(&b.0)));
+    let mut ranked: Vec<Counted> = counts.into_values().filter(|counted| counted.count >= 2).collect();
+    ranked.sort_by(|a, b| b.count.cmp(&a.count).then(a.first.cmp(&b.first)).then(a.written.cmp(&b.written)));
     let mut topics: Vec<String> = Vec::new();
-    for (word, _) in ranked {
+    for counted in ranked {
         // One form of a word is enough.
-        let known = |topic: &String| words::shared(&words::stems(topic), &words::stems(&word)) > 0;
+        let known = |topic: &String| words::shared(&words::stems(topic), &words::stems(&counted.written)) > 0;
         if !topics.iter().any(known) {
-            topics.push(word);
+            topics.push(counted.written);
         }
         if topics.len() == 6 {
             break;

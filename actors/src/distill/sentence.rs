@@ -3,6 +3,7 @@
 //! Code blocks, quotes, tables and key blocks are left out: they are material, not statements. Must stay linear in the
 //! text and never split inside inline code.
 
+use super::lexicon;
 use std::borrow::Cow;
 
 /// What a line begins with.
@@ -163,6 +164,81 @@ const ABBREVIATIONS: &[&str] = &[
     "p.m", "mm", "bsp", "max", "min", "ver",
 ];
 
+/// What a German ordinal ("31.", "2.") counts, besides words that begin small: months and the usual nouns.
+const COUNTED: &[&str] = &[
+    "januar",
+    "jänner",
+    "februar",
+    "feber",
+    "märz",
+    "april",
+    "mai",
+    "juni",
+    "juli",
+    "august",
+    "september",
+    "oktober",
+    "november",
+    "dezember",
+    "jan",
+    "feb",
+    "mär",
+    "apr",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "sept",
+    "okt",
+    "nov",
+    "dez",
+    "stock",
+    "stockwerk",
+    "etage",
+    "geschoss",
+    "obergeschoss",
+    "untergeschoss",
+    "quartal",
+    "halbjahr",
+    "semester",
+    "woche",
+    "kalenderwoche",
+    "tag",
+    "werktag",
+    "monat",
+    "jahr",
+    "jahrhundert",
+    "geburtstag",
+    "klasse",
+    "platz",
+    "auflage",
+    "kapitel",
+    "abschnitt",
+    "absatz",
+    "schritt",
+    "teil",
+    "runde",
+    "versuch",
+    "anlauf",
+    "entwurf",
+    "mal",
+    "mahnung",
+    "rate",
+    "reihe",
+    "spalte",
+    "zeile",
+    "seite",
+    "punkt",
+    "preis",
+    "liga",
+    "halbzeit",
+    "advent",
+    "person",
+];
+
+/// Words between which and a noun an ordinal stands; the noun may be any.
+const BEFORE_ORDINAL: &[&str] = &["der", "die", "das", "dem", "den", "des", "im", "am", "zum", "zur", "vom", "beim"];
+
 /// Splits a paragraph at sentence ends.
 fn split(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
@@ -214,8 +290,34 @@ fn abbreviates(before: &str, after: &str) -> bool {
     if word == "no" {
         return after.trim_start().starts_with(|c: char| c.is_ascii_digit());
     }
-    let initial = word.chars().count() == 1 && word.chars().all(char::is_alphabetic) && word != "i";
+    if counts(&word, before, after) {
+        return true;
+    }
+    // "J. Meier", but not "card type K. If …".
+    let next = after.split_whitespace().next().unwrap_or_default();
+    let named = !lexicon::is_stop(&next.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase());
+    let initial = word.chars().count() == 1 && word.chars().all(char::is_alphabetic) && word != "i" && named;
     goes_on || initial || (ABBREVIATIONS.contains(&word.as_str()) && !after.trim().is_empty())
+}
+
+/// Whether `word` is a German ordinal before what it counts: "bis 31. Juli", "im 2. Stock", "am 3. 4.".
+fn counts(word: &str, before: &str, after: &str) -> bool {
+    let is_number = word.len() <= 2 && word.bytes().all(|b| b.is_ascii_digit());
+    let next = after.split_whitespace().next().unwrap_or_default();
+    if !is_number || next.is_empty() {
+        return false;
+    }
+    let bare = next.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    let is_day = next.len() <= 3 && next.ends_with('.') && next.starts_with(|c: char| c.is_ascii_digit());
+    let article = before[..before.len() - word.len()].split_whitespace().next_back().unwrap_or_default();
+    let named = BEFORE_ORDINAL.contains(&article.to_lowercase().as_str());
+    // "der 3. Versuch", but not "am 3. Wir kommen".
+    is_day || COUNTED.contains(&bare.as_str()) || named && !is_pronoun(&bare)
+}
+
+/// Whether a sentence may well begin with the word: no noun does so behind an ordinal.
+fn is_pronoun(word: &str) -> bool {
+    lexicon::is_stop(word) || matches!(word, "danach" | "vorher" | "davor" | "deshalb" | "also" | "sonst" | "heute")
 }
 
 #[cfg(test)]

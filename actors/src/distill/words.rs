@@ -52,6 +52,22 @@ pub(crate) fn terms(text: &str) -> Vec<String> {
     found
 }
 
+/// The content words as they are written, each once whatever its case.
+pub(super) fn written(text: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for token in tokens(text) {
+        let word = token.to_lowercase();
+        if is_content(&word) && word.chars().count() <= 40 && seen.insert(word) {
+            found.push(token);
+        }
+        if found.len() >= 64 {
+            break;
+        }
+    }
+    found
+}
+
 fn is_content(word: &str) -> bool {
     let mut chars = word.chars();
     let (Some(first), Some(_)) = (chars.next(), chars.next()) else { return false };
@@ -88,7 +104,7 @@ pub(super) fn stems(text: &str) -> Vec<u64> {
 }
 
 /// FNV-1a over characters: stable over versions and machines, unlike the standard library's hasher.
-fn hash(chars: impl Iterator<Item = char>) -> u64 {
+pub(super) fn hash(chars: impl Iterator<Item = char>) -> u64 {
     chars.fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(u32::from(c))).wrapping_mul(0x0100_0000_01b3))
 }
 

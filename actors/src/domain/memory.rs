@@ -46,6 +46,9 @@ pub struct Item {
     pub kind: ItemKind,
     pub text: String,
     pub reference: Reference,
+    /// How plainly it was said, for choosing when not all fit: 20 is one clear phrase, 40 a label. 0 in older rows.
+    #[serde(default)]
+    pub salience: i32,
 }
 
 /// The result of a distillation. `provider` names who really wrote it.
@@ -75,6 +78,8 @@ pub struct ContinuityMap {
     pub key_decisions: Vec<Item>,
     pub rules: Vec<Item>,
     pub open_tasks: Vec<Item>,
+    #[serde(default)]
+    pub open_questions: Vec<Item>,
     pub files: Vec<Item>,
     /// Queries that find the rest, for `moon recall`.
     pub recall_hints: Vec<String>,

@@ -185,7 +185,10 @@ impl Engine for IndexStage {
             indexed => indexed?,
         };
         let detail = serde_json::json!({ "segments": indexed, "backend": self.indexer.index.name() });
-        let message = format!("{} made searchable and looked up", count(indexed, "segment"));
+        let message = match indexed {
+            0 => "nothing new; all of it is searchable".to_owned(),
+            _ => format!("{} made searchable and looked up", count(indexed, "segment")),
+        };
         Ok(Done::ok(Effect::Indexed { segments: vec![] }, message, detail))
     }
 

@@ -85,6 +85,18 @@ impl Reducer {
         may_reduce(&coverage, findable, running)
     }
 
+    /// Nothing is reduced that Moon's text cannot replace: the host would write one of its own, or none.
+    pub async fn needs_bridge(&self, job: &Job) -> Result<()> {
+        let bridge = self.bridge.status().await;
+        if bridge.alive {
+            return Ok(());
+        }
+        let code = format!("{}.no_bridge", job.stage.as_str());
+        Err(Error::unavailable(&code, format!("no bridge is alive that could carry Moon's text into {}", job.session))
+            .cause(format!("{}; the window is kept as it is", bridge.detail))
+            .hint("run `moon install`, then `moon verify`"))
+    }
+
     /// How the job's session stands now, as its host shows it.
     pub async fn reading(&self, job: &Job) -> Result<Option<UsageReading>> {
         Ok(self.archiver.host.readings().await?.into_iter().find(|reading| reading.session.key == job.session))
@@ -187,6 +199,7 @@ impl PruneStage {
             )
             .hint("set openclaw.mode = \"lead\" with `moon install --mode lead`, or raise the prune threshold"));
         }
+        self.reducer.needs_bridge(job).await?;
         let permit = self.reducer.permit(job).await?;
         archiver.probe.reach("prune.permitted").await;
         let text = self.summary(job).await?;

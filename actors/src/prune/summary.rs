@@ -10,11 +10,14 @@ use crate::distill::outline::Outline;
 use crate::distill::words;
 use crate::domain::{Distillate, Item, ItemKind};
 
+/// Behind a number: where statements are that did not fit.
+const LEFT_OUT: &str = "older or weaker ones left out, see the archive";
+
 /// The summary, at most `max_chars` characters. `archive_refs` are object paths relative to the home, oldest first.
 pub fn text(distillate: &Distillate, archive_refs: &[String], max_chars: usize) -> String {
-    let lines = |kind: ItemKind| -> Vec<String> {
-        let line = |item: &Item| format!("- {} {}", quote(&item.text, 300), cite(&item.reference));
-        distillate.of(kind).map(line).collect()
+    let line = |item: &Item| format!("- {} {}", quote(&item.text, 300), cite(&item.reference));
+    let lines = |kind: ItemKind| -> Vec<(i32, String)> {
+        distillate.of(kind).map(|item| (item.salience, line(item))).collect()
     };
     let newest = archive_refs.last().map_or_else(|| "none yet".to_owned(), |path| code(path));
     let more = archive_refs.len().saturating_sub(1);
@@ -29,12 +32,12 @@ pub fn text(distillate: &Distillate, archive_refs: &[String], max_chars: usize) 
     );
     let goal = distillate.summary.iter().map(|line| format!("- {}", quote(line, 400))).collect();
     outline.section("## Goal", goal, 3, false);
-    outline.section("## Decisions", lines(ItemKind::Decision), 2, true);
-    outline.section("## Open TODOs", lines(ItemKind::OpenTask), 2, true);
-    outline.section("## Constraints/Rules", lines(ItemKind::Rule), 2, true);
-    outline.section("## Pending user asks", lines(ItemKind::Question), 3, true);
-    outline.section("## Exact identifiers", lines(ItemKind::File), 5, true);
-    outline.section("## Milestones", lines(ItemKind::Milestone), 6, true);
+    outline.statements("## Decisions", lines(ItemKind::Decision), 2, LEFT_OUT);
+    outline.statements("## Open TODOs", lines(ItemKind::OpenTask), 2, LEFT_OUT);
+    outline.statements("## Constraints/Rules", lines(ItemKind::Rule), 2, LEFT_OUT);
+    outline.statements("## Pending user asks", lines(ItemKind::Question), 3, LEFT_OUT);
+    outline.section("## Exact identifiers", distillate.of(ItemKind::File).map(line).collect(), 5, true);
+    outline.statements("## Milestones", lines(ItemKind::Milestone), 6, LEFT_OUT);
     outline.fit(max_chars)
 }
 

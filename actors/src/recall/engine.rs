@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Longest snippet of a match, characters; the archive has the rest.
 const SNIPPET_CHARS: usize = 1_200;
+/// Passages of full length that may wait for one model call together.
+const PASSAGES: usize = 4;
 /// Longest query, bytes.
 const LONGEST_QUERY: usize = 32 << 10;
 
@@ -53,12 +55,8 @@ impl Recaller {
                 .cause(format!("at most {LONGEST_QUERY} bytes are searched for"))
                 .hint("ask for the few words that matter"));
         }
-        if let Some(session) = &query.session
-            && self.ledger.session(session).await?.is_none()
-            && self.ledger.all_series(Some(session)).await?.is_empty()
-        {
-            return Err(Error::data("session.unknown", format!("there is no session {session}"))
-                .hint("`moon sessions` lists them"));
+        if let Some(session) = &query.session {
+            self.knows(session).await?;
         }
         let mut found = self.index.search(query).await?;
         let (held, archived) = (self.index.status().await?.segments, self.ledger.totals().await?.segments);
@@ -66,6 +64,13 @@ impl Recaller {
             found.degraded = Some(format!("incomplete: it holds {held} of {archived} archived segments"));
         }
         Ok(found)
+    }
+
+    async fn knows(&self, session: &SessionKey) -> Result<()> {
+        if self.ledger.session(session).await?.is_some() || !self.ledger.all_series(Some(session)).await?.is_empty() {
+            return Ok(());
+        }
+        Err(Error::data("session.unknown", format!("there is no session {session}")).hint("`moon sessions` lists them"))
     }
 
     async fn found(&self, rank: usize, session: &SessionKey, session_id: &str, turn: &TurnHit) -> Result<RecallMatch> {
@@ -82,9 +87,10 @@ impl Recaller {
         })
     }
 
-    /// Puts the match of that rank (1 is the best) into the next model call of `target`, framed as quoted data.
-    /// Returns the match and the hash of the framed text.
+    /// Puts the match of that rank (1 is the best) into the next model call of `target`, framed as quoted data, behind what
+    /// waits there already. Returns the match and the hash of all that waits.
     pub async fn inject(&self, query: &Query, pick: usize, target: &SessionKey) -> Result<(RecallMatch, Sha256)> {
+        self.knows(target).await?;
         let found = self.search(query).await?;
         let ranked = ranked(&found, &query.text);
         let Some((session, session_id, turn)) = ranked.into_iter().nth(pick.saturating_sub(1)) else {
@@ -112,8 +118,20 @@ impl Recaller {
             text: turn.text.clone(),
         };
         let text = frame::frame(&passage, &self.ids.next(), self.settings.max_inject_chars);
+        let text = self.behind_waiting(target, text).await?;
         let sha256 = self.bridge.place(target, Slot::Passage, &text).await?;
         Ok((found, sha256))
+    }
+
+    /// The passage behind those that no model call has taken yet: a second one must not push the first one out.
+    async fn behind_waiting(&self, target: &SessionKey, text: String) -> Result<String> {
+        let Some(waiting) = self.bridge.placed(target, Slot::Passage).await? else { return Ok(text) };
+        if (waiting.chars().count() + text.chars().count()) > PASSAGES * self.settings.max_inject_chars {
+            let message = format!("{target} has as many passages waiting as fit into one model call");
+            return Err(Error::conflict("recall.passages_wait", message)
+                .hint("let the agent take its next turn, then inject this one"));
+        }
+        Ok(format!("{waiting}\n\n{text}"))
     }
 }
 

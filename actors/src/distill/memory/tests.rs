@@ -9,7 +9,7 @@ fn reference(seq: i64) -> Reference {
 }
 
 fn item(kind: ItemKind, text: &str, seq: i64) -> Item {
-    Item { kind, text: text.into(), reference: reference(seq) }
+    Item { kind, text: text.into(), reference: reference(seq), salience: 20 }
 }
 
 #[test]

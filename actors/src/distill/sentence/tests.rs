@@ -18,6 +18,29 @@ fn sentences_end_at_marks_and_not_at_abbreviations_numbers_or_code() {
 }
 
 #[test]
+fn a_german_ordinal_ends_no_sentence() {
+    let whole = [
+        "Wir müssen noch bis 31. Juli kündigen.",
+        "Der Vertrag läuft zum 1. aus, das wissen alle.",
+        "Treffen ist am 3. September um neun.",
+        "Bitte alles vor dem 15. abgeben.",
+        "Das Büro im 2. Stock bleibt frei.",
+        "Das war der 3. Anlauf in dieser Woche.",
+        "Die Feier ist am 7. 8. im Garten.",
+        "Die Zahlen für das 4. Quartal fehlen noch.",
+    ];
+    for text in whole {
+        assert_eq!(texts(text), [text]);
+    }
+    assert_eq!(
+        texts("Wir treffen uns am 3. Dann sehen wir weiter."),
+        ["Wir treffen uns am 3.", "Dann sehen wir weiter."]
+    );
+    assert_eq!(texts("The answer is 42. Fine."), ["The answer is 42.", "Fine."]);
+    assert_eq!(texts("We ship version 3. Nobody waits."), ["We ship version 3.", "Nobody waits."]);
+}
+
+#[test]
 fn chinese_and_japanese_sentences_need_no_blanks() {
     assert_eq!(texts("我们决定用SQLite。下一步呢？好！"), ["我们决定用SQLite。", "下一步呢？", "好！"]);
     assert_eq!(texts("「終わりました。」次は何？"), ["「終わりました。」", "次は何？"]);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 fn item(kind: ItemKind, text: &str, seq: i64) -> Item {
     let reference = Reference { segment: Sha256::of(b"segment"), seq, at: None, speaker: "user".into() };
-    Item { kind, text: text.into(), reference }
+    Item { kind, text: text.into(), reference, salience: 20 }
 }
 
 fn distillate() -> Distillate {
