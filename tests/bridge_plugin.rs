@@ -4,7 +4,7 @@
 
 mod support;
 
-use moon::adapters::bridge_dir::{BridgeDir, SLOT_LIMIT};
+use moon::adapters::bridge_dir::{Asked, BridgeDir, SLOT_LIMIT};
 use moon_actors::domain::Sha256;
 use moon_actors::port::{Bridge, BridgeEventKind as Kind, Slot};
 use serde_json::{Value, json};
@@ -236,8 +236,21 @@ async fn a_passage_stays_with_its_run_and_leaves_with_it() {
     assert_eq!(plugin.build(KEY, "r2").await, Value::Null);
     s.bridge.place(&KEY.into(), Slot::Passage, "second").await.expect("placed");
     assert_eq!(plugin.build(KEY, "r3").await, json!({"prependContext": "second"}));
-    plugin.call("agent_end", json!({}), json!({"sessionKey": KEY, "runId": "r3"})).await;
+    assert_eq!(plugin.build(KEY, "r4").await, Value::Null);
     assert_eq!(std::fs::read_dir(s.path("slots/passage")).expect("listable").count(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_passage_is_there_again_when_a_failed_attempt_is_repeated() {
+    let Some(s) = scene("a_passage_is_there_again_when_a_failed_attempt_is_repeated") else { return };
+    let plugin = s.plugin().await;
+    let run = json!({"sessionKey": KEY, "runId": "r1"});
+    s.bridge.place(&KEY.into(), Slot::Passage, "recalled").await.expect("placed");
+    assert_eq!(plugin.build(KEY, "r1").await, json!({"prependContext": "recalled"}));
+    plugin.call("agent_end", json!({"success": false}), run.clone()).await;
+    assert_eq!(plugin.build(KEY, "r1").await, json!({"prependContext": "recalled"}), "the second attempt");
+    plugin.call("agent_end", json!({"success": true}), run).await;
+    assert_eq!(plugin.build(KEY, "r2").await, Value::Null, "the next run");
 }
 
 #[tokio::test]
@@ -300,6 +313,75 @@ async fn a_text_placed_during_a_compaction_is_not_thrown_away_with_the_used_one(
 }
 
 #[tokio::test]
+async fn a_summary_is_used_only_while_moon_lives_and_its_text_is_young() {
+    let Some(s) = scene("a_summary_is_used_only_while_moon_lives_and_its_text_is_young") else { return };
+    let plugin = s.plugin_waiting(0).await;
+    s.bridge.place(&KEY.into(), Slot::Summary, "of Moon").await.expect("placed");
+    let asked = async || {
+        plugin.call("before_compaction", json!({}), ctx(KEY)).await;
+        plugin.call("summarize", json!({"messages": []}), Value::Null).await
+    };
+    assert_eq!(asked().await, "of Moon");
+    let mut gone = std::process::Command::new("true").spawn().expect("runs");
+    gone.wait().expect("ends");
+    let beat = std::fs::read_to_string(s.path("daemon.json")).expect("there");
+    let of_the_dead = beat.replace(&std::process::id().to_string(), &gone.id().to_string());
+    std::fs::write(s.path("daemon.json"), &of_the_dead).expect("written");
+    assert_eq!(asked().await, "", "left behind by a Moon that was killed");
+    std::fs::remove_file(s.path("daemon.json")).expect("removed");
+    assert_eq!(asked().await, "", "no Moon at all");
+    s.bridge.heartbeat().await.expect("alive again");
+    assert_eq!(asked().await, "of Moon");
+    let file = std::fs::File::options().write(true).open(s.slot("summary", KEY)).expect("there");
+    file.set_modified(std::time::SystemTime::now() - Duration::from_mins(6)).expect("made old");
+    assert_eq!(asked().await, "", "placed for another moment");
+}
+
+#[tokio::test]
+async fn a_summary_ends_with_the_window_it_was_written_for() {
+    let Some(s) = scene("a_summary_ends_with_the_window_it_was_written_for") else { return };
+    let plugin = s.plugin_waiting(0).await;
+    for (hook, reason, kept) in [
+        ("session_end", "shutdown", true),
+        ("session_end", "compaction", true),
+        ("session_end", "idle", false),
+        ("before_reset", "new", false),
+    ] {
+        s.bridge.place(&KEY.into(), Slot::Summary, "of Moon").await.expect("placed");
+        plugin.call(hook, json!({"reason": reason}), ctx(KEY)).await;
+        plugin.call("before_compaction", json!({}), ctx(KEY)).await;
+        let answer = plugin.call("summarize", json!({"messages": []}), Value::Null).await;
+        assert_eq!(answer, if kept { "of Moon" } else { "" }, "{hook} {reason}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_window_is_told_with_its_reason_and_its_transcript() {
+    let Some(s) = scene("the_end_of_a_window_is_told_with_its_reason_and_its_transcript") else { return };
+    let plugin = s.plugin().await;
+    // OpenClaw names the session in the event as well as beside it.
+    plugin.call("session_end", json!({"sessionKey": KEY, "sessionId": "old", "reason": "daily"}), json!({})).await;
+    plugin.call("before_reset", json!({"reason": "new", "messages": [{"content": "words"}]}), ctx(KEY)).await;
+    let spool = std::fs::read_to_string(s.path("events.jsonl")).expect("there");
+    let told: Vec<Value> = spool.lines().skip(1).map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let parts = |event: &Value| ["hook", "sessionKey", "sessionId", "reason"].map(|part| event[part].clone());
+    assert_eq!(parts(&told[0]), ["session_end", KEY, "old", "daily"]);
+    assert_eq!(parts(&told[1]), ["before_reset", KEY, "s", "new"]);
+    assert!(!spool.contains("words"), "{spool}");
+    assert_eq!(s.kinds().await, [Kind::WindowEnding, Kind::WindowEnding]);
+}
+
+#[tokio::test]
+async fn a_compaction_does_not_wait_for_a_pass_that_cannot_answer() {
+    let Some(s) = scene("a_compaction_does_not_wait_for_a_pass_that_cannot_answer") else { return };
+    let plugin = s.plugin().await;
+    s.bridge.place(&KEY.into(), Slot::Summary, "of a pass").await.expect("placed");
+    plugin.call("before_compaction", json!({}), ctx(KEY)).await;
+    assert_eq!(plugin.call("summarize", json!({"messages": []}), Value::Null).await, "of a pass");
+    assert!(!s.kinds().await.contains(&Kind::Other("compaction_released".into())), "it never waited");
+}
+
+#[tokio::test]
 async fn a_torn_line_of_a_dead_process_costs_only_itself() {
     let Some(s) = scene("a_torn_line_of_a_dead_process_costs_only_itself") else { return };
     let plugin = s.plugin().await;
@@ -351,12 +433,21 @@ async fn without_moons_folder_the_plugin_leaves_no_trace() {
 async fn a_model_call_by_a_runtime_that_never_asked_for_context_is_told() {
     let Some(s) = scene("a_model_call_by_a_runtime_that_never_asked_for_context_is_told") else { return };
     let plugin = s.plugin().await;
+    assert_eq!(s.bridge.asked(), None, "not loaded");
+    plugin.call("gateway_start", json!({"port": 1}), Value::Null).await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Unknown));
     plugin.call("llm_output", json!({"usage": {"input": 5}}), json!({"sessionKey": KEY, "runId": "r1"})).await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Never));
     plugin.build(KEY, "r2").await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Yes));
     plugin.call("llm_output", json!({}), json!({"sessionKey": KEY, "runId": "r2"})).await;
     let told = Kind::Other("llm_output".into());
-    assert_eq!(s.kinds().await, [Kind::NotInjected, told.clone(), Kind::NotInjected, told]);
+    let started = Kind::Other("gateway_start".into());
+    assert_eq!(s.kinds().await, [started, Kind::NotInjected, told.clone(), Kind::NotInjected, told]);
     assert!(s.bridge.status().await.alive, "the process that loaded the plugin");
     plugin.call("gateway_stop", Value::Null, Value::Null).await;
-    assert!(!s.bridge.status().await.alive, "it lives on without the plugin");
+    let status = s.bridge.status().await;
+    assert!(!status.alive && status.detail.contains("in good order"), "it lives on without the plugin: {status:?}");
+    plugin.call("gateway_start", json!({"port": 1}), Value::Null).await;
+    assert_eq!(s.bridge.asked(), Some(Asked::Unknown), "loaded again, and not asked yet");
 }

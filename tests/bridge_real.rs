@@ -368,7 +368,15 @@ async fn a_small_configuration_is_restored_although_openclaw_refuses_to_halve_it
     installer.install(Mode::Lead, false).await.expect("switched back");
     let missing = installer.verify(Mode::Lead).await.expect("verified").into_iter().filter(|check| !check.holds);
     assert_eq!(missing.map(|check| check.what).collect::<Vec<_>>(), ["a running gateway has loaded the plugin"]);
-    installer.uninstall(false).await.expect("uninstalled");
+    // Without the record, twice: switching over and taking out go by what can only be Moon's.
+    let record = moon_home(&gateway).join("state/openclaw-install.json");
+    std::fs::remove_file(&record).expect("lost");
+    installer.install(Mode::Observe, false).await.expect("switched");
+    assert_eq!(meaning(&gateway).get("agents"), None);
+    std::fs::remove_file(&record).expect("lost");
+    let done = installer.uninstall(false).await.expect("uninstalled");
+    assert!(done.notes.iter().any(|note| note.contains("record of the installation is lost")), "{:?}", done.notes);
+    assert!(!moon_home(&gateway).join("openclaw/moon-bridge").exists());
     let_openclaw_load_it(&gateway);
     assert_eq!(meaning(&gateway), config);
     assert_eq!(rejected_copies(&gateway), Vec::<String>::new());

@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -322,6 +323,51 @@ fn a_machine_without_an_agent_gets_one_line_with_the_next_step_and_no_file() {
         assert_eq!(report["data"]["error"]["kind"], "unavailable");
     }
     assert_eq!(tree(scratch.path()), before);
+}
+
+/// An OpenClaw with an empty configuration whose command can only say where that is. Returns the setting that names it.
+fn fake_openclaw(scratch: &Scratch) -> String {
+    let config = scratch.path().join("user/.openclaw/openclaw.json");
+    std::fs::create_dir_all(config.parent().expect("a folder")).expect("made");
+    std::fs::write(&config, "{}").expect("written");
+    let command = scratch.path().join("openclaw");
+    std::fs::write(&command, format!("#!/bin/sh\necho '{{\"path\": \"{}\"}}'\n", config.display())).expect("written");
+    std::fs::set_permissions(&command, PermissionsExt::from_mode(0o700)).expect("executable");
+    format!("openclaw.command={}", command.display())
+}
+
+#[test]
+fn an_uninstall_beside_a_daemon_asks_for_its_restart() {
+    let scratch = Scratch::new();
+    scratch.transcript("work").begin().exchange(0, 10);
+    let set = fake_openclaw(&scratch);
+    let uninstall = || assert_report(&scratch.json(&["--set", &set, "uninstall"]).expect(0), "uninstall");
+    let daemon = scratch.daemon(&[]);
+    let asks = |report: &Value| report["issues"].to_string().contains("restart it");
+    assert!(!asks(&uninstall()), "nothing was changed");
+    std::fs::write(scratch.in_home("bridge/slots/passage/left.md"), "behind").expect("written");
+    assert!(asks(&uninstall()));
+    assert!(!scratch.in_home("bridge/slots/passage/left.md").exists());
+    daemon.stop();
+}
+
+#[test]
+fn verify_looks_at_the_installation_before_anything_is_archived() {
+    let scratch = Scratch::new();
+    let set = fake_openclaw(&scratch);
+    let before = tree(scratch.path());
+    let mut moon = scratch.bare();
+    moon.arg("--home").arg(scratch.home()).args(["--set", &set, "verify", "--json"]);
+    let report = assert_report(&Ran::of(&mut moon).expect(2), "verify");
+    let codes: Vec<_> =
+        report["issues"].as_array().expect("a list").iter().map(|issue| issue["code"].clone()).collect();
+    assert!(codes.contains(&json!("home.empty")) && codes.contains(&json!("install.incomplete")), "{report}");
+    let checks = report["data"]["installation"].as_array().expect("every expectation");
+    let loaded =
+        checks.iter().find(|check| check["what"] == "a running gateway has loaded the plugin").expect("one of them");
+    assert_eq!(loaded["holds"], false);
+    assert_eq!(loaded["hint"], "moon install", "not even the folder is there");
+    assert_eq!(tree(scratch.path()), before, "it makes nothing");
 }
 
 #[test]

@@ -55,7 +55,44 @@ struct Inner {
     told: Mutex<Option<Position>>,
 }
 
+/// The plugin's `status.json`. The times are milliseconds since 1970.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    version: String,
+    pid: i32,
+    stopped_at: Option<i64>,
+    prompt_built_at: Option<i64>,
+    unasked_at: Option<i64>,
+}
+
+impl Told {
+    fn is_loaded(&self) -> bool {
+        self.stopped_at.is_none() && lives(self.pid)
+    }
+}
+
+/// Whether the gateway asks the plugin for Moon's texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Yes,
+    /// Models were called, and it was not asked.
+    Never,
+    /// No model call has been seen.
+    Unknown,
+}
+
 impl BridgeDir {
+    /// Whether the plugin has been asked for texts since it was loaded; none if no running gateway has it.
+    pub fn asked(&self) -> Option<Asked> {
+        let told = self.inner.told_status().ok().flatten().filter(Told::is_loaded)?;
+        Some(match (told.prompt_built_at, told.unasked_at) {
+            (Some(_), _) => Asked::Yes,
+            (None, Some(_)) => Asked::Never,
+            (None, None) => Asked::Unknown,
+        })
+    }
+
     /// Opens `<home>/bridge`, making it and its folders (0700) if need be.
     /// Errors: what the file system says; nothing else is checked.
     pub fn open(home: &Path) -> io::Result<Self> {
@@ -136,6 +173,10 @@ impl Bridge for BridgeDir {
         let hash = Sha256::of(text.as_bytes());
         self.blocking("place a text into a slot of the bridge", move |inner| {
             prepare(&inner.root)?;
+            if slot == Slot::Summary && locked(&inner.last_beat).is_none() {
+                // The plugin takes a summary from a living Moon only, and a single pass has no heart that beats.
+                inner.write_beat(FRESH, false)?;
+            }
             durable::replace(&file, text.as_bytes())
         })
         .await?;
@@ -178,36 +219,45 @@ impl Inner {
     }
 
     fn status(&self) -> BridgeStatus {
-        #[derive(Deserialize)]
-        struct Told {
-            version: String,
-            pid: i32,
-        }
         let down = |detail: String| BridgeStatus { alive: false, version: None, detail };
-        let text = match read_text(&self.root.join("status.json"), SMALL_FILE) {
-            Ok(Some(text)) => text,
-            Ok(None) => return down("the plugin has never been loaded by a gateway".into()),
-            Err(error) => return down(format!("the plugin's status cannot be read: {error}")),
+        let told = match self.told_status() {
+            Ok(Some(told)) => told,
+            Ok(None) => return down("no gateway has loaded the plugin yet".into()),
+            Err(why) => return down(why),
         };
-        let Ok(told) = serde_json::from_str::<Told>(&text) else {
-            return down("the plugin's status file is damaged".into());
+        let (version, pid) = (&told.version, told.pid);
+        let detail = match (told.stopped_at, lives(pid)) {
+            (Some(_), _) => {
+                format!("plugin {version} was unloaded by the gateway with process id {pid}, in good order")
+            }
+            (None, false) => format!("plugin {version} was loaded by process {pid}, which is gone"),
+            (None, true) => format!("plugin {version} in the gateway with process id {pid}"),
         };
-        let alive = lives(told.pid);
-        let detail = if alive {
-            format!("plugin {} in the gateway with process id {}", told.version, told.pid)
-        } else {
-            format!("plugin {} was loaded by process {}, which is gone", told.version, told.pid)
-        };
-        BridgeStatus { alive, version: Some(told.version), detail }
+        BridgeStatus { alive: told.is_loaded(), version: Some(told.version), detail }
+    }
+
+    /// What the plugin says of itself; none before it was loaded for the first time.
+    fn told_status(&self) -> std::result::Result<Option<Told>, String> {
+        match read_text(&self.root.join("status.json"), SMALL_FILE) {
+            Ok(None) => Ok(None),
+            Ok(Some(text)) => {
+                serde_json::from_str(&text).map(Some).map_err(|_| "the plugin's status file is damaged".to_owned())
+            }
+            Err(error) => Err(format!("the plugin's status cannot be read: {error}")),
+        }
     }
 
     fn beat(&self) -> io::Result<()> {
         let now = Instant::now();
         let since = locked(&self.last_beat).replace(now).map_or(Duration::ZERO, |last| now - last);
         prepare(&self.root)?;
-        let fresh = FRESH.max(since.saturating_mul(3));
+        self.write_beat(FRESH.max(since.saturating_mul(3)), true)
+    }
+
+    /// `answers`: compactions are acknowledged, so that the plugin may wait for it.
+    fn write_beat(&self, fresh: Duration, answers: bool) -> io::Result<()> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let beat = json!({"pid": std::process::id(), "at": millis(at), "freshMs": millis(fresh)});
+        let beat = json!({"pid": std::process::id(), "at": millis(at), "freshMs": millis(fresh), "answers": answers});
         durable::replace(&self.root.join("daemon.json"), format!("{beat}\n").as_bytes())
     }
 
@@ -229,6 +279,28 @@ impl Inner {
             Err(error) => tracing::warn!(%error, "the position in the bridge's spool could not be written"),
         }
     }
+}
+
+/// Empties every slot of every session in `home`. Returns how many texts there were; `dry_run` only counts them.
+pub fn empty_slots(home: &Path, dry_run: bool) -> io::Result<usize> {
+    let mut texts = 0;
+    for slot in [Slot::Context, Slot::Summary, Slot::Passage] {
+        let folder = home.join("bridge").join("slots").join(slot_name(slot));
+        if !std::fs::symlink_metadata(&folder).is_ok_and(|meta| meta.is_dir()) {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                continue;
+            }
+            texts += 1;
+            if !dry_run {
+                durable::remove(&entry.path())?;
+            }
+        }
+    }
+    Ok(texts)
 }
 
 fn prepare(root: &Path) -> io::Result<()> {

@@ -42,33 +42,21 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     });
     describe(&mut report, &installed, args.dry_run);
     if mode != ctx.settings().openclaw.mode && !args.dry_run {
-        remember(&mut report, &home, mode)?;
+        let file = installer.keep_mode(mode)?;
+        let word = if mode == Mode::Lead { "lead" } else { "observe" };
+        report.detail(format!("{}: openclaw.mode = \"{word}\"", file.display()));
     }
-    if HomeLock::holder(&home).is_some_and(|h| h.what == "daemon") && !args.dry_run {
-        report.remark("a moon daemon is running: restart it, so that it works in this mode");
+    if !args.dry_run {
+        ask_to_restart(&mut report, &home);
     }
     Ok(report)
 }
 
-/// Writes the chosen mode into moon.toml, keeping everything else in it, comments included.
-fn remember(report: &mut Report, home: &crate::home::Home, mode: Mode) -> Result<()> {
-    let path = home.config_file();
-    let failed = |e: &dyn std::fmt::Display| {
-        moon_actors::Error::config("config.write", format!("could not write openclaw.mode to {}", path.display()))
-            .cause(e)
-            .hint("set it there yourself")
-    };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(failed(&e)),
-    };
-    let mut document: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| failed(&e))?;
-    let word = if mode == Mode::Lead { "lead" } else { "observe" };
-    document.entry("openclaw").or_insert(toml_edit::table())["mode"] = toml_edit::value(word);
-    crate::durable::replace(&path, document.to_string().as_bytes()).map_err(|e| failed(&e))?;
-    report.detail(format!("{}: openclaw.mode = \"{word}\"", path.display()));
-    Ok(())
+/// A running daemon keeps the mode it was started with.
+pub(super) fn ask_to_restart(report: &mut Report, home: &crate::home::Home) {
+    if HomeLock::holder(home).is_some_and(|holder| holder.what == "daemon") {
+        report.remark("a moon daemon is running: restart it, so that it works in this mode");
+    }
 }
 
 /// The steps, one line each.

@@ -17,6 +17,9 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let undone = runtime::block_on(installer.uninstall(args.dry_run))??;
     let mut report = Report::new("uninstall");
     install::describe(&mut report, &undone, args.dry_run);
+    if undone.changes_something() && !args.dry_run {
+        install::ask_to_restart(&mut report, &ctx.home);
+    }
     report.detail("archives, memory and index stay where they are");
     Ok(report)
 }

@@ -26,7 +26,9 @@ pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
 async fn check(ctx: &Context) -> Result<Report> {
     ctx.home.refuse_unsafe()?;
     let mut report = Report::new("verify");
-    let Some(ledger) = ports::open_ledger_read_only(&ctx.home)? else { return Err(super::route::no_ledger(&ctx.home)) };
+    let Some(ledger) = ports::open_ledger_read_only(&ctx.home)? else {
+        return before_the_first_archive(ctx, report).await;
+    };
     let mut data = serde_json::Map::new();
     let sound = ledger_sound(&ledger, &mut report).await;
     let is_readable = sound.is_ok();
@@ -44,6 +46,22 @@ async fn check(ctx: &Context) -> Result<Report> {
     data.insert("installation".into(), installation(ctx, &mut report).await);
     report.data(&data);
     Ok(report)
+}
+
+/// There is no ledger: whether Moon is rightly installed can be told all the same, and is best known before it is needed.
+async fn before_the_first_archive(ctx: &Context, mut report: Report) -> Result<Report> {
+    let missing = super::route::no_ledger(&ctx.home);
+    if missing.code != "home.empty" || !is_openclaw_watched(ctx) {
+        return Err(missing);
+    }
+    report.remark(missing);
+    let checks = installation(ctx, &mut report).await;
+    report.data(&json!({ "installation": checks }));
+    Ok(report)
+}
+
+fn is_openclaw_watched(ctx: &Context) -> bool {
+    matches!(super::route::host_plan(ctx), Ok(HostPlan::OpenClaw(_)))
 }
 
 /// A part that could not be looked at is an issue, and the other parts are looked at all the same.
@@ -239,7 +257,7 @@ async fn projections_agree(ctx: &Context, ledger: &SqliteLedger, report: &mut Re
 }
 
 async fn installation(ctx: &Context, report: &mut Report) -> Value {
-    if !matches!(super::route::host_plan(ctx), Ok(HostPlan::OpenClaw(_))) {
+    if !is_openclaw_watched(ctx) {
         report.detail("installation: no OpenClaw is watched from here");
         return Value::Null;
     }
@@ -249,7 +267,7 @@ async fn installation(ctx: &Context, report: &mut Report) -> Value {
                 report.issue(
                     Error::config("install.incomplete", format!("{} is not as installed", check.what))
                         .cause(check.detail.clone())
-                        .hint("moon install"),
+                        .hint(check.hint.clone()),
                 );
             }
             let holding = checks.iter().filter(|c| c.holds).count();

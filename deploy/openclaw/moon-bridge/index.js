@@ -1,10 +1,10 @@
 // Moon's side inside the OpenClaw gateway: an event spool, three text slots and a bounded wait before compactions.
 //
 // Everything passes through one folder, <home>/bridge, so that neither side misses anything while the other is away:
-//   status.json                  this plugin: {version, pid, startedAt}
+//   status.json                  this plugin: {version, pid, startedAt, promptBuiltAt, unaskedAt, stoppedAt}, see announce
 //   events.jsonl, events.1.jsonl this plugin: a header {"v":1,"generation":N}, then one event a line; figures, never texts
 //   consumed                     Moon: {generation, offset} of what it has dealt with
-//   daemon.json                  Moon: {pid, at, freshMs}, its heartbeat
+//   daemon.json                  Moon: {pid, at, freshMs, answers}, its heartbeat, and whether it acknowledges compactions
 //   acks/<event id>              Moon: "archived, go on"
 //   slots/<slot>/<hash>.md       Moon: context, summary and passage; <hash> is the SHA-256 of the session key
 //
@@ -25,10 +25,14 @@ const DEFAULT_FRESH_MS = 180_000;
 const LOCK_STALE_MS = 10_000;
 const ACK_STALE_MS = 600_000;
 const PENDING_MS = 900_000;
+// Moon places a summary, asks for the compaction and waits for it this long; then it takes the text away again.
+const SUMMARY_YOUNG_MS = 300_000;
 const MARKS_PER_SESSION = 20_000;
 const SESSIONS_REMEMBERED = 64;
 // Events whose loss would cost more than a late reaction.
 const DURABLE = new Set(["before_compaction", "before_reset", "session_end", "injected"]);
+// A gateway that stops keeps its windows; after a compaction the same one goes on, perhaps under another id.
+const KEEPS_WINDOW = new Set(["shutdown", "restart", "compaction"]);
 
 const sha256 = (text) => crypto.createHash("sha256").update(text).digest("hex");
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -51,13 +55,17 @@ function readJson(file) {
   }
 }
 
-/** Reads at most `limit` bytes of a regular file; undefined if it is missing, larger, a link, or not UTF-8 text. */
-function readSlot(file, limit = TEXT_LIMIT) {
+/**
+ * Reads at most `limit` bytes of a regular file; undefined if it is missing, larger, a link, not UTF-8 text, or was written
+ * longer than `youngMs` ago.
+ */
+function readSlot(file, { limit = TEXT_LIMIT, youngMs = Infinity } = {}) {
   let fd;
   try {
     fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
     const stat = fs.fstatSync(fd);
     if (!stat.isFile() || stat.size === 0 || stat.size > limit) return undefined;
+    if (Math.abs(Date.now() - stat.mtimeMs) > youngMs) return undefined;
     const bytes = Buffer.alloc(Number(stat.size));
     let length = 0;
     while (length < bytes.length) {
@@ -253,9 +261,9 @@ class Slots {
     return isFolder(root) && isFolder(folder) ? path.join(folder, `${sha256(sessionKey)}.md`) : undefined;
   }
 
-  read(slot, sessionKey) {
+  read(slot, sessionKey, options) {
     const file = this.file(slot, sessionKey);
-    return file && readSlot(file);
+    return file && readSlot(file, options);
   }
 
   /** The passage for this run. Taken out of the slot by a rename, so that the next run cannot see it again. */
@@ -275,11 +283,11 @@ class Slots {
     return file.replace(/\.md$/, `.sent-${sha256(runId).slice(0, 16)}`);
   }
 
-  /** Removes what other runs of the session claimed: those runs are over. */
+  /** Removes what other runs of the session claimed: a session has one run at a time, so those are over. */
   sweepPassages(sessionKey, keepRunId) {
     const file = this.file("passage", sessionKey);
     if (!file) return;
-    const keep = keepRunId === undefined ? undefined : path.basename(this.sent(file, keepRunId));
+    const keep = path.basename(this.sent(file, keepRunId));
     const prefix = path.basename(file).replace(/\.md$/, ".sent-");
     for (const name of fs.readdirSync(path.dirname(file)))
       if (name.startsWith(prefix) && name !== keep) remove(path.join(path.dirname(file), name));
@@ -344,44 +352,69 @@ class Bridge {
     this.waitMs = waitMs;
     this.spool = new Spool(this.folder);
     this.slots = new Slots(this.folder);
-    const state = sharedState(home);
-    this.compactions = new Compactions(state);
-    this.startedAt = state.startedAt;
-    this.built = state.built;
+    this.state = sharedState(home);
+    this.compactions = new Compactions(this.state);
+    this.built = this.state.built;
   }
 
-  /** Tells Moon that a running gateway has loaded the plugin. */
+  /**
+   * Tells Moon that a running gateway has loaded the plugin, when it was first asked for texts (promptBuiltAt), and when a
+   * model was first called without asking (unaskedAt): OpenClaw leaves out hooks it was not allowed to call, without a word.
+   */
   announce() {
+    this.tell({ version: VERSION, pid: process.pid, startedAt: this.state.startedAt, ...this.state.seen });
+  }
+
+  tell(status) {
     if (!isFolder(this.folder)) return;
     const file = path.join(this.folder, "status.json");
-    const told = readJson(file);
-    if (told?.pid === process.pid && told?.startedAt === this.startedAt) return;
+    const line = JSON.stringify(status);
+    if (JSON.stringify(readJson(file)) === line) return;
     const temporary = path.join(this.folder, `.status-${process.pid}-${crypto.randomUUID()}`);
     try {
-      const status = JSON.stringify({ version: VERSION, pid: process.pid, startedAt: this.startedAt });
-      fs.writeFileSync(temporary, status + "\n", { mode: 0o600, flag: "wx" });
+      fs.writeFileSync(temporary, line + "\n", { mode: 0o600, flag: "wx" });
       fs.renameSync(temporary, file);
     } finally {
       remove(temporary);
     }
   }
 
+  /** Notes the first time something happened. */
+  saw(what) {
+    if (this.state.seen[what]) return;
+    this.state.seen[what] = Date.now();
+    this.quietly(() => this.announce());
+  }
+
   /** The gateway stops, or gives the plugin up while it goes on. */
   retire() {
-    const file = path.join(this.folder, "status.json");
-    if (readJson(file)?.pid === process.pid) remove(file);
+    const told = readJson(path.join(this.folder, "status.json"));
+    this.state.seen = {};
+    if (told?.pid === process.pid && !told.stoppedAt) this.tell({ ...told, stoppedAt: Date.now() });
+  }
+
+  /** Moon's heartbeat, if it is fresh and of a process that exists. */
+  heartbeat() {
+    const beat = readJson(path.join(this.folder, "daemon.json"));
+    const age = Date.now() - Number(beat?.at);
+    const fresh = age < (figure(beat?.freshMs) ?? DEFAULT_FRESH_MS) && age > -DEFAULT_FRESH_MS;
+    return fresh && lives(beat.pid) ? beat : undefined;
   }
 
   moonIsAlive() {
-    const beat = readJson(path.join(this.folder, "daemon.json"));
-    const age = Date.now() - Number(beat?.at);
-    return age < (figure(beat?.freshMs) ?? DEFAULT_FRESH_MS) && age > -DEFAULT_FRESH_MS && lives(beat?.pid);
+    return this.heartbeat() !== undefined;
+  }
+
+  /** A single pass of Moon's is alive too, but does one thing after the other: it cannot answer while it compacts. */
+  moonAnswers() {
+    const beat = this.heartbeat();
+    return beat !== undefined && beat.answers !== false;
   }
 
   async beforeCompaction(event, ctx) {
     const key = ctx?.sessionKey;
     if (key) this.compactions.begin(key);
-    const waiting = this.waitMs > 0 && this.moonIsAlive();
+    const waiting = this.waitMs > 0 && this.moonAnswers();
     const id = this.spool.emit("before_compaction", ctx, {
       messageCount: figure(event?.messageCount),
       tokenCount: figure(event?.tokenCount),
@@ -437,10 +470,14 @@ class Bridge {
     if (now !== undefined && sha256(now) === used) remove(file);
   }
 
-  /** Moon's text for the compaction under way, or "" so that OpenClaw's own summariser does it. */
+  /**
+   * Moon's text for the compaction under way, or "" so that OpenClaw's own summariser does it. A text that a Moon left behind
+   * which is gone, or that has lain there for long, was made for another moment: what came since would be in no summary.
+   */
   summarize(params) {
+    if (!this.moonIsAlive()) return "";
     const key = this.compactions.owner(params?.messages);
-    const found = key && this.slots.read("summary", key);
+    const found = key && this.slots.read("summary", key, { youngMs: SUMMARY_YOUNG_MS });
     if (!found) return "";
     const digest = sha256(found);
     this.compactions.pending.get(key).used = digest;
@@ -448,9 +485,18 @@ class Bridge {
     return found;
   }
 
+  /** The session gives a window up: a summary of that one must not reach the next. */
+  windowEnds(key) {
+    if (!key) return;
+    this.compactions.end(key);
+    const summary = this.slots.file("summary", key);
+    if (summary) remove(summary);
+  }
+
   beforePromptBuild(event, ctx) {
     const key = ctx?.sessionKey;
     if (!key || !isFolder(this.folder)) return undefined;
+    this.saw("promptBuiltAt");
     this.compactions.end(key);
     this.compactions.learn(key, event?.messages);
     // Without a run id every build counts as a run of its own.
@@ -485,7 +531,10 @@ class Bridge {
     const usage = event?.usage ?? {};
     const runId = ctx?.runId ?? event?.runId;
     // A model was called by a runtime that never asked this plugin for context.
-    if (ctx?.sessionKey && !this.built.has(runId)) this.spool.emit("not_injected", ctx, { reason: "no_prompt_build" });
+    if (ctx?.sessionKey && !this.built.has(runId)) {
+      this.saw("unaskedAt");
+      this.spool.emit("not_injected", ctx, { reason: "no_prompt_build" });
+    }
     this.spool.emit("llm_output", ctx, {
       input: figure(usage.input),
       output: figure(usage.output),
@@ -497,10 +546,8 @@ class Bridge {
   }
 
   agentEnd(event, ctx) {
-    if (ctx?.sessionKey) {
-      this.compactions.learn(ctx.sessionKey, event?.messages);
-      this.quietly(() => this.slots.sweepPassages(ctx.sessionKey, undefined));
-    }
+    // The run may go on: a failed attempt ends like this too, and the next one needs the passage again.
+    if (ctx?.sessionKey) this.compactions.learn(ctx.sessionKey, event?.messages);
     this.spool.emit("agent_end", ctx, {
       success: event?.success === true,
       durationMs: figure(event?.durationMs),
@@ -509,8 +556,15 @@ class Bridge {
   }
 
   sessionEnd(event, ctx) {
-    const key = ctx?.sessionKey ?? event?.sessionKey;
-    this.spool.emit("session_end", { ...ctx, sessionKey: key }, { reason: text(event?.reason, 64) });
+    const named = { ...ctx, sessionKey: ctx?.sessionKey ?? event?.sessionKey, sessionId: ctx?.sessionId ?? event?.sessionId };
+    const reason = text(event?.reason, 64);
+    this.spool.emit("session_end", named, { reason });
+    if (!KEEPS_WINDOW.has(reason)) this.quietly(() => this.windowEnds(named.sessionKey));
+  }
+
+  beforeReset(event, ctx) {
+    this.spool.emit("before_reset", ctx, { reason: text(event?.reason, 64) });
+    this.quietly(() => this.windowEnds(ctx?.sessionKey));
   }
 
   quietly(work) {
@@ -527,7 +581,10 @@ class Bridge {
 function sharedState(home) {
   const all = (globalThis[Symbol.for("moon-bridge.state.v1")] ??= new Map());
   if (!all.has(home)) all.set(home, { startedAt: Date.now(), built: new Set(), pending: new Map(), marks: new Map() });
-  return all.get(home);
+  const state = all.get(home);
+  // May have been made by an older version of the plugin, which was replaced while the gateway went on.
+  state.seen ??= {};
+  return state;
 }
 
 export default {
@@ -562,7 +619,7 @@ export default {
     });
     on("session_start", announced((event, ctx) => bridge.spool.emit("session_start", ctx)));
     on("session_end", (event, ctx) => bridge.sessionEnd(event, ctx));
-    on("before_reset", (event, ctx) => bridge.spool.emit("before_reset", ctx, { reason: text(event?.reason, 64) }));
+    on("before_reset", (event, ctx) => bridge.beforeReset(event, ctx));
     on("before_compaction", announced((event, ctx) => bridge.beforeCompaction(event, ctx)), {
       timeoutMs: bridge.waitMs + 5_000,
     });

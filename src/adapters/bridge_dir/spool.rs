@@ -163,7 +163,8 @@ struct Line {
     session_id: Option<String>,
     slot: Option<String>,
     sha256: Option<String>,
-    reason: Option<String>,
+    /// Why a window ends, in the host's words; new ones must not cost the event.
+    reason: Option<serde_json::Value>,
     #[serde(default)]
     lost: u64,
 }
@@ -183,15 +184,17 @@ fn parse(line: &[u8]) -> Option<BridgeEvent> {
         "after_compaction" => BridgeEventKind::AfterCompaction,
         "before_reset" => BridgeEventKind::WindowEnding,
         // A gateway that stops keeps its windows.
-        "session_end" if !matches!(line.reason.as_deref(), Some("shutdown" | "restart")) => {
-            BridgeEventKind::WindowEnding
-        }
+        "session_end" if !matches!(reason(&line), Some("shutdown" | "restart")) => BridgeEventKind::WindowEnding,
         "agent_end" => BridgeEventKind::TurnEnded,
         "injected" => BridgeEventKind::Injected { slot: slot(&line.slot?)?, sha256: Sha256::parse(&line.sha256?)? },
         "not_injected" => BridgeEventKind::NotInjected,
         _ => BridgeEventKind::Other(line.hook),
     };
     Some(BridgeEvent { at, session: line.session_key.map(SessionKey), session_id: line.session_id, kind })
+}
+
+fn reason(line: &Line) -> Option<&str> {
+    line.reason.as_ref().and_then(serde_json::Value::as_str)
 }
 
 fn slot(name: &str) -> Option<Slot> {

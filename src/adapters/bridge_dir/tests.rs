@@ -197,6 +197,20 @@ async fn events_keep_their_figures_and_a_gateway_that_stops_ends_no_window() {
 }
 
 #[tokio::test]
+async fn a_window_ends_for_whatever_reason_the_host_gives() {
+    let s = scratch();
+    s.start("events.jsonl", 1);
+    for hook in ["session_end", "before_reset"] {
+        for reason in
+            ["", "\"reason\":null,", "\"reason\":\"daily\",", "\"reason\":\"never heard of\",", "\"reason\":7,"]
+        {
+            s.append("events.jsonl", &line(hook).replace("\"pid\":7,", reason));
+        }
+    }
+    assert_eq!(s.hooks(0).await.0, vec![Kind::WindowEnding; 10]);
+}
+
+#[tokio::test]
 async fn a_text_is_placed_read_back_and_cleared_without_the_key_in_the_path() {
     let s = scratch();
     for slot in [Slot::Context, Slot::Summary, Slot::Passage] {
@@ -252,6 +266,23 @@ async fn the_heartbeat_names_this_process_and_when() {
         serde_json::from_slice(&std::fs::read(s.path("daemon.json")).expect("there")).expect("JSON");
     assert_eq!(beat["pid"], std::process::id());
     assert!(beat["at"].as_u64() > Some(1_700_000_000_000) && beat["freshMs"] == 180_000);
+    assert_eq!(beat["answers"], true);
+}
+
+#[tokio::test]
+async fn whoever_places_a_summary_is_alive_and_a_single_pass_answers_no_compaction() {
+    let s = scratch();
+    let beat = || std::fs::read(s.path("daemon.json")).ok();
+    let answers = |beat: Option<Vec<u8>>| {
+        serde_json::from_slice::<serde_json::Value>(&beat.expect("there")).expect("JSON")["answers"].clone()
+    };
+    s.bridge.place(&key(), Slot::Context, "block").await.expect("placed");
+    assert_eq!(beat(), None, "a block is there for a gateway without Moon too");
+    s.bridge.place(&key(), Slot::Summary, "summary").await.expect("placed");
+    assert_eq!(answers(beat()), false);
+    s.bridge.heartbeat().await.expect("written");
+    s.bridge.place(&key(), Slot::Summary, "summary").await.expect("placed");
+    assert_eq!(answers(beat()), true, "a daemon's heartbeat is not made less");
 }
 
 #[tokio::test]
@@ -270,6 +301,11 @@ async fn the_status_tells_a_running_gateway_from_a_gone_one() {
     assert!(!s.bridge.status().await.alive);
     tell(0).expect("written");
     assert!(!s.bridge.status().await.alive);
+    let told = format!("{{\"version\":\"0.1.0\",\"pid\":{},\"startedAt\":1,\"stoppedAt\":2}}", std::process::id());
+    std::fs::write(s.path("status.json"), told).expect("written");
+    let status = s.bridge.status().await;
+    assert!(!status.alive && status.detail.contains("in good order"), "{status:?}");
+    assert_eq!(s.bridge.asked(), None);
     std::fs::write(s.path("status.json"), "{").expect("written");
     assert!(!s.bridge.status().await.alive);
 }

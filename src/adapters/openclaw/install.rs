@@ -8,10 +8,11 @@
 
 mod command;
 mod edit;
+mod mode;
 mod shrink;
 mod write;
 
-use crate::adapters::bridge_dir::BridgeDir;
+use crate::adapters::bridge_dir::{self, Asked, BridgeDir};
 use crate::durable;
 use chrono::Utc;
 use command::Cli;
@@ -91,6 +92,20 @@ pub struct Check {
     pub what: String,
     pub holds: bool,
     pub detail: String,
+    /// What mends it.
+    pub hint: String,
+}
+
+impl Check {
+    /// One that `moon install` mends.
+    fn new(what: impl Into<String>, holds: bool, detail: impl Into<String>) -> Self {
+        Self { what: what.into(), holds, detail: detail.into(), hint: "moon install".into() }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
 }
 
 /// Installs for one Moon home and one OpenClaw.
@@ -108,6 +123,9 @@ struct Record {
     mode: Mode,
     config: PathBuf,
     changes: Vec<Change>,
+    /// What moon.toml said, once Moon has written the mode into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode_before: Option<mode::Before>,
 }
 
 /// OpenClaw's configuration as its owner wrote it.
@@ -138,19 +156,21 @@ impl Installer {
         self.check_home()?;
         let (cli, authored) = self.openclaw().await?;
         let record = self.read_record(&authored.path)?;
-        let recorded = record.as_ref().map_or(&[][..], |record| &record.changes);
         edit::refuse_includes(&authored.value)?;
-        let base = edit::without_moon(&authored.value, recorded);
+        let recorded = self.all_changes(&authored.value, record.as_ref());
+        let base = edit::without_moon(&authored.value, &recorded);
         let wishes = self.wishes(&base, mode)?;
-        let (target, changes, outcomes) = edit::apply(&authored.value, &base, &wishes, recorded);
+        let (target, changes, outcomes) = edit::apply(&authored.value, &base, &wishes, &recorded);
         let will_be_written = authored.value != target;
         let mut report = Report { steps: vec![], backup: None, notes: authored.notes(will_be_written) };
+        report.notes.extend(switched_off(&authored.value, &target, mode));
         let files_changed = self.put_files(dry_run, &mut report)?;
         report.steps.extend(outcomes.into_iter().map(|outcome| step(outcome, dry_run)));
         if dry_run {
             return Ok(report);
         }
-        let next = Record { v: 1, mode, config: authored.path.clone(), changes };
+        let mode_before = record.as_ref().and_then(|record| record.mode_before.clone());
+        let next = Record { v: 1, mode, config: authored.path.clone(), changes, mode_before };
         if record.as_ref() != Some(&next) {
             // Before the change: a crash in between leaves a record of what may not be there, never a change without one.
             self.write_record(&next)?;
@@ -164,28 +184,71 @@ impl Installer {
         Ok(report)
     }
 
-    /// Takes out what `install` put in, and nothing else. Moon's own files of the bridge's folder stay.
-    /// Errors: as for [`Self::install`].
+    /// Writes the mode into moon.toml, which `uninstall` takes back. Call it after [`Self::install`] for that mode.
+    /// Errors: `config.write`, `install.*`.
+    pub fn keep_mode(&self, mode: Mode) -> Result<PathBuf> {
+        let file = self.home.join("moon.toml");
+        let before = mode::write(&file, mode)?;
+        if let Some(record) = self.load_record()? {
+            // The first time counts: later ones find what Moon itself wrote.
+            let mode_before = record.mode_before.clone().or(Some(before));
+            self.write_record(&Record { mode, mode_before, ..record })?;
+        }
+        Ok(file)
+    }
+
+    /// Takes out what `install` put in, and nothing else. Moon's own files of the bridge's folder stay, but for its texts.
+    /// Without its record it goes by what can only be Moon's. Errors: as for [`Self::install`].
     pub async fn uninstall(&self, dry_run: bool) -> Result<Report> {
         self.check_home()?;
         let mut report = Report { steps: vec![], backup: None, notes: vec![] };
-        let Some(found) = self.load_record()? else {
-            report.notes.push("nothing of Moon's is recorded in OpenClaw's configuration".into());
-            self.remove_files(dry_run, &mut report)?;
-            return Ok(report);
+        let found = self.load_record()?;
+        let left = match self.openclaw().await {
+            Ok((cli, authored)) => self.take_out(&cli, &authored, dry_run, &mut report).await?,
+            Err(error) if found.is_none() && !self.may_be_in(&error) => {
+                report.notes.push(format!("nothing of Moon's is recorded in OpenClaw's configuration ({error})"));
+                None
+            }
+            Err(error) => return Err(self.not_reachable(error)),
         };
-        let (cli, authored) = self.openclaw().await.map_err(|error| match error.code.as_str() {
-            "openclaw.command_missing" | "openclaw.not_configured" => error.hint(format!(
-                "set openclaw.command and openclaw.state_dir in moon.toml; if OpenClaw is gone for good, remove {} and {}",
-                self.record_path().display(),
-                self.plugin_folder().display()
-            )),
-            _ => error,
-        })?;
-        let record = self.read_record(&authored.path)?.unwrap_or(found);
-        edit::refuse_includes(&authored.value)?;
-        let (stages, outcomes) = shrink::stages(&authored.value, &record.changes);
-        report.notes = authored.notes(!stages.is_empty());
+        match left {
+            None => self.remove_files(dry_run, &mut report)?,
+            Some(place) => {
+                let why =
+                    format!("OpenClaw's configuration still names it at {place}: take that out, then run this again");
+                let what = self.plugin_folder().display().to_string();
+                report.steps.push(Step { what, why, before: None, after: None, state: StepState::Left });
+            }
+        }
+        self.empty_slots(dry_run, &mut report)?;
+        self.restore_mode(found.as_ref(), dry_run, &mut report)?;
+        if !dry_run {
+            durable::remove(&self.record_path()).map_err(|e| disk("remove the record of the installation", &e))?;
+        }
+        Ok(report)
+    }
+
+    /// Takes Moon's changes out of the configuration. Returns where it names the plugin's folder all the same.
+    async fn take_out(
+        &self,
+        cli: &Cli,
+        authored: &Authored,
+        dry_run: bool,
+        report: &mut Report,
+    ) -> Result<Option<String>> {
+        let record = self.read_record(&authored.path)?;
+        let changes = self.all_changes(&authored.value, record.as_ref());
+        if !changes.is_empty() || self.plugin_folder().exists() {
+            // What is written elsewhere could name the plugin too.
+            edit::refuse_includes(&authored.value)?;
+        }
+        if changes.is_empty() {
+            report.notes.push("nothing of Moon's is in OpenClaw's configuration".into());
+        } else if record.is_none() {
+            report.notes.push("the record of the installation is lost: what can only be Moon's is taken out".into());
+        }
+        let (stages, outcomes) = shrink::stages(&authored.value, &changes);
+        report.notes.extend(authored.notes(!stages.is_empty()));
         if stages.len() > 1 {
             let writes = stages.len();
             report
@@ -193,15 +256,68 @@ impl Installer {
                 .push(format!("in {writes} writes, as OpenClaw refuses a single one that halves its configuration"));
         }
         report.steps.extend(outcomes.into_iter().map(|outcome| step(outcome, dry_run)));
-        if !(stages.is_empty() || dry_run) {
-            report.backup = Some(self.back_up(&authored)?);
-            report.notes.extend(write::write(&cli, &authored, &stages).await?);
+        if stages.is_empty() || dry_run {
+            let now = stages.last().unwrap_or(&authored.value);
+            return Ok(edit::names_folder(now, &self.plugin_folder()));
         }
-        self.remove_files(dry_run, &mut report)?;
-        if !dry_run {
-            durable::remove(&self.record_path()).map_err(|e| disk("remove the record of the installation", &e))?;
+        report.backup = Some(self.back_up(authored)?);
+        report.notes.extend(write::write(cli, authored, &stages).await?);
+        // What is really there now, whoever wrote meanwhile.
+        Ok(edit::names_folder(&read_authored(&authored.path)?.value, &self.plugin_folder()))
+    }
+
+    /// False if an OpenClaw that answers like this cannot have the plugin: it has no configuration, or there is no plugin.
+    fn may_be_in(&self, error: &Error) -> bool {
+        error.code != "openclaw.not_configured" && self.plugin_folder().exists()
+    }
+
+    fn not_reachable(&self, error: Error) -> Error {
+        match error.code.as_str() {
+            "openclaw.command_missing" | "openclaw.not_configured" => error.hint(format!(
+                "set openclaw.command and openclaw.state_dir in moon.toml; if OpenClaw is gone for good, remove {} and {}",
+                self.record_path().display(),
+                self.plugin_folder().display()
+            )),
+            _ => error,
         }
-        Ok(report)
+    }
+
+    /// Takes Moon's texts away: the next installation must not begin with old ones.
+    fn empty_slots(&self, dry_run: bool, report: &mut Report) -> Result<()> {
+        let texts = bridge_dir::empty_slots(&self.home, dry_run).map_err(|e| disk("empty the bridge's slots", &e))?;
+        if texts > 0 {
+            let why = format!("texts for the plugin, removed ({texts})");
+            report.steps.push(file_step(&self.home.join("bridge").join("slots"), &why, true, dry_run));
+        }
+        Ok(())
+    }
+
+    fn restore_mode(&self, record: Option<&Record>, dry_run: bool, report: &mut Report) -> Result<()> {
+        let file = self.home.join("moon.toml");
+        let before = record.and_then(|record| Some((record, record.mode_before.as_ref()?)));
+        let mut leads = self.settings.mode == Mode::Lead;
+        if let Some((record, before)) = before {
+            let is_moons = mode::says(&file, record.mode)?;
+            let state = match (is_moons, dry_run) {
+                (false, _) => StepState::Left,
+                (true, true) => StepState::Planned,
+                (true, false) => StepState::Done,
+            };
+            if state == StepState::Done {
+                mode::restore(&file, before)?;
+            }
+            leads = if is_moons { before.mode.as_deref() == Some("lead") } else { leads };
+            let why = if is_moons { "as it was before" } else { "changed by somebody else since, left as it is" };
+            let what = format!("openclaw.mode in {}", file.display());
+            report.steps.push(Step { what, why: why.into(), before: None, after: None, state });
+        }
+        if leads {
+            report.notes.push(format!(
+                "openclaw.mode is still lead: without the plugin Moon should observe; see {}",
+                file.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Every expectation of an installation for `mode`, in the order in which to mend them.
@@ -210,53 +326,50 @@ impl Installer {
         self.check_home()?;
         let (_, authored) = self.openclaw().await?;
         let record = self.read_record(&authored.path)?;
-        let base = edit::without_moon(&authored.value, record.as_ref().map_or(&[], |record| &record.changes));
-        let mut checks = Vec::new();
-        for (name, text) in PLUGIN_FILES {
-            let file = self.plugin_folder().join(name);
-            let holds = std::fs::read(&file).is_ok_and(|bytes| bytes == text.as_bytes());
-            let detail = if holds { "as in this Moon" } else { "missing or of another version" };
-            checks.push(Check { what: file.display().to_string(), holds, detail: detail.into() });
-        }
+        let base = edit::without_moon(&authored.value, &self.all_changes(&authored.value, record.as_ref()));
+        let mut checks: Vec<Check> = PLUGIN_FILES.iter().map(|(name, text)| self.check_file(name, text)).collect();
         match self.wishes(&base, mode) {
-            Err(error) => checks.push(Check { what: "plugins".into(), holds: false, detail: error.to_string() }),
+            Err(error) => {
+                let hint = error.hint.clone().unwrap_or_default();
+                checks.push(Check::new("plugins", false, error.to_string()).hint(hint));
+            }
             Ok(wishes) => checks.extend(wishes.iter().map(|wish| {
                 let now = edit::get(&authored.value, &wish.path);
                 let detail = now.map_or_else(|| "not set".to_owned(), Value::to_string);
-                Check { what: edit::dotted(&wish.path), holds: edit::holds(&authored.value, wish), detail }
+                Check::new(edit::dotted(&wish.path), edit::holds(&authored.value, wish), detail)
             })),
         }
-        let entry = format!("/plugins/entries/{PLUGIN}/hooks/allowPromptInjection");
-        let holds = authored.value.pointer(&entry) != Some(&Value::Bool(false));
-        let what = format!("plugins.entries.{PLUGIN}.hooks.allowPromptInjection is not false");
-        checks.push(Check { what, holds, detail: "without it no text of Moon's reaches the model".into() });
-        if mode == Mode::Observe {
-            let provider = authored.value.pointer("/agents/defaults/compaction/provider").and_then(Value::as_str);
-            let holds = provider != Some(PLUGIN);
-            let detail = provider.unwrap_or("not set").to_owned();
-            checks.push(Check { what: "agents.defaults.compaction.provider is not Moon's".into(), holds, detail });
-        }
-        let mode_bits = std::fs::metadata(&authored.path).map(|m| m.permissions().mode() & 0o777).unwrap_or_default();
-        let detail = format!("mode {mode_bits:o}; it holds the gateway's token: `chmod 600` it if others can read it");
-        let what = "OpenClaw's configuration is readable by its owner only".into();
-        checks.push(Check { what, holds: mode_bits & 0o077 == 0, detail });
-        checks.push(self.check_loaded().await?);
+        checks.extend(check_not_overruled(&authored.value, mode));
+        checks.push(check_private(&authored.path));
+        checks.extend(self.check_loaded().await?);
         Ok(checks)
     }
 
-    async fn check_loaded(&self) -> Result<Check> {
-        let what = "a running gateway has loaded the plugin".into();
+    fn check_file(&self, name: &str, text: &str) -> Check {
+        let file = self.plugin_folder().join(name);
+        let holds = std::fs::read(&file).is_ok_and(|bytes| bytes == text.as_bytes());
+        let detail = if holds { "as in this Moon" } else { "missing or of another version" };
+        Check::new(file.display().to_string(), holds, detail)
+    }
+
+    /// Whether a gateway has the plugin and, if so, calls it.
+    async fn check_loaded(&self) -> Result<Vec<Check>> {
+        let what = "a running gateway has loaded the plugin";
         // Opening the bridge would make its folder; looking must not.
         if !self.home.join("bridge").is_dir() {
-            return Ok(Check {
-                what,
-                holds: false,
-                detail: "the folder where Moon and the plugin meet is missing".into(),
-            });
+            return Ok(vec![Check::new(what, false, "the folder where Moon and the plugin meet is missing")]);
         }
         let bridge = BridgeDir::open(&self.home).map_err(|e| disk("open the bridge's folder", &e))?;
         let status = bridge.status().await;
-        Ok(Check { what, holds: status.alive, detail: status.detail })
+        let hint = "start the gateway; if it runs, `moon install`, then `openclaw plugins reload moon-bridge`";
+        let mut checks = vec![Check::new(what, status.alive, status.detail).hint(hint)];
+        checks.extend(bridge.asked().map(check_asked));
+        Ok(checks)
+    }
+
+    fn all_changes(&self, config: &Value, record: Option<&Record>) -> Vec<Change> {
+        let (folder, home) = (self.plugin_folder(), self.home.to_string_lossy());
+        edit::all_changes(config, record.map(|record| &record.changes[..]), &folder.to_string_lossy(), &home)
     }
 
     fn wishes(&self, config: &Value, mode: Mode) -> Result<Vec<edit::Wish>> {
@@ -411,6 +524,62 @@ impl Authored {
         }
         notes
     }
+}
+
+/// Remarks about what is switched off in a way that is easily overlooked.
+fn switched_off(config: &Value, target: &Value, mode: Mode) -> Vec<String> {
+    let is_off = |config: &Value, path: &str| config.pointer(path) == Some(&Value::Bool(false));
+    let mut notes = Vec::new();
+    if is_off(config, &format!("/plugins/entries/{PLUGIN}/enabled")) {
+        notes.push(format!("{PLUGIN} was switched off in OpenClaw's configuration; it is switched on again"));
+    }
+    let compaction = "/agents/defaults/compaction/enabled";
+    if mode == Mode::Observe && is_off(config, compaction) {
+        notes.push(match is_off(target, compaction) {
+            true => "OpenClaw's own compaction is off (agents.defaults.compaction.enabled), and Moon, which only observes, will not \
+                     compact either: `openclaw config unset agents.defaults.compaction.enabled` switches it on"
+                .into(),
+            false => "OpenClaw's own compaction was off for a Moon that leads; it is on again".into(),
+        });
+    }
+    notes
+}
+
+/// What somebody may have set against Moon.
+fn check_not_overruled(config: &Value, mode: Mode) -> Vec<Check> {
+    let hooks = format!("plugins.entries.{PLUGIN}.hooks");
+    let denied = config.pointer(&format!("/plugins/entries/{PLUGIN}/hooks/allowPromptInjection"));
+    let what = format!("{hooks}.allowPromptInjection is not false");
+    let detail = "without it no text of Moon's reaches the model";
+    let hint = format!("openclaw config unset {hooks}.allowPromptInjection");
+    let mut checks = vec![Check::new(what, denied != Some(&Value::Bool(false)), detail).hint(hint)];
+    if mode == Mode::Observe {
+        let provider = config.pointer("/agents/defaults/compaction/provider").and_then(Value::as_str);
+        let detail = provider.unwrap_or("not set");
+        let holds = provider != Some(PLUGIN);
+        checks.push(Check::new("agents.defaults.compaction.provider is not Moon's", holds, detail));
+    }
+    checks
+}
+
+fn check_private(config: &Path) -> Check {
+    let mode_bits = std::fs::metadata(config).map(|m| m.permissions().mode() & 0o777).unwrap_or_default();
+    let detail = format!("mode {mode_bits:o}; it holds the gateway's token");
+    let hint = format!("chmod 600 {}", config.display());
+    Check::new("OpenClaw's configuration is readable by its owner only", mode_bits & 0o077 == 0, detail).hint(hint)
+}
+
+fn check_asked(asked: Asked) -> Check {
+    let detail = match asked {
+        Asked::Yes => "it has, since it loaded the plugin",
+        Asked::Never => "models were called, and the plugin was not asked: no text of Moon's reaches them",
+        Asked::Unknown => "no model call was seen since it loaded the plugin",
+    };
+    let hooks = format!("plugins.entries.{PLUGIN}.hooks");
+    let hint = format!(
+        "{hooks}.allowPromptInjection must not be false and {hooks}.allowConversationAccess must be true; if they are right, the          session's model is run by another program, which OpenClaw gives no plugin's texts"
+    );
+    Check::new("the gateway asks the plugin for Moon's texts", asked != Asked::Never, detail).hint(hint)
 }
 
 fn read_authored(path: &Path) -> Result<Authored> {

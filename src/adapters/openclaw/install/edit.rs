@@ -7,6 +7,7 @@ use moon_actors::settings::Mode;
 use moon_actors::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// The plugin's id, which is also the name of its compaction provider.
 pub(super) const PLUGIN: &str = "moon-bridge";
@@ -92,7 +93,8 @@ pub(super) fn wishes(config: &Value, mode: Mode, folder: &str, home: &str, wait_
         }
         wishes.push(set("plugins.enabled", json!(true), "plugins are switched off as a whole"));
         wishes.push(add("plugins.allow", json!(PLUGIN), "so that no other plugin is switched on with it"));
-    } else if allow.is_some() {
+    } else if allow.is_some_and(|names| !names.is_empty()) {
+        // An empty list lets every plugin in; with Moon's in it, it would let no other in.
         wishes.push(add("plugins.allow", json!(PLUGIN), "only listed plugins are loaded"));
     }
     wishes.push(add("plugins.load.paths", json!(folder), "where the plugin lies"));
@@ -175,38 +177,155 @@ pub(super) fn apply(
     (target, changes, outcomes)
 }
 
-/// Takes back the changes, last one first, each only if it is still as Moon left it.
+/// The recorded changes and, where the record is lost or knows less, what can only be Moon's: it names Moon's plugin. What
+/// was there before such a value nobody knows any more; it is taken for nothing.
+pub(super) fn all_changes(config: &Value, recorded: Option<&[Change]>, folder: &str, home: &str) -> Vec<Change> {
+    let mut changes = recorded.unwrap_or_default().to_vec();
+    let told_home = get(config, &entry("config.home")).and_then(Value::as_str);
+    if recorded.is_none() && told_home.is_some_and(|told| told != home) {
+        // Another Moon's.
+        return changes;
+    }
+    for change in recognised(config, recorded.is_none(), folder) {
+        let is_known =
+            |known: &Change| known.path == change.path && (change.op, &change.value) == (known.op, &known.value);
+        let is_settled = change.op == Op::Set && changes.iter().any(|known| known.path == change.path);
+        if !is_settled && !changes.iter().any(is_known) {
+            changes.push(change);
+        }
+    }
+    changes
+}
+
+fn recognised(config: &Value, is_record_lost: bool, folder: &str) -> Vec<Change> {
+    let change =
+        |path: Vec<String>, op, value: &Value| Change { path, op, value: value.clone(), before: None, existing: 0 };
+    let mut found = Vec::new();
+    let listed = |path: &str, item: &Value| {
+        get(config, &parts(path)).and_then(Value::as_array).is_some_and(|list| list.contains(item))
+    };
+    let (plugin, folder) = (json!(PLUGIN), json!(folder));
+    if is_record_lost && listed("plugins.allow", &plugin) {
+        let (enabled, allow) = (parts("plugins.enabled"), parts("plugins.allow"));
+        // The only one let in, and plugins switched on in so many words: Moon does that where they were switched off.
+        let is_switched_on = get(config, &enabled) == Some(&json!(true)) && !lets_others_in(config);
+        if is_switched_on {
+            let before = Some(json!(false));
+            found.push(Change { before, existing: enabled.len(), ..change(enabled, Op::Set, &json!(true)) });
+        }
+        let existing = if is_switched_on { 1 } else { allow.len() };
+        found.push(Change { existing, ..change(allow, Op::Add, &plugin) });
+    }
+    if listed("plugins.load.paths", &folder) {
+        found.push(change(parts("plugins.load.paths"), Op::Add, &folder));
+    }
+    let provider = parts("agents.defaults.compaction.provider");
+    let leads = get(config, &provider) == Some(&plugin);
+    let off = parts("agents.defaults.compaction.enabled");
+    let own = ["enabled", "hooks.allowConversationAccess", "config.home", "config.waitMs"].map(entry).into_iter();
+    let compaction = [(is_record_lost && leads, off), (leads, provider)];
+    let paths = own.chain(compaction.into_iter().filter(|(is_ours, _)| *is_ours).map(|(_, path)| path));
+    found.extend(paths.filter_map(|path| get(config, &path).map(|now| change(path.clone(), Op::Set, now))));
+    found
+}
+
+/// A path within the entry of Moon's plugin.
+fn entry(rest: &str) -> Vec<String> {
+    parts(&format!("plugins.entries.{PLUGIN}.{rest}"))
+}
+
+fn is_own(path: &[String]) -> bool {
+    path.len() > 3 && path[..3] == entry("")[..3]
+}
+
+/// True if the list lets in another plugin than Moon's: one that names others, or none at all.
+fn lets_others_in(config: &Value) -> bool {
+    let allow = config.pointer("/plugins/allow").and_then(Value::as_array);
+    allow.is_none_or(|names| names.is_empty() || names.iter().any(|name| name != PLUGIN))
+}
+
+/// Where the configuration still names this folder.
+pub(super) fn names_folder(config: &Value, folder: &Path) -> Option<String> {
+    holder_of(config, &folder.to_string_lossy(), &mut Vec::new())
+}
+
+fn holder_of(value: &Value, text: &str, path: &mut Vec<String>) -> Option<String> {
+    let children: Vec<(String, &Value)> = match value {
+        Value::String(found) => return found.contains(text).then(|| dotted(path)),
+        Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        Value::Object(items) => items.iter().map(|(name, item)| (name.clone(), item)).collect(),
+        _ => vec![],
+    };
+    children.into_iter().find_map(|(name, child)| {
+        path.push(name);
+        let found = holder_of(child, text, path);
+        path.pop();
+        found
+    })
+}
+
+/// Takes back the changes, last one first, each only if it is still as Moon left it; within the entry of Moon's own plugin in
+/// any case, as nobody else has a use for it. No plugin of somebody else's is switched on or off by that.
 pub(super) fn revert(config: &mut Value, changes: &[Change]) -> Vec<Outcome> {
+    let others = lets_others_in(config);
+    let is_off = config.pointer("/plugins/enabled") == Some(&json!(false));
+    let stays_off = is_off || (changes.iter().any(switched_plugins_on) && !others);
     let mut outcomes = Vec::new();
     for change in changes.iter().rev() {
         let now = get(config, &change.path).cloned();
-        let why = match (change.op, &now) {
-            (_, None) => "already gone",
-            (Op::Set, Some(value)) if *value == change.value => {
-                match &change.before {
-                    Some(before) => put(config, &change.path, before.clone()),
-                    None => drop_value(config, &change.path, change.existing),
-                }
-                "restored"
-            }
-            (Op::Add, Some(Value::Array(list))) if list.contains(&change.value) => {
-                let rest: Vec<Value> = list.iter().filter(|item| **item != change.value).cloned().collect();
-                if rest.is_empty() && change.existing < change.path.len() {
-                    drop_value(config, &change.path, change.existing);
-                } else {
-                    put(config, &change.path, Value::Array(rest));
-                }
-                "taken out"
-            }
-            // An uninstall that was cut short got this far.
-            (Op::Set, Some(_)) if now == change.before => "already restored",
-            (Op::Set, Some(_)) => "changed by somebody else since, left as it is",
-            (Op::Add, Some(_)) => "already gone",
+        let why = match change.op {
+            _ if now.is_none() => "already gone",
+            Op::Set => unset(config, change, others),
+            Op::Add => take_from_list(config, change, stays_off),
         };
         let after = get(config, &change.path).cloned();
         outcomes.push(Outcome { path: change.path.clone(), before: now, after, why: why.into() });
     }
     outcomes
+}
+
+fn switched_plugins_on(change: &Change) -> bool {
+    change.path == parts("plugins.enabled") && change.before == Some(json!(false))
+}
+
+/// Puts back what was there before a value of Moon's. `others`: plugins that are not Moon's are let in.
+fn unset(config: &mut Value, change: &Change, others: bool) -> &'static str {
+    let now = get(config, &change.path);
+    if is_own(&change.path) {
+        drop_value(config, &change.path, change.existing.min(2));
+        return "taken out";
+    }
+    if now != Some(&change.value) {
+        // An uninstall that was cut short got this far, or somebody else was here.
+        let is_restored = now == change.before.as_ref();
+        return if is_restored { "already restored" } else { "changed by somebody else since, left as it is" };
+    }
+    if others && switched_plugins_on(change) {
+        return "changed by somebody else since: other plugins were let in, which this would switch off";
+    }
+    match &change.before {
+        Some(before) => put(config, &change.path, before.clone()),
+        None => drop_value(config, &change.path, change.existing),
+    }
+    "restored"
+}
+
+/// Takes Moon's item out of a list. `stays_off`: plugins are switched off as a whole, or will be.
+fn take_from_list(config: &mut Value, change: &Change, stays_off: bool) -> &'static str {
+    let Some(Value::Array(list)) = get(config, &change.path) else { return "already gone" };
+    if !list.contains(&change.value) {
+        return "already gone";
+    }
+    let rest: Vec<Value> = list.iter().filter(|item| **item != change.value).cloned().collect();
+    if rest.is_empty() && !stays_off && change.path == parts("plugins.allow") {
+        return "changed by somebody else since: the names beside it are gone, and an empty list lets every plugin in";
+    }
+    if rest.is_empty() && change.existing < change.path.len() {
+        drop_value(config, &change.path, change.existing);
+    } else {
+        put(config, &change.path, Value::Array(rest));
+    }
+    "taken out"
 }
 
 /// The patch that turns `from` into `to`: objects merge, `null` deletes, everything else replaces. None if they are equal.

@@ -1,6 +1,6 @@
 //! Edits on values, and the command's ways to fail. The real OpenClaw is asked in `tests/bridge_real.rs`.
 
-use super::edit::{apply, patch, revert, wishes};
+use super::edit::{all_changes, apply, patch, revert, wishes};
 use super::*;
 use serde_json::json;
 
@@ -38,6 +38,7 @@ fn what_install_did_uninstall_takes_back_exactly() {
         json!({"plugins": {}}),
         json!({"plugins": {"enabled": false}}),
         json!({"plugins": {"enabled": false, "allow": []}}),
+        json!({"plugins": {"allow": []}}),
         json!({"plugins": {"allow": ["other"], "load": {"paths": ["/o"]}, "entries": {"other": {"enabled": true}}}}),
         json!({"agents": {"defaults": {"compaction": {"provider": "theirs", "mode": "safeguard"}}}, "gateway": {"port": 1}}),
         json!({"agents": {"defaults": {"compaction": {"enabled": null}}}, "plugins": {"load": {"paths": []}, "entries": {}}}),
@@ -98,6 +99,121 @@ fn what_somebody_changed_since_is_left_alone() {
     assert_eq!(config["plugins"]["load"]["paths"], json!(["/later"]));
     assert_eq!(config["plugins"]["entries"]["moon-bridge"], json!({"hooks": {"timeouts": {"agent_end": 5}}}));
     assert!(outcomes.iter().any(|o| o.why.starts_with("changed by somebody else")));
+}
+
+#[test]
+fn an_empty_list_that_lets_every_plugin_in_does_not_become_one_that_lets_only_moons_in() {
+    let target = there_and_back(&json!({"plugins": {"allow": []}}), Mode::Observe);
+    assert_eq!(target["plugins"]["allow"], json!([]));
+}
+
+/// What an uninstall leaves, in one step and in stages.
+fn taken_out(config: &Value, recorded: Option<&[Change]>) -> Value {
+    let changes = all_changes(config, recorded, FOLDER, "/m");
+    let mut after = config.clone();
+    revert(&mut after, &changes);
+    let (stages, _) = shrink::stages(config, &changes);
+    assert_eq!(stages.last().unwrap_or(config), &after, "stage by stage as in one step");
+    after
+}
+
+#[test]
+fn plugins_that_came_since_are_not_switched_off_with_moons() {
+    let before = json!({"plugins": {"enabled": false}});
+    let (installed, changes) = install_into(&before, Mode::Observe, &[]);
+    assert_eq!(taken_out(&installed, Some(&changes)), before, "nobody else is there");
+    let mut config = installed.clone();
+    config["plugins"]["allow"].as_array_mut().expect("a list").push(json!("later"));
+    let kept = json!({"plugins": {"enabled": true, "allow": ["later"]}});
+    assert_eq!(taken_out(&config, Some(&changes)), kept, "let in by name");
+    config["plugins"].as_object_mut().expect("an object").shift_remove("allow");
+    assert_eq!(taken_out(&config, Some(&changes)), json!({"plugins": {"enabled": true}}), "all were let in");
+}
+
+#[test]
+fn no_plugin_is_let_in_because_moons_name_leaves_a_list() {
+    let (mut config, changes) = install_into(&json!({"plugins": {"allow": ["other"]}}), Mode::Observe, &[]);
+    config["plugins"]["allow"] = json!(["moon-bridge"]);
+    for recorded in [Some(&changes[..]), None] {
+        assert_eq!(taken_out(&config, recorded), json!({"plugins": {"allow": ["moon-bridge"]}}));
+    }
+}
+
+#[test]
+fn with_the_record_lost_what_can_only_be_moons_is_taken_out() {
+    for before in [
+        json!({}),
+        json!({"plugins": {"enabled": false}}),
+        json!({"plugins": {"allow": ["other"], "load": {"paths": ["/o"]}, "entries": {"other": {"enabled": true}}}}),
+        json!({"agents": {"defaults": {"compaction": {"mode": "safeguard"}}}, "gateway": {"port": 1}}),
+    ] {
+        for mode in [Mode::Observe, Mode::Lead] {
+            let (installed, _) = install_into(&before, mode, &[]);
+            assert_eq!(taken_out(&installed, None), before);
+        }
+    }
+    let theirs = json!({"agents": {"defaults": {"compaction": {"enabled": false, "provider": "theirs"}}}, "plugins": {"enabled": true}});
+    assert_eq!(taken_out(&theirs, None), theirs);
+    let (of_another_home, _) = install_into(&json!({}), Mode::Lead, &[]);
+    assert_eq!(all_changes(&of_another_home, None, "/n/openclaw/moon-bridge", "/n"), [], "another Moon's");
+}
+
+#[test]
+fn an_installation_over_one_whose_record_is_lost_leaves_nothing_behind_in_the_end() {
+    let (led, _) = install_into(&json!({}), Mode::Lead, &[]);
+    let recognised = all_changes(&led, None, FOLDER, "/m");
+    let (watched, recorded) = install_into(&led, Mode::Observe, &recognised);
+    assert_eq!(watched.get("agents"), None, "a compaction that Moon switched off is on again");
+    assert_eq!(taken_out(&watched, Some(&recorded)), json!({}));
+    // A record that knew nothing of a home which was there before it.
+    let poor: Vec<Change> =
+        recorded.iter().filter(|change| change.path.last().is_some_and(|last| last != "home")).cloned().collect();
+    assert_eq!(taken_out(&watched, Some(&poor)), json!({}));
+    let mut moved = watched.clone();
+    moved["plugins"]["entries"]["moon-bridge"]["config"]["home"] = json!("/elsewhere");
+    moved["plugins"]["entries"]["moon-bridge"]["enabled"] = json!(false);
+    assert_eq!(taken_out(&moved, Some(&recorded)), json!({}), "nobody else has a use for Moon's entry");
+}
+
+#[test]
+fn a_switch_that_is_off_is_pointed_out() {
+    let off = json!({"plugins": {"entries": {"moon-bridge": {"enabled": false}}}});
+    let (on, _) = install_into(&off, Mode::Observe, &[]);
+    assert_eq!(on["plugins"]["entries"]["moon-bridge"]["enabled"], true);
+    assert!(switched_off(&off, &on, Mode::Observe)[0].contains("switched on again"));
+    let theirs = json!({"agents": {"defaults": {"compaction": {"enabled": false}}}});
+    assert!(switched_off(&theirs, &theirs, Mode::Observe)[0].contains("will not compact either"));
+    assert!(switched_off(&theirs, &json!({}), Mode::Observe)[0].contains("on again"));
+    assert_eq!(switched_off(&theirs, &theirs, Mode::Lead), Vec::<String>::new());
+}
+
+#[test]
+fn the_mode_in_moon_toml_comes_back_with_everything_around_it() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("moon.toml");
+    for text in [
+        "# mine\n[openclaw]\nmode = \"observe\"   # until I trust it\nport = 1 # as ever\n\n[watch]\n",
+        "[watch] # that\npoll = \"5s\"\n",
+        "openclaw.mode = 'observe' # short\n",
+        "[openclaw]\n# nothing yet\n",
+        "openclaw = { port = 1 }\n",
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let before = mode::write(&file, Mode::Lead).expect("written");
+        let led = std::fs::read_to_string(&file).expect("there");
+        assert!(mode::says(&file, Mode::Lead).expect("read") && led.contains("\"lead\""), "{led}");
+        for comment in text.lines().filter_map(|line| line.split_once('#')) {
+            assert!(led.contains(comment.1), "{led}");
+        }
+        mode::restore(&file, &before).expect("restored");
+        let restored =
+            std::fs::read_to_string(&file).expect("there").replace("\"observe\" # short", "'observe' # short");
+        assert_eq!(restored, text);
+    }
+    std::fs::remove_file(&file).expect("removed");
+    let before = mode::write(&file, Mode::Lead).expect("written");
+    mode::restore(&file, &before).expect("restored");
+    assert!(!file.exists(), "there was none");
 }
 
 /// The size of the file OpenClaw writes.
@@ -243,6 +359,62 @@ async fn of_the_copies_a_refused_write_leaves_only_moons_own_is_removed() {
     assert!(hint.contains("--dry-run") && hint.contains(&copy("another").display().to_string()), "{hint}");
     assert!(!copy("now").exists() && copy("another").exists() && copy("earlier").exists(), "only Moon's own");
     assert!(!hint.contains("earlier") && !hint.contains("s3cret"));
+}
+
+#[tokio::test]
+async fn plugin_files_stay_while_the_configuration_names_them() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let config = scratch.path().join("openclaw.json");
+    let installer = fake(scratch.path(), &format!("echo '{{\"path\": \"{}\"}}'", config.display()));
+    installer.put_files(false, &mut Report { steps: vec![], backup: None, notes: vec![] }).expect("written");
+    let folder = installer.plugin_folder();
+    let elsewhere = json!({"plugins": {"installs": {"moon-bridge": {"path": folder}}}});
+    std::fs::write(&config, elsewhere.to_string()).expect("written");
+    let kept = installer.uninstall(false).await.expect("done as far as it goes");
+    assert!(
+        kept.steps.iter().any(|s| s.state == StepState::Left && s.why.contains("plugins.installs.moon-bridge.path"))
+    );
+    assert!(folder.join("index.js").exists());
+    std::fs::write(&config, "{plugins: {$include: './p.json5'}}").expect("written");
+    assert_eq!(installer.uninstall(false).await.expect_err("not seen").code, "openclaw.config_included");
+    assert!(folder.join("index.js").exists());
+    std::fs::write(&config, "{}").expect("written");
+    installer.uninstall(false).await.expect("uninstalled");
+    assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn an_uninstall_puts_the_mode_back_and_empties_the_slots() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let config = scratch.path().join("openclaw.json");
+    std::fs::write(&config, "{}").expect("written");
+    let installer = fake(scratch.path(), &format!("echo '{{\"path\": \"{}\"}}'", config.display()));
+    let home = installer.home.clone();
+    let bridge = BridgeDir::open(&home).expect("opens");
+    bridge.place(&"k".into(), moon_actors::port::Slot::Context, "block").await.expect("placed");
+    std::fs::write(home.join("moon.toml"), "[openclaw]\nmode = \"observe\" # mine\n").expect("written");
+    let record = Record { v: 1, mode: Mode::Observe, config: config.clone(), changes: vec![], mode_before: None };
+    installer.write_record(&record).expect("written");
+    installer.keep_mode(Mode::Lead).expect("kept");
+    installer.keep_mode(Mode::Lead).expect("kept again");
+    let planned = installer.uninstall(true).await.expect("planned");
+    assert!(
+        std::fs::read_to_string(home.join("moon.toml")).expect("there").contains("lead"),
+        "a dry run writes nothing"
+    );
+    let done = installer.uninstall(false).await.expect("uninstalled");
+    assert_eq!(planned.steps.len(), done.steps.len(), "the plan is what is done");
+    assert_eq!(
+        std::fs::read_to_string(home.join("moon.toml")).expect("there"),
+        "[openclaw]\nmode = \"observe\" # mine\n"
+    );
+    assert_eq!(bridge.placed(&"k".into(), moon_actors::port::Slot::Context).await.expect("readable"), None);
+
+    installer.write_record(&record).expect("written");
+    installer.keep_mode(Mode::Lead).expect("kept");
+    std::fs::write(home.join("moon.toml"), "openclaw.mode = \"observe\" # by hand\n").expect("written");
+    installer.uninstall(false).await.expect("uninstalled");
+    assert!(std::fs::read_to_string(home.join("moon.toml")).expect("there").contains("by hand"));
 }
 
 #[tokio::test]
