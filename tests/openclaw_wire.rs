@@ -3,6 +3,8 @@
 //! Here because what matters is what happens on the wire: greetings, pushes, refusals, broken connections. It must never
 //! need a real OpenClaw, a fixed port or a fixed pause: every wait is for a state, with a deadline.
 
+#[path = "openclaw_wire/compaction.rs"]
+mod compaction;
 #[path = "openclaw_wire/fake.rs"]
 mod fake;
 
@@ -200,7 +202,7 @@ async fn a_compaction_that_happened_gives_its_figures() {
     let client = Client::lead(&fake);
     client.reading().await;
     let done = client.host.compact(&client.session()).await.expect("compacted");
-    assert_eq!(done, Compacted { tokens_before: Some(7584), tokens_after: Some(1205) });
+    assert_eq!(done, Compacted { tokens_before: Some(7584), tokens_after: None }, "its figure for after is a guess");
     assert_eq!(fake.heard("sessions.compact"), [json!({ "key": KEY })], "nothing but the key: maxLines destroys");
 }
 
@@ -330,7 +332,7 @@ async fn answers_may_come_out_of_order() {
         client.host.refresh().await
     };
     let (compacted, refreshed) = tokio::join!(client.host.compact(&session), late);
-    assert_eq!(compacted.expect("answered last").tokens_after, Some(3));
+    assert_eq!(compacted.expect("answered last").tokens_before, Some(9));
     assert_eq!(refreshed.expect("answered first").len(), 1);
 }
 

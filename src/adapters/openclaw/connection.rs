@@ -231,12 +231,19 @@ impl<'a> Connection<'a> {
 
     async fn changed(&mut self, payload: &Value) -> Result<(), Ended> {
         let deleted = payload["reason"] == "delete";
-        let changed = match (payload.get("session").filter(|row| row.is_object()), payload["sessionKey"].as_str()) {
+        let compacted = payload["reason"] == "compact" && payload["compacted"] != false;
+        let mut changed = match (payload.get("session").filter(|row| row.is_object()), payload["sessionKey"].as_str()) {
             (_, Some(key)) if deleted => self.gateway.shared.table().remove(key),
             (Some(row), _) => self.gateway.shared.table().apply(row, Utc::now()),
             // Something changed, but it does not say what.
-            (None, _) => return self.relist().await,
+            (None, _) => {
+                self.relist().await?;
+                false
+            }
         };
+        if let Some(key) = payload["sessionKey"].as_str().filter(|_| compacted) {
+            changed |= self.gateway.shared.table().mark_compacted(&key.into());
+        }
         if changed {
             self.gateway.shared.ring();
         }

@@ -1,7 +1,7 @@
 //! The table of sessions as OpenClaw last showed them, turned into usage readings.
 //!
-//! Pure: rows in, readings out. It must never present a count the gateway does not vouch for as fresh, and never let a row
-//! that was made earlier replace one that was made later.
+//! Pure: rows in, readings out. It must never present a count the gateway does not vouch for as fresh, nor one from between a
+//! compaction and the next run, and never let a row that was made earlier replace one that was made later.
 
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{SessionKey, SessionRef, UsageReading};
@@ -22,6 +22,19 @@ struct Row {
     run_known: bool,
     /// The generation may have changed since it was last looked up.
     generation_due: bool,
+    /// What the last run left behind, as far as the gateway said.
+    run: LastRun,
+    /// Compacted, and no run has ended since. OpenClaw calls its count fresh then, but it is a guess at the history alone,
+    /// without the instructions and tools of the next prompt (seen on 2026.9.6: 946, and 3746 with the next call).
+    compacted: bool,
+}
+
+/// The traces of the run that ended last.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct LastRun {
+    id: Option<String>,
+    /// Tokens in and out. A compaction takes them away, so that a count without them is the compaction's own guess.
+    tokens: Option<(u64, u64)>,
 }
 
 /// Every known session by key.
@@ -74,6 +87,13 @@ impl Table {
 
     pub(super) fn remove(&mut self, key: &str) -> bool {
         self.rows.remove(&SessionKey::from(key)).is_some()
+    }
+
+    /// The session was compacted: nobody knows how full it is until its next run has ended. True when that is news.
+    pub(super) fn mark_compacted(&mut self, key: &SessionKey) -> bool {
+        let Some(row) = self.rows.get_mut(key) else { return false };
+        row.compacted = true;
+        std::mem::take(&mut row.reading.fresh)
     }
 
     /// The connection is gone: figures stay for people, but nobody vouches for them. Snapshots are forgotten, because a
@@ -145,11 +165,15 @@ impl Row {
             .filter_map(|name| row.get(*name).and_then(Value::as_i64))
             .max();
         let used_tokens = number("totalTokens");
+        let tokens = number("inputTokens").zip(number("outputTokens"));
+        let estimated = row.get("contextBudgetStatus").is_some_and(Value::is_object);
+        let compacted = used_tokens.is_some_and(|used| used > 0) && tokens.is_none() && !estimated;
+        let vouched = row.get("totalTokensFresh").and_then(Value::as_bool) == Some(true);
         let reading = UsageReading {
             session: SessionRef { key: key.into(), session_id: session_id.to_owned() },
             used_tokens,
             window_tokens: number("contextTokens").filter(|window| *window > 0),
-            fresh: used_tokens.is_some() && row.get("totalTokensFresh").and_then(Value::as_bool) == Some(true),
+            fresh: used_tokens.is_some() && vouched && !compacted,
             running: row.get("hasActiveRun").and_then(Value::as_bool).unwrap_or(false),
             last_activity: activity.and_then(DateTime::from_timestamp_millis),
             generation: word("lifecycleRevision").map(str::to_owned),
@@ -162,7 +186,8 @@ impl Row {
         let key = reading.session.key.clone();
         let run_known = row.get("hasActiveRun").is_some_and(Value::is_boolean);
         let agent = word("agentId").map(str::to_owned);
-        Some((key, Self { reading, agent, snapshot, run_known, generation_due }))
+        let run = LastRun { id: word("lastRunId").map(str::to_owned), tokens };
+        Some((key, Self { reading, agent, snapshot, run_known, generation_due, run, compacted }))
     }
 
     /// Keeps what this row does not say: the last count that was vouched for, the run state, window and generation.
@@ -172,7 +197,16 @@ impl Row {
         if new.session.session_id != was.session.session_id {
             return;
         }
-        if !new.fresh && was.used_tokens.is_some() {
+        // While a run is going on, the row does not say which one was the last.
+        let ended = LastRun {
+            id: self.run.id.take().or_else(|| old.run.id.clone()),
+            tokens: self.run.tokens.or(old.run.tokens),
+        };
+        self.compacted |= old.compacted && ended == old.run;
+        self.run = ended;
+        new.fresh &= !self.compacted;
+        // After a compaction the gateway's guess is nearer to the truth than the count from before.
+        if !new.fresh && was.used_tokens.is_some() && !(self.compacted && new.used_tokens.is_some()) {
             new.used_tokens = was.used_tokens;
         }
         if !self.run_known {
@@ -201,7 +235,8 @@ mod tests {
 
     fn row(key: &str, at: i64, extra: &Value) -> Value {
         let mut row = json!({"key": key, "sessionId": "s1", "agentId": "main", "snapshotAt": at, "updatedAt": at,
-            "totalTokens": 3298, "totalTokensFresh": true, "contextTokens": 16000, "hasActiveRun": false, "model": "m"});
+            "totalTokens": 3298, "totalTokensFresh": true, "contextTokens": 16000, "hasActiveRun": false, "model": "m",
+            "inputTokens": 3298, "outputTokens": 50, "lastRunId": "r1"});
         for (name, value) in extra.as_object().expect("an object") {
             row[name] = value.clone();
         }
@@ -241,6 +276,51 @@ mod tests {
         let other = json!({"sessionId": "s2", "totalTokens": null, "totalTokensFresh": false});
         table.apply(&row("agent:main:main", 5, &other), now());
         assert_eq!(only(&table).used_tokens, None, "another transcript's figure says nothing about this one");
+    }
+
+    /// The figures a compaction leaves, and those of the run after it, as 2026.9.6 gave them.
+    fn compacted() -> Value {
+        json!({"totalTokens": 946, "inputTokens": null, "outputTokens": null, "contextBudgetStatus": null})
+    }
+    fn next_run() -> Value {
+        json!({"totalTokens": 3746, "inputTokens": 3746, "outputTokens": 100, "lastRunId": "r2"})
+    }
+
+    #[test]
+    fn the_guess_after_a_compaction_is_shown_but_never_fresh_until_a_run_has_ended() {
+        let mut table = Table::default();
+        table.apply(&row("agent:main:main", 1, &json!({})), now());
+        assert!(table.apply(&row("agent:main:main", 2, &compacted()), now()), "that the count went stale is news");
+        assert_eq!((only(&table).used_tokens, only(&table).fresh), (Some(946), false));
+        let mut running = compacted();
+        running["hasActiveRun"] = json!(true);
+        running["lastRunId"] = json!(null);
+        table.apply(&row("agent:main:main", 3, &running), now());
+        assert_eq!((only(&table).used_tokens, only(&table).fresh), (Some(946), false), "the run has not ended");
+        table.apply(&row("agent:main:main", 4, &next_run()), now());
+        assert_eq!((only(&table).used_tokens, only(&table).fresh), (Some(3746), true));
+        // Moon was started after the compaction: nothing but the row tells of it.
+        let mut late = Table::default();
+        late.apply(&row("agent:main:main", 1, &compacted()), now());
+        assert!(!only(&late).fresh);
+    }
+
+    #[test]
+    fn a_compaction_that_was_told_of_counts_even_when_the_row_looks_as_before() {
+        let mut table = Table::default();
+        table.apply(&row("agent:main:main", 1, &json!({})), now());
+        let key = SessionKey::from("agent:main:main");
+        assert!(table.mark_compacted(&key) && !table.mark_compacted(&key) && !table.mark_compacted(&"other".into()));
+        table.apply(&row("agent:main:main", 2, &json!({"totalTokens": 900})), now());
+        table.mark_stale();
+        table.apply(&row("agent:main:main", 3, &json!({"totalTokens": 900})), now());
+        assert_eq!((only(&table).used_tokens, only(&table).fresh), (Some(900), false), "no run has ended since");
+        table.apply(&row("agent:main:main", 4, &next_run()), now());
+        assert!(only(&table).fresh);
+        table.mark_compacted(&key);
+        let reset = json!({"totalTokens": 0, "inputTokens": 0, "outputTokens": 0, "lastRunId": null});
+        table.apply(&row("agent:main:main", 5, &reset), now());
+        assert_eq!((only(&table).used_tokens, only(&table).fresh), (Some(0), true), "an empty window is a known one");
     }
 
     #[test]
