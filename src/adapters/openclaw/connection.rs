@@ -6,10 +6,10 @@
 use super::frame::{Frame, Hello, Refusal, refused, request};
 use super::gateway::{Ended, Gateway, Socket, socket_error};
 use super::link::Call;
-use super::listing::{ListPage, Listing, PAGE, page_request};
+use super::listing::{Breadth, ListPage, Listing, page_request};
 use chrono::Utc;
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,15 +101,25 @@ impl<'a> Connection<'a> {
 
     /// Asks for the pushes and the first list.
     async fn begin(&mut self) -> Result<(), Ended> {
+        // The gateway may be another one than before.
+        self.gateway.shared.set_breadth(Breadth::default());
+        self.ask_first().await
+    }
+
+    async fn ask_first(&mut self) -> Result<(), Ended> {
         self.listing = Some(Listing::default());
         match self.hello.can_subscribe {
-            true => self.send("sessions.subscribe", &json!({ "limit": PAGE }), Waiter::Subscription).await,
+            true => {
+                let params = page_request(self.gateway.shared.breadth(), 0);
+                self.send("sessions.subscribe", &params, Waiter::Subscription).await
+            }
             false => self.ask_page(0).await,
         }
     }
 
     async fn ask_page(&mut self, offset: usize) -> Result<(), Ended> {
-        self.send("sessions.list", &page_request(offset), Waiter::List).await
+        let params = page_request(self.gateway.shared.breadth(), offset);
+        self.send("sessions.list", &params, Waiter::List).await
     }
 
     /// Gets the full list, once at a time.
@@ -180,8 +190,10 @@ impl<'a> Connection<'a> {
     }
 
     async fn listed(&mut self, result: Result<Value, Refusal>, may_lack_list: bool) -> Result<(), Ended> {
-        let payload =
-            result.map_err(|refusal| Ended::soon(refused("sessions.list", &refusal)).paused(refusal.retry_after_ms))?;
+        let payload = match result {
+            Ok(payload) => payload,
+            Err(refusal) => return self.list_refused(&refusal, may_lack_list).await,
+        };
         let Some(page) = ListPage::take(payload) else {
             return match may_lack_list {
                 true => self.ask_page(0).await,
@@ -208,6 +220,20 @@ impl<'a> Connection<'a> {
             true => self.relist().await,
             false => Ok(()),
         }
+    }
+
+    /// Asks for less what this release does not know how to list.
+    async fn list_refused(&mut self, refusal: &Refusal, subscribing: bool) -> Result<(), Ended> {
+        let Some(less) = self.gateway.shared.breadth().after(refusal) else {
+            return Err(Ended::soon(refused("sessions.list", refusal)).paused(refusal.retry_after_ms));
+        };
+        tracing::debug!(refusal = refusal.summary(), "asking OpenClaw for a narrower list");
+        self.gateway.shared.set_breadth(less);
+        if subscribing {
+            return self.ask_first().await;
+        }
+        self.listing = Some(Listing::default());
+        self.ask_page(0).await
     }
 
     async fn happened(&mut self, name: &str, payload: &Value, seq: Option<u64>) -> Result<(), Ended> {

@@ -9,7 +9,6 @@ use super::gateway::Gateway;
 use super::link::{Failure, Link, Shared, blocking, still_connecting};
 use super::listing::{ListPage, Listing, page_request};
 use super::store::{SCHEMA_UNKNOWN, Store};
-use super::usage::agent_of_key;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{Capabilities, Page, Record, SessionRef, SourceIdentity, UsageReading};
@@ -93,7 +92,9 @@ impl OpenClaw {
         let mut listing = Listing::default();
         let mut offset = 0;
         loop {
-            let answer = self.shared.call("sessions.list", page_request(offset), self.settings.request_timeout).await;
+            // The connection has found out what this gateway may be asked for.
+            let params = page_request(self.shared.breadth(), offset);
+            let answer = self.shared.call("sessions.list", params, self.settings.request_timeout).await;
             let payload = answer.map_err(|failure| failure.into_error("sessions.list"))?;
             let page = ListPage::take(payload).ok_or_else(|| {
                 Error::unavailable("openclaw.answer_unknown", "cannot read OpenClaw's list of sessions")
@@ -236,8 +237,7 @@ impl SessionHost for OpenClaw {
     }
 
     async fn records(&self, session: &SessionRef, from: i64, max_bytes: usize) -> Result<Page> {
-        let agent = self.shared.table().agent(&session.key);
-        let agent = agent.or_else(|| agent_of_key(session.key.as_str()).map(str::to_owned)).unwrap_or_default();
+        let agent = self.shared.table().agent(&session.key).ok_or_else(|| agent_unknown(session))?;
         let (store, id) = (self.store.clone(), session.session_id.clone());
         match blocking(move || store.page(&agent, &id, from, max_bytes)).await? {
             Err(unknown) if unknown.code == SCHEMA_UNKNOWN => {
@@ -362,6 +362,12 @@ fn changed(session: &SessionRef) -> Error {
     Error::conflict("host.changed", format!("{} has another transcript now", session.key))
         .cause("it was reset, deleted or replaced meanwhile")
         .hint("Moon looks at the session again")
+}
+
+fn agent_unknown(session: &SessionRef) -> Error {
+    Error::unavailable("openclaw.agent_unknown", format!("cannot find the transcript of {}", session.key))
+        .cause("its key names no agent, and OpenClaw has not said whose it is")
+        .hint("tried again when OpenClaw lists the session; if it never does, it was deleted there")
 }
 
 fn reason(payload: &Value) -> String {

@@ -5,6 +5,7 @@
 //! situation must not happen in another.
 
 use super::frame::{Hello, Refusal};
+use super::listing::Breadth;
 use super::usage::Table;
 use moon_actors::port::Doorbell;
 use moon_actors::{Error, Result};
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     pub(super) url: String,
     link: watch::Sender<Link>,
     table: Mutex<Table>,
+    /// What this gateway lets itself be asked for.
+    breadth: Mutex<Breadth>,
     bell: OnceLock<Doorbell>,
     connect_timeout: Duration,
 }
@@ -60,12 +63,20 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(url: String, connect_timeout: Duration) -> Self {
         let (link, _) = watch::channel(Link::Connecting);
-        Self { url, link, table: Mutex::default(), bell: OnceLock::new(), connect_timeout }
+        Self { url, link, table: Mutex::default(), breadth: Mutex::default(), bell: OnceLock::new(), connect_timeout }
     }
 
     /// The table; a panic while it was held leaves rows that are each whole, so poisoning is no reason to stop.
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn breadth(&self) -> Breadth {
+        *self.breadth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_breadth(&self, breadth: Breadth) {
+        *self.breadth.lock().unwrap_or_else(PoisonError::into_inner) = breadth;
     }
 
     pub(super) fn install_bell(&self, bell: Doorbell) {

@@ -2,18 +2,50 @@
 //!
 //! Pure. It must never ask without an end: a gateway whose pages bring nothing new, or too much, is listed no further.
 
+use super::frame::Refusal;
 use super::usage::MOST_SESSIONS;
 use serde_json::{Value, json};
 
 /// Rows asked for at once.
 pub(super) const PAGE: usize = 200;
 
-/// Parameters of `sessions.list`; the first page goes without the offset that old releases do not know.
-pub(super) fn page_request(offset: usize) -> Value {
-    match offset {
-        0 => json!({ "limit": PAGE }),
-        _ => json!({ "limit": PAGE, "offset": offset }),
+/// How much of what it has a gateway is asked for. Without a word OpenClaw leaves out the archived sessions and the ones that
+/// belong to no conversation of their own: with `session.scope = "global"` that is all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Breadth {
+    #[default]
+    Everything,
+    /// For releases that know nothing of archived sessions.
+    Present,
+    /// Without any of the words: a gateway refuses parameters it does not know.
+    Plain,
+}
+
+impl Breadth {
+    /// What to ask for after a refusal; `None` when there is nothing less to ask for.
+    pub(super) fn after(self, refusal: &Refusal) -> Option<Self> {
+        match self {
+            _ if refusal.code != "INVALID_REQUEST" => None,
+            Self::Everything => Some(Self::Present),
+            Self::Present => Some(Self::Plain),
+            Self::Plain => None,
+        }
     }
+}
+
+/// Parameters of `sessions.list`; the first page goes without the offset that old releases do not know.
+pub(super) fn page_request(breadth: Breadth, offset: usize) -> Value {
+    let mut params = match breadth {
+        Breadth::Everything => {
+            json!({ "limit": PAGE, "includeGlobal": true, "includeUnknown": true, "archived": "all" })
+        }
+        Breadth::Present => json!({ "limit": PAGE, "includeGlobal": true, "includeUnknown": true }),
+        Breadth::Plain => json!({ "limit": PAGE }),
+    };
+    if offset > 0 {
+        params["offset"] = offset.into();
+    }
+    params
 }
 
 /// One page of `sessions.list` (or of the list inside a `sessions.subscribe` answer).

@@ -173,7 +173,8 @@ impl Row {
             session: SessionRef { key: key.into(), session_id: session_id.to_owned() },
             used_tokens,
             window_tokens: number("contextTokens").filter(|window| *window > 0),
-            fresh: used_tokens.is_some() && vouched && !compacted,
+            // Nobody goes on with an archived session, so that its window is nothing to act on.
+            fresh: used_tokens.is_some() && vouched && !compacted && row.get("archived") != Some(&Value::Bool(true)),
             running: row.get("hasActiveRun").and_then(Value::as_bool).unwrap_or(false),
             last_activity: activity.and_then(DateTime::from_timestamp_millis),
             generation: word("lifecycleRevision").map(str::to_owned),

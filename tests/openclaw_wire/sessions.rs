@@ -1,0 +1,66 @@
+//! Which sessions are asked for, and whose they are.
+//!
+//! What a gateway leaves out of its list nobody archives. It must never lose a session because of an older release's manners.
+
+use super::fake::{Client, Fake, list, no, ok, row, store};
+use moon_actors::domain::SessionRef;
+use moon_actors::error::Kind;
+use moon_actors::port::SessionHost;
+use serde_json::{Value, json};
+
+const AT: i64 = 1_795_150_000_000;
+
+fn words(asked: &[Value]) -> Vec<(bool, bool)> {
+    asked.iter().map(|params| (params.get("includeGlobal").is_some(), params.get("archived").is_some())).collect()
+}
+
+#[tokio::test]
+async fn a_gateway_that_refuses_a_word_is_asked_for_less_and_not_asked_again() {
+    let refused = no("INVALID_REQUEST", "invalid params: at root: unexpected property 'archived'", &json!({}));
+    let fake = Fake::start().await;
+    fake.say_first("sessions.subscribe", refused.clone());
+    let client = Client::observe(&fake);
+    client.reading().await;
+    client.host.refresh().await.expect("listed");
+    assert_eq!(words(&fake.heard("sessions.subscribe")), [(true, true), (true, false)]);
+    assert_eq!(words(&fake.heard("sessions.list")), [(true, false)]);
+    let older = Fake::start().await;
+    older.say_first("sessions.subscribe", refused.clone());
+    older.say_first("sessions.subscribe", refused);
+    Client::observe(&older).reading().await;
+    assert_eq!(words(&older.heard("sessions.subscribe")), [(true, true), (true, false), (false, false)]);
+    assert_eq!(older.connections(), 1, "a refused word is no broken connection");
+}
+
+#[tokio::test]
+async fn archived_and_global_sessions_are_seen_and_archived_ones_never_acted_on() {
+    let fake = Fake::start().await;
+    let rows = [
+        row(AT, &json!({ "key": "agent:main:old", "archived": true })),
+        row(AT, &json!({ "key": "global", "kind": "global" })),
+    ];
+    fake.say("sessions.subscribe", ok(&json!({ "subscribed": true, "list": list(&rows) })));
+    let client = Client::observe(&fake);
+    let readings = client.host.readings().await.expect("listed");
+    let seen: Vec<_> = readings.iter().map(|r| (r.session.key.as_str(), r.fresh)).collect();
+    assert_eq!(seen, [("agent:main:old", false), ("global", true)], "only a fresh count can trigger anything");
+}
+
+#[tokio::test]
+async fn a_session_whose_agent_nobody_named_is_unavailable_until_the_gateway_says_it() {
+    let fake = Fake::start().await;
+    let client = Client::observe(&fake);
+    client.reading().await;
+    store(
+        client.home.path(),
+        "CREATE TABLE transcript_events (session_id TEXT, seq INTEGER, event_json TEXT, event_zstd BLOB, event_utf8_bytes INTEGER);
+         INSERT INTO transcript_events VALUES ('g1', 0, '{\"type\":\"session\"}', NULL, 18);",
+    );
+    let global = SessionRef { key: "global".into(), session_id: "g1".into() };
+    let unknown = client.host.records(&global, -1, 1 << 20).await.expect_err("whose is it?");
+    assert_eq!((unknown.code.as_str(), unknown.kind), ("openclaw.agent_unknown", Kind::Unavailable));
+    assert!(unknown.cause.is_some() && unknown.hint.is_some());
+    fake.push_row(&row(AT + 1, &json!({ "key": "global", "sessionId": "g1" })));
+    client.until("the row", |reading| reading.session == global).await;
+    assert_eq!(client.host.records(&global, -1, 1 << 20).await.expect("read").records.len(), 1);
+}
