@@ -5,6 +5,8 @@
 
 #[path = "openclaw_wire/compaction.rs"]
 mod compaction;
+#[path = "openclaw_wire/daemon.rs"]
+mod daemon;
 #[path = "openclaw_wire/fake.rs"]
 mod fake;
 #[path = "openclaw_wire/sessions.rs"]
