@@ -9,6 +9,8 @@ mod compaction;
 mod daemon;
 #[path = "openclaw_wire/fake.rs"]
 mod fake;
+#[path = "openclaw_wire/moved.rs"]
+mod moved;
 #[path = "openclaw_wire/sessions.rs"]
 mod sessions;
 

@@ -69,7 +69,7 @@ impl<'a> Connection<'a> {
     pub(super) async fn serve(mut self) -> Ended {
         let ended = self.exchange().await.expect_err("a connection only ends with a reason");
         if self.published {
-            tracing::warn!(url = %self.gateway.shared.url, error = %ended.error, "lost the connection to OpenClaw");
+            tracing::warn!(url = %self.gateway.shared.url(), error = %ended.error, "lost the connection to OpenClaw");
         }
         ended.paused(self.restart_in)
     }
@@ -211,7 +211,7 @@ impl<'a> Connection<'a> {
         let changed = self.gateway.shared.table().replace_all(&listing.rows, listed_at, Utc::now());
         if !self.published {
             self.published = true;
-            tracing::info!(url = %self.gateway.shared.url, version = %self.hello.version, "connected to OpenClaw");
+            tracing::info!(url = %self.gateway.shared.url(), version = %self.hello.version, "connected to OpenClaw");
             self.gateway.shared.set_up(self.hello.clone(), self.calls.0.clone());
         } else if changed {
             self.gateway.shared.ring();

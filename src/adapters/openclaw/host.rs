@@ -118,7 +118,7 @@ impl OpenClaw {
                 Link::Up { hello, .. } if reduces_safely(&hello) => Ok(()),
                 Link::Up { hello, .. } => Err(too_old(act, &hello)),
                 Link::Down(error) => Err(error),
-                Link::Connecting => Err(still_connecting(&self.shared.url)),
+                Link::Connecting => Err(still_connecting(&self.shared.url())),
             };
         }
         Err(Error::unavailable("openclaw.observe_only", format!("{act} is not Moon's to ask for"))
@@ -177,7 +177,7 @@ impl OpenClaw {
         let (records, more) = first_page(all, max_bytes);
         let source = SourceIdentity {
             kind: moon_actors::domain::OPENCLAW_RPC.into(),
-            location: self.shared.url.clone(),
+            location: self.shared.url(),
             device: None,
             inode: None,
             schema: None,
@@ -203,7 +203,7 @@ impl SessionHost for OpenClaw {
     }
 
     fn describe(&self) -> String {
-        let url = &self.shared.url;
+        let url = self.shared.url();
         match self.shared.link() {
             Link::Connecting => format!("OpenClaw at {url}, connecting"),
             Link::Up { hello, .. } => {
@@ -225,7 +225,7 @@ impl SessionHost for OpenClaw {
         if !self.shared.table().is_loaded() {
             let link = self.shared.settled().await;
             if !self.shared.table().is_loaded() {
-                return Err(never_connected(&self.shared.url, link));
+                return Err(never_connected(&self.shared.url(), link));
             }
         }
         Ok(self.table_readings().await)

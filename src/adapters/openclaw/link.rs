@@ -51,7 +51,8 @@ impl Failure {
 
 /// What the connection's task and the adapter share.
 pub(super) struct Shared {
-    pub(super) url: String,
+    /// Where the gateway is, as far as is known now.
+    url: Mutex<String>,
     link: watch::Sender<Link>,
     table: Mutex<Table>,
     /// What this gateway lets itself be asked for.
@@ -63,12 +64,32 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(url: String, connect_timeout: Duration) -> Self {
         let (link, _) = watch::channel(Link::Connecting);
-        Self { url, link, table: Mutex::default(), breadth: Mutex::default(), bell: OnceLock::new(), connect_timeout }
+        Self {
+            url: Mutex::new(url),
+            link,
+            table: Mutex::default(),
+            breadth: Mutex::default(),
+            bell: OnceLock::new(),
+            connect_timeout,
+        }
     }
 
     /// The table; a panic while it was held leaves rows that are each whole, so poisoning is no reason to stop.
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.url.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True when that is another one than before.
+    pub(super) fn set_url(&self, url: String) -> bool {
+        let mut known = self.url.lock().unwrap_or_else(PoisonError::into_inner);
+        *known != url && {
+            *known = url;
+            true
+        }
     }
 
     pub(super) fn breadth(&self) -> Breadth {
@@ -123,7 +144,7 @@ impl Shared {
         let calls = match self.settled().await {
             Link::Up { calls, .. } => calls,
             Link::Down(error) => return Err(Failure::Failed(error)),
-            Link::Connecting => return Err(Failure::Failed(still_connecting(&self.url))),
+            Link::Connecting => return Err(Failure::Failed(still_connecting(&self.url()))),
         };
         let (answer, answered) = oneshot::channel();
         let exchange = async {
