@@ -2,7 +2,7 @@
 //!
 //! The daemon is the real one, in this process, over a scratch home. It must never wait for a poll: the default one is far away.
 
-use super::fake::{Client, Fake, KEY, PATIENCE, list, ok, store};
+use super::fake::{Client, Fake, KEY, PATIENCE, list, ok, row, store};
 use moon::daemon::Daemon;
 use moon::daemon::lock::HomeLock;
 use moon::home::Home;
@@ -26,9 +26,14 @@ fn append(db: &rusqlite::Connection, seq: i64) {
 
 /// A daemon whose polls are too far apart to help.
 async fn start(scratch: &Path, url: &str) -> Daemon {
+    start_as(Mode::Observe, scratch, url).await
+}
+
+async fn start_as(mode: Mode, scratch: &Path, url: &str) -> Daemon {
     let (home, _) = Home::open(scratch.join("home")).expect("a home");
-    let host = Client::host_of(scratch, scratch, url, Mode::Observe, false);
+    let host = Client::host_of(scratch, scratch, url, mode, false);
     let mut settings = Settings::default();
+    settings.openclaw.mode = mode;
     assert!(settings.watch.poll > 3 * PATIENCE, "a poll would hide what is not rung");
     settings.watch.poll = Duration::from_secs(3600);
     let lock = HomeLock::take(&home, "test").expect("nobody else");
@@ -95,5 +100,36 @@ async fn the_alert_of_an_unreachable_gateway_ends_with_the_connection_not_with_t
     let fake = Fake::start_at(&address).await;
     until("its end", || async { !open().await }).await;
     assert_eq!(fake.connections(), 1);
+    daemon.stop("test").await.expect("stops");
+}
+
+/// A store in a form that Moon does not know, and a gateway that shows its messages.
+fn shown_by_the_gateway_only(scratch: &Path, fake: &Fake) -> rusqlite::Connection {
+    let message = |seq: i64| {
+        json!({ "role": "user", "content": format!("m{seq}"), "timestamp": 1_795_150_100_101_i64,
+            "__openclaw": { "id": format!("id{seq}"), "transcriptPosition": { "source": "x", "rawSeq": seq } } })
+    };
+    fake.say("sessions.get", ok(&json!({ "messages": [message(0), message(1)] })));
+    let full = row(1_795_150_000_000, &json!({ "totalTokens": 15_500 }));
+    fake.say("sessions.list", ok(&list(std::slice::from_ref(&full))));
+    fake.say("sessions.subscribe", ok(&json!({ "subscribed": true, "list": list(&[full]) })));
+    fake.say("sessions.compact", ok(&json!({ "ok": true, "key": KEY, "compacted": true })));
+    store(scratch, "CREATE TABLE transcript_events (session_id TEXT, seq INTEGER, event_json TEXT);")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gateway_only_shows_is_archived_but_never_reduced() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let fake = Fake::start().await;
+    let _db = shown_by_the_gateway_only(scratch.path(), &fake);
+    let daemon = start_as(Mode::Lead, scratch.path(), &fake.url).await;
+    archived(&daemon, 2).await;
+    let ledger = &daemon.wiring.ports.ledger;
+    until("the refusal", || async {
+        let jobs = ledger.jobs(false).await.expect("jobs");
+        jobs.iter().any(|job| format!("{job:?}").contains("prune.not_exact"))
+    })
+    .await;
+    assert!(fake.heard("sessions.compact").is_empty() && fake.heard("sessions.reset").is_empty());
     daemon.stop("test").await.expect("stops");
 }
