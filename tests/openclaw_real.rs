@@ -1,7 +1,7 @@
 //! Moon's connection to a real OpenClaw gateway: what is claimed of its figures and of its doors.
 //!
-//! Here because the scripted gateway only says what was once recorded. It must never need more than one gateway, because each
-//! takes seconds to start.
+//! Here because the scripted gateway only says what was once recorded. It must never start a gateway for one question alone:
+//! each takes seconds.
 
 mod support;
 
@@ -115,4 +115,38 @@ async fn a_device_keeps_what_it_was_granted_until_it_is_removed(gateway: &Gatewa
     assert_eq!(granted(gateway).await[0]["scopes"], json!(["operator.read"]));
     drop(host);
     connected(&connect(gateway, home, Mode::Lead), "operator.read operator.write operator.admin").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_share_one_key_are_all_seen_and_compacted_apart() {
+    let Some(peers) = peers_or_skip("agents_that_share_one_key_are_all_seen_and_compacted_apart") else { return };
+    let model = MockModel::start(None).await;
+    let mut gateway = Gateway::prepare(&peers, &model.base_url(), json!({"enabled": false}));
+    let workspace = gateway.state_dir().join("workspace");
+    let mut config = gateway.config();
+    config["session"] = json!({ "scope": "global" });
+    config["agents"]["list"] =
+        json!([{ "id": "main", "default": true, "workspace": workspace }, { "id": "second", "workspace": workspace }]);
+    std::fs::write(gateway.config_path(), config.to_string()).expect("written");
+    gateway.start().await;
+    for agent in ["main", "second"] {
+        let key = format!("first-{agent}");
+        let params =
+            json!({ "message": format!("hello {agent} [[reply:500]]"), "agentId": agent, "idempotencyKey": key });
+        let run = gateway.call("agent", params).await.expect("accepted")["runId"].as_str().unwrap_or(&key).to_owned();
+        let ended = gateway.call("agent.wait", json!({ "runId": run, "timeoutMs": 55_000 })).await.expect("ended");
+        assert_eq!(ended["status"], "ok", "{ended}");
+    }
+    let host = connect(&gateway, &gateway.scratch().join("moon"), Mode::Lead);
+    host.readings().await.expect("connected");
+    let readings = host.refresh().await.expect("listed");
+    let keys: Vec<_> = readings.iter().map(|reading| reading.session.key.as_str()).collect();
+    assert_eq!(keys, ["agent:second:global", "global"]);
+    for reading in &readings {
+        let page = host.records(&reading.session, -1, 1 << 20).await.expect("its own agent's store has it");
+        assert!(!page.records.is_empty(), "{reading:?}");
+    }
+    host.compact(&readings[0].session).await.expect("the second agent's is compacted");
+    let fresh: Vec<_> = host.readings().await.expect("listed").iter().map(|reading| reading.fresh).collect();
+    assert_eq!(fresh, [false, true], "the other one is as it was");
 }

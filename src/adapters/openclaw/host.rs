@@ -7,7 +7,7 @@ use super::discovery::Discovered;
 use super::frame::{Hello, Refusal, shorten};
 use super::gateway::Gateway;
 use super::link::{Failure, Link, Shared, blocking, still_connecting};
-use super::listing::{ListPage, Listing, page_request};
+use super::listing::{ListPage, Listing, agents_beside, page_request};
 use super::store::{SCHEMA_UNKNOWN, Store};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -16,6 +16,7 @@ use moon_actors::port::{Compacted, Doorbell, SessionHost};
 use moon_actors::settings::{self, Mode};
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,11 +90,11 @@ impl OpenClaw {
     }
 
     async fn list(&self) -> Result<()> {
-        let mut listing = Listing::default();
+        let mut listing = Listing { agents: self.agents_with_shared_keys().await, ..Listing::default() };
         let mut offset = 0;
         loop {
             // The connection has found out what this gateway may be asked for.
-            let params = page_request(self.shared.breadth(), offset);
+            let params = page_request(self.shared.breadth(), listing.agent.as_deref(), offset);
             let answer = self.shared.call("sessions.list", params, self.settings.request_timeout).await;
             let payload = answer.map_err(|failure| failure.into_error("sessions.list"))?;
             let page = ListPage::take(payload).ok_or_else(|| {
@@ -109,6 +110,17 @@ impl OpenClaw {
         let listed_at = listing.listed_at.unwrap_or(i64::MAX);
         self.shared.table().replace_all(&listing.rows, listed_at, Utc::now());
         Ok(())
+    }
+
+    /// Agents whose sessions the list of all does not show. Without an answer there is still that list.
+    async fn agents_with_shared_keys(&self) -> VecDeque<String> {
+        match self.shared.settled().await {
+            Link::Up { hello, .. } if hello.keys_are_shared => {
+                let answer = self.shared.call("agents.list", json!({}), self.settings.request_timeout).await;
+                answer.map(|answer| agents_beside(hello.default_agent.as_deref(), &answer)).unwrap_or_default()
+            }
+            _ => VecDeque::new(),
+        }
     }
 
     /// Errors: `unavailable` `openclaw.observe_only`, `openclaw.too_old`, or whatever keeps the connection down.
@@ -144,7 +156,7 @@ impl OpenClaw {
 
     async fn compact_once(&self, session: &SessionRef) -> Result<Compacted> {
         // Never with `maxLines`: that form cuts the transcript off without a backup.
-        let params = json!({ "key": session.key });
+        let params = self.shared.table().address(&session.key);
         match self.shared.call("sessions.compact", params, self.settings.compact_timeout).await {
             Ok(payload) => {
                 let outcome = compacted(session, &payload);
@@ -167,7 +179,8 @@ impl OpenClaw {
     /// anew in the store's shape, and nothing from before the last reset is among them.
     async fn records_by_rpc(&self, session: &SessionRef, from: i64, max_bytes: usize) -> Result<Page> {
         self.present(session)?;
-        let params = json!({ "key": session.key, "limit": RPC_MESSAGES });
+        let mut params = self.shared.table().address(&session.key);
+        params["limit"] = RPC_MESSAGES.into();
         let answer = self.shared.call("sessions.get", params, self.settings.request_timeout).await;
         let payload = answer.map_err(|failure| failure.into_error("sessions.get"))?;
         let messages = payload.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -273,7 +286,9 @@ impl SessionHost for OpenClaw {
             Some(true) => return Err(busy(session, "a turn is running")),
             None => return Err(busy(session, "OpenClaw does not say whether a turn is running")),
         }
-        let params = json!({ "key": session.key, "reason": "new", "expectedSessionId": session.session_id });
+        let mut params = self.shared.table().address(&session.key);
+        params["reason"] = "new".into();
+        params["expectedSessionId"] = session.session_id.as_str().into();
         match self.shared.call("sessions.reset", params, self.settings.request_timeout).await {
             Ok(payload) => {
                 self.look_again().await;

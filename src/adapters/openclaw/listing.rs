@@ -5,6 +5,7 @@
 use super::frame::Refusal;
 use super::usage::MOST_SESSIONS;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 
 /// Rows asked for at once.
 pub(super) const PAGE: usize = 200;
@@ -33,8 +34,15 @@ impl Breadth {
     }
 }
 
+/// The agents in an answer to `agents.list` that need a list of their own.
+pub(super) fn agents_beside(default_agent: Option<&str>, answer: &Value) -> VecDeque<String> {
+    let agents = answer.get("agents").and_then(Value::as_array).into_iter().flatten();
+    let ids = agents.filter_map(|agent| agent.get("id").and_then(Value::as_str));
+    ids.filter(|id| Some(*id) != default_agent).map(str::to_owned).collect()
+}
+
 /// Parameters of `sessions.list`; the first page goes without the offset that old releases do not know.
-pub(super) fn page_request(breadth: Breadth, offset: usize) -> Value {
+pub(super) fn page_request(breadth: Breadth, agent: Option<&str>, offset: usize) -> Value {
     let mut params = match breadth {
         Breadth::Everything => {
             json!({ "limit": PAGE, "includeGlobal": true, "includeUnknown": true, "archived": "all" })
@@ -42,6 +50,9 @@ pub(super) fn page_request(breadth: Breadth, offset: usize) -> Value {
         Breadth::Present => json!({ "limit": PAGE, "includeGlobal": true, "includeUnknown": true }),
         Breadth::Plain => json!({ "limit": PAGE }),
     };
+    if let Some(agent) = agent {
+        params["agentId"] = agent.into();
+    }
     if offset > 0 {
         params["offset"] = offset.into();
     }
@@ -76,14 +87,24 @@ pub(super) struct Listing {
     pub(super) rows: Vec<Value>,
     /// The time of the first page: what was seen later than that is kept.
     pub(super) listed_at: Option<i64>,
+    /// Whose sessions are being listed now; `None` for the list of all.
+    pub(super) agent: Option<String>,
+    /// Agents to be listed after that.
+    pub(super) agents: VecDeque<String>,
 }
 
 impl Listing {
-    /// Takes a page; the offset of the next one, if it should be asked for.
+    /// Takes a page; the offset of the next one, if it should be asked for, then of [`Self::agent`].
     pub(super) fn add(&mut self, page: ListPage) -> Option<usize> {
         let progress = !page.rows.is_empty();
         self.rows.extend(page.rows);
         self.listed_at.get_or_insert(page.listed_at);
-        page.next.filter(|_| progress && self.rows.len() < MOST_SESSIONS)
+        if self.rows.len() >= MOST_SESSIONS {
+            return None;
+        }
+        page.next.filter(|_| progress).or_else(|| {
+            self.agent = Some(self.agents.pop_front()?);
+            Some(0)
+        })
     }
 }
