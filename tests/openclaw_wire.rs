@@ -3,8 +3,16 @@
 //! Here because what matters is what happens on the wire: greetings, pushes, refusals, broken connections. It must never
 //! need a real OpenClaw, a fixed port or a fixed pause: every wait is for a state, with a deadline.
 
+#[path = "openclaw_wire/compaction.rs"]
+mod compaction;
+#[path = "openclaw_wire/daemon.rs"]
+mod daemon;
 #[path = "openclaw_wire/fake.rs"]
 mod fake;
+#[path = "openclaw_wire/moved.rs"]
+mod moved;
+#[path = "openclaw_wire/sessions.rs"]
+mod sessions;
 
 use fake::{Client, Fake, KEY, PATIENCE, TOKEN, Unasked, eventually, hello, list, no, ok, row, store};
 use moon_actors::domain::Capabilities;
@@ -30,7 +38,8 @@ async fn the_greeting_asks_for_read_access_only_and_the_list_comes_with_the_subs
     assert_eq!(greeting["client"]["displayName"], "moon");
     assert_eq!((&greeting["client"]["id"], &greeting["client"]["mode"]), (&json!("gateway-client"), &json!("backend")));
     assert_eq!(greeting["auth"]["token"], TOKEN);
-    assert_eq!(fake.heard("sessions.subscribe"), [json!({ "limit": 200 })]);
+    let everything = json!({ "limit": 200, "includeGlobal": true, "includeUnknown": true, "archived": "all" });
+    assert_eq!(fake.heard("sessions.subscribe"), [everything]);
     let expected = format!("OpenClaw 2026.9.6 at {}, connected, protocol 4, scopes operator.read", fake.url);
     assert_eq!(client.host.describe(), expected);
     let can = client.host.capabilities();
@@ -200,7 +209,7 @@ async fn a_compaction_that_happened_gives_its_figures() {
     let client = Client::lead(&fake);
     client.reading().await;
     let done = client.host.compact(&client.session()).await.expect("compacted");
-    assert_eq!(done, Compacted { tokens_before: Some(7584), tokens_after: Some(1205) });
+    assert_eq!(done, Compacted { tokens_before: Some(7584), tokens_after: None }, "its figure for after is a guess");
     assert_eq!(fake.heard("sessions.compact"), [json!({ "key": KEY })], "nothing but the key: maxLines destroys");
 }
 
@@ -330,7 +339,7 @@ async fn answers_may_come_out_of_order() {
         client.host.refresh().await
     };
     let (compacted, refreshed) = tokio::join!(client.host.compact(&session), late);
-    assert_eq!(compacted.expect("answered last").tokens_after, Some(3));
+    assert_eq!(compacted.expect("answered last").tokens_before, Some(9));
     assert_eq!(refreshed.expect("answered first").len(), 1);
 }
 
@@ -368,7 +377,7 @@ async fn a_long_list_is_read_page_by_page() {
     fake.say_first("sessions.list", ok(&page(0, Some(2))));
     let keys: Vec<_> = client.host.refresh().await.expect("listed").into_iter().map(|r| r.session.key.0).collect();
     assert_eq!(keys, ["agent:main:0", "agent:main:1", "agent:main:4", "agent:main:5"]);
-    assert_eq!(fake.heard("sessions.list")[0], json!({ "limit": 200, "offset": 2 }));
+    assert_eq!(fake.heard("sessions.list")[0]["offset"], json!(2));
 }
 
 #[tokio::test]

@@ -87,7 +87,11 @@ pub(crate) fn list(rows: &[Value]) -> Value {
 
 impl Fake {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at("127.0.0.1:0").await
+    }
+    /// On a port that was somebody's before.
+    pub(crate) async fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let url = format!("ws://{}", listener.local_addr().expect("bound"));
         let state = Arc::new(State {
             answers: Mutex::default(),
@@ -215,7 +219,17 @@ impl Client {
         Self::connect_from(Arc::new(tempfile::tempdir().expect("a scratch folder")), &fake.url, mode, pair_device)
     }
     pub(crate) fn connect_from(home: Arc<tempfile::TempDir>, url: &str, mode: Mode, pair_device: bool) -> Self {
-        let token_file = home.path().join("token");
+        let host = Self::host_of(home.path(), home.path(), url, mode, pair_device);
+        let rings = Arc::new(AtomicUsize::new(0));
+        let counter = rings.clone();
+        host.subscribe(Arc::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }));
+        Self { host, rings, home }
+    }
+    /// A connection with OpenClaw's state in `openclaw` below `state`, and Moon's own in `home`.
+    pub(crate) fn host_of(state: &Path, home: &Path, url: &str, mode: Mode, pair_device: bool) -> OpenClaw {
+        let token_file = home.join("token");
         std::fs::write(&token_file, TOKEN).expect("a token file");
         let settings = settings::OpenClaw {
             mode,
@@ -226,19 +240,13 @@ impl Client {
             ..settings::OpenClaw::default()
         };
         let discovered = Discovered {
-            state_dir: home.path().join("openclaw"),
-            config_path: home.path().join("openclaw.json"),
+            state_dir: state.join("openclaw"),
+            config_path: state.join("openclaw.json"),
             url: url.into(),
             token: None,
             notes: Vec::new(),
         };
-        let host = OpenClaw::connect(&settings, &discovered, home.path());
-        let rings = Arc::new(AtomicUsize::new(0));
-        let counter = rings.clone();
-        host.subscribe(Arc::new(move || {
-            counter.fetch_add(1, Ordering::SeqCst);
-        }));
-        Self { host, rings, home }
+        OpenClaw::connect(&settings, &discovered, home)
     }
     pub(crate) fn observe(fake: &Fake) -> Self {
         Self::connect(fake, Mode::Observe, false)

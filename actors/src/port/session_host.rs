@@ -12,6 +12,7 @@ pub type Doorbell = Arc<dyn Fn() + Send + Sync>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compacted {
     pub tokens_before: Option<u64>,
+    /// Only when the host really knows it, measured as `tokens_before` was. Otherwise the next fresh reading says it.
     pub tokens_after: Option<u64>,
 }
 
@@ -34,7 +35,8 @@ pub trait SessionHost: Send + Sync {
     fn subscribe(&self, bell: Doorbell);
 
     /// The last known reading of every session, without asking the host. `unavailable` while never connected.
-    /// A count the host no longer vouches for is kept with `fresh: false`.
+    /// A count the host no longer vouches for is kept with `fresh: false`; so is whatever it says between a compaction and
+    /// the end of the next run.
     async fn readings(&self) -> Result<Vec<UsageReading>>;
 
     /// Asks the host for the full list; also the way to notice that it is gone.

@@ -64,10 +64,11 @@ impl UsageState {
         let mail = &self.wiring.mail;
         // An alert may have been raised on the way.
         mail.alert.cast(crate::alert::AlertMsg::Ring);
-        let looked = looked?;
-        if looked.captures > 0 {
+        // A host that is away may have left captures to do: its store can often be read without it.
+        if looked.as_ref().map_or(true, |looked| looked.captures > 0) {
             mail.stage(Stage::Archive).cast(StageMsg::Nudge);
         }
+        let looked = looked?;
         if looked.hurried > 0 {
             mail.nudge_stages();
         }

@@ -22,6 +22,8 @@ pub struct Watcher {
     captures: Captures,
     seen: HashMap<SessionKey, UsageReading>,
     captured: HashMap<SessionKey, Mark>,
+    /// What was known from before this process was looked after.
+    begun: bool,
     failures: u32,
     /// The wall clock before the steady one, when last looked at.
     ahead: Option<TimeDelta>,
@@ -50,7 +52,7 @@ pub struct Looked {
 impl Watcher {
     pub fn new(host: Arc<dyn SessionHost>, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>, captures: Captures) -> Self {
         let (seen, captured) = (HashMap::new(), HashMap::new());
-        Self { host, ledger, clock, captures, seen, captured, failures: 0, ahead: None }
+        Self { host, ledger, clock, captures, seen, captured, begun: false, failures: 0, ahead: None }
     }
 
     /// Looks at the host: what it has pushed, or with `poll` its full list. A host that did not answer the last time is asked for
@@ -58,6 +60,8 @@ impl Watcher {
     pub async fn look(&mut self, poll: bool) -> Result<Looked> {
         let refresh = poll || self.failures > 0;
         let readings = if refresh { self.host.refresh().await } else { self.host.readings().await };
+        let shown = readings.as_ref().map(Vec::as_slice).unwrap_or_default();
+        let mut looked = Looked { captures: self.capture_unshown(shown).await?, ..Looked::default() };
         let readings = match readings {
             Ok(readings) => readings,
             Err(error) if poll => return self.unreachable(error).await,
@@ -67,7 +71,6 @@ impl Watcher {
             self.mind_the_clock();
             self.reachable().await?;
         }
-        let mut looked = Looked::default();
         let (mut observed, mut changed) = (Vec::new(), Vec::new());
         for reading in readings {
             let is_news = policy::is_news(self.seen.get(&reading.session.key), &reading);
@@ -94,6 +97,24 @@ impl Watcher {
         looked.changed = changed.len();
         self.seen.extend(observed.into_iter().map(|reading| (reading.session.key.clone(), reading)));
         Ok(looked)
+    }
+
+    /// Once per process: sessions Moon knows and the host does not show, because it is away or keeps them out of its list. Their
+    /// transcripts may have grown while nobody watched, and may still be there to be read.
+    async fn capture_unshown(&mut self, shown: &[UsageReading]) -> Result<usize> {
+        if std::mem::replace(&mut self.begun, true) {
+            return Ok(0);
+        }
+        let mut captures = 0;
+        for row in self.ledger.sessions().await? {
+            let session = &row.reading.session;
+            let of_this_host = row.reading.provider == self.host.name();
+            if of_this_host && !shown.iter().any(|reading| reading.session.key == session.key) {
+                let why = "known from before, and not shown by the host now";
+                captures += usize::from(self.captures.open(session, why, None).await?);
+            }
+        }
+        Ok(captures)
     }
 
     /// A session that has another transcript now may have left unarchived records in the one before. Before the new one is

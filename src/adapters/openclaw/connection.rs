@@ -6,7 +6,7 @@
 use super::frame::{Frame, Hello, Refusal, refused, request};
 use super::gateway::{Ended, Gateway, Socket, socket_error};
 use super::link::Call;
-use super::listing::{ListPage, Listing, PAGE, page_request};
+use super::listing::{Breadth, ListPage, Listing, agents_beside, page_request};
 use chrono::Utc;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ enum Waiter {
     Caller(oneshot::Sender<Result<Value, Refusal>>),
     /// The answer to the subscription, with or without a first page.
     Subscription,
+    /// Which agents there are to be listed.
+    Agents,
     List,
 }
 
@@ -69,7 +71,7 @@ impl<'a> Connection<'a> {
     pub(super) async fn serve(mut self) -> Ended {
         let ended = self.exchange().await.expect_err("a connection only ends with a reason");
         if self.published {
-            tracing::warn!(url = %self.gateway.shared.url, error = %ended.error, "lost the connection to OpenClaw");
+            tracing::warn!(url = %self.gateway.shared.url(), error = %ended.error, "lost the connection to OpenClaw");
         }
         ended.paused(self.restart_in)
     }
@@ -101,15 +103,43 @@ impl<'a> Connection<'a> {
 
     /// Asks for the pushes and the first list.
     async fn begin(&mut self) -> Result<(), Ended> {
+        // The gateway may be another one than before.
+        self.gateway.shared.set_breadth(Breadth::default());
+        self.gateway.shared.table().set_default_agent(self.hello.default_agent.clone());
+        self.ask_first().await
+    }
+
+    async fn ask_first(&mut self) -> Result<(), Ended> {
         self.listing = Some(Listing::default());
         match self.hello.can_subscribe {
-            true => self.send("sessions.subscribe", &json!({ "limit": PAGE }), Waiter::Subscription).await,
+            true => {
+                let params = page_request(self.gateway.shared.breadth(), None, 0);
+                self.send("sessions.subscribe", &params, Waiter::Subscription).await
+            }
+            false => self.ask_list().await,
+        }
+    }
+
+    /// Begins the list; where sessions of several agents have the same key, with the question which agents there are.
+    async fn ask_list(&mut self) -> Result<(), Ended> {
+        match self.hello.keys_are_shared {
+            true => self.send("agents.list", &json!({}), Waiter::Agents).await,
             false => self.ask_page(0).await,
         }
     }
 
+    async fn agents(&mut self, result: Result<Value, Refusal>) -> Result<(), Ended> {
+        // Without an answer there is still the list of all.
+        let agents =
+            result.map(|answer| agents_beside(self.hello.default_agent.as_deref(), &answer)).unwrap_or_default();
+        self.listing.get_or_insert_default().agents = agents;
+        self.ask_page(0).await
+    }
+
     async fn ask_page(&mut self, offset: usize) -> Result<(), Ended> {
-        self.send("sessions.list", &page_request(offset), Waiter::List).await
+        let agent = self.listing.as_ref().and_then(|listing| listing.agent.as_deref());
+        let params = page_request(self.gateway.shared.breadth(), agent, offset);
+        self.send("sessions.list", &params, Waiter::List).await
     }
 
     /// Gets the full list, once at a time.
@@ -119,7 +149,7 @@ impl<'a> Connection<'a> {
             return Ok(());
         }
         self.listing = Some(Listing::default());
-        self.ask_page(0).await
+        self.ask_list().await
     }
 
     async fn send(&mut self, method: &str, params: &Value, waiter: Waiter) -> Result<(), Ended> {
@@ -172,6 +202,7 @@ impl<'a> Connection<'a> {
             // A caller that stopped waiting is no error.
             Some(Waiter::Caller(answer)) => drop(answer.send(result)),
             Some(Waiter::Subscription) => return self.listed(result, true).await,
+            Some(Waiter::Agents) => return self.agents(result).await,
             Some(Waiter::List) => return self.listed(result, false).await,
             // Some methods answer twice, and late answers outlive their callers.
             None => {}
@@ -180,11 +211,13 @@ impl<'a> Connection<'a> {
     }
 
     async fn listed(&mut self, result: Result<Value, Refusal>, may_lack_list: bool) -> Result<(), Ended> {
-        let payload =
-            result.map_err(|refusal| Ended::soon(refused("sessions.list", &refusal)).paused(refusal.retry_after_ms))?;
-        let Some(page) = ListPage::take(payload) else {
+        let payload = match result {
+            Ok(payload) => payload,
+            Err(refusal) => return self.list_refused(&refusal, may_lack_list).await,
+        };
+        let Some(page) = ListPage::take(payload).filter(|_| !(may_lack_list && self.hello.keys_are_shared)) else {
             return match may_lack_list {
-                true => self.ask_page(0).await,
+                true => self.ask_list().await,
                 false => {
                     Err(Ended::slow(self.gateway.unreachable("its list of sessions is in a form Moon does not know")))
                 }
@@ -199,7 +232,7 @@ impl<'a> Connection<'a> {
         let changed = self.gateway.shared.table().replace_all(&listing.rows, listed_at, Utc::now());
         if !self.published {
             self.published = true;
-            tracing::info!(url = %self.gateway.shared.url, version = %self.hello.version, "connected to OpenClaw");
+            tracing::info!(url = %self.gateway.shared.url(), version = %self.hello.version, "connected to OpenClaw");
             self.gateway.shared.set_up(self.hello.clone(), self.calls.0.clone());
         } else if changed {
             self.gateway.shared.ring();
@@ -208,6 +241,20 @@ impl<'a> Connection<'a> {
             true => self.relist().await,
             false => Ok(()),
         }
+    }
+
+    /// Asks for less what this release does not know how to list.
+    async fn list_refused(&mut self, refusal: &Refusal, subscribing: bool) -> Result<(), Ended> {
+        let Some(less) = self.gateway.shared.breadth().after(refusal) else {
+            return Err(Ended::soon(refused("sessions.list", refusal)).paused(refusal.retry_after_ms));
+        };
+        tracing::debug!(refusal = refusal.summary(), "asking OpenClaw for a narrower list");
+        self.gateway.shared.set_breadth(less);
+        if subscribing {
+            return self.ask_first().await;
+        }
+        self.listing = Some(Listing::default());
+        self.ask_list().await
     }
 
     async fn happened(&mut self, name: &str, payload: &Value, seq: Option<u64>) -> Result<(), Ended> {
@@ -231,12 +278,20 @@ impl<'a> Connection<'a> {
 
     async fn changed(&mut self, payload: &Value) -> Result<(), Ended> {
         let deleted = payload["reason"] == "delete";
-        let changed = match (payload.get("session").filter(|row| row.is_object()), payload["sessionKey"].as_str()) {
+        let compacted = payload["reason"] == "compact" && payload["compacted"] != false;
+        let key = self.gateway.shared.table().key_of(payload, "sessionKey");
+        let mut changed = match (payload.get("session").filter(|row| row.is_object()), &key) {
             (_, Some(key)) if deleted => self.gateway.shared.table().remove(key),
             (Some(row), _) => self.gateway.shared.table().apply(row, Utc::now()),
             // Something changed, but it does not say what.
-            (None, _) => return self.relist().await,
+            (None, _) => {
+                self.relist().await?;
+                false
+            }
         };
+        if let Some(key) = key.filter(|_| compacted) {
+            changed |= self.gateway.shared.table().mark_compacted(&key);
+        }
         if changed {
             self.gateway.shared.ring();
         }

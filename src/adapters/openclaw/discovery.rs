@@ -89,6 +89,16 @@ pub(super) fn current_token(settings: &settings::OpenClaw, config_path: &Path) -
     resolve_token(settings, config.as_ref(), config_path, &process_environment)
 }
 
+/// Reads the gateway's address again, because OpenClaw may have been given another port since [`discover`]. `None` when there is
+/// nothing to follow: `openclaw.url` decides, or there is no configuration now. Blocking. Errors: as [`discover`].
+pub(super) fn current_url(settings: &settings::OpenClaw, config_path: &Path) -> Result<Option<String>> {
+    if !settings.url.is_empty() {
+        return Ok(None);
+    }
+    let config = read_config(config_path, &mut Vec::new())?;
+    config.map(|config| gateway_url(settings, Some(&config), &mut Vec::new())).transpose()
+}
+
 fn not_found(config: &Path) -> Error {
     // Cause and next step in the one line: it is the first thing that many people see of Moon.
     let config = config.display();

@@ -105,6 +105,10 @@ pub(super) struct Hello {
     pub(super) protocol: u64,
     pub(super) scopes: Vec<String>,
     pub(super) can_subscribe: bool,
+    /// Whose the sessions are that name no agent in their key.
+    pub(super) default_agent: Option<String>,
+    /// Every agent has one session, and all of them have the same key: the list shows only the default agent's.
+    pub(super) keys_are_shared: bool,
     pub(super) device_token: Option<Token>,
 }
 
@@ -117,6 +121,11 @@ impl Hello {
             protocol: payload.get("protocol").and_then(Value::as_u64).unwrap_or(0),
             scopes: list("/auth/scopes").map(str::to_owned).collect(),
             can_subscribe: list("/features/methods").any(|method| method == "sessions.subscribe"),
+            default_agent: payload
+                .pointer("/snapshot/sessionDefaults/defaultAgentId")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            keys_are_shared: payload.pointer("/snapshot/sessionDefaults/scope").is_some_and(|scope| scope == "global"),
             device_token: payload.pointer("/auth/deviceToken").and_then(Value::as_str).and_then(Token::new),
         }
     }

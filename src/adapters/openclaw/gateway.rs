@@ -110,7 +110,7 @@ impl Gateway {
             task.spawn(self.clone().run());
             // `run` never returns, so this is a panic: a bug that must not leave old figures looking fresh.
             task.join_next().await;
-            tracing::error!(url = %self.shared.url, "the connection to OpenClaw panicked and is begun anew");
+            tracing::error!(url = %self.shared.url(), "the connection to OpenClaw panicked and is begun anew");
             self.shared.set_down(self.unreachable("the connection's task panicked"));
             tokio::time::sleep(LONGEST_PAUSE).await;
         }
@@ -121,7 +121,7 @@ impl Gateway {
         loop {
             let began = Instant::now();
             let ended = self.attempt().await;
-            tracing::debug!(url = %self.shared.url, error = %ended.error, "not connected to OpenClaw");
+            tracing::debug!(url = %self.shared.url(), error = %ended.error, "not connected to OpenClaw");
             self.shared.set_down(ended.error);
             tokio::time::sleep(pauses.next(ended.pause, began.elapsed())).await;
         }
@@ -129,9 +129,11 @@ impl Gateway {
 
     /// Connects with the first credentials that are accepted and serves that connection until it ends.
     async fn attempt(&self) -> Ended {
+        self.follow().await;
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
-            Err(error) => return Ended::slow(error),
+            // Nobody was asked, so nobody is hammered; the file may just be written.
+            Err(error) => return Ended::soon(error),
         };
         let mut last = Ended::slow(self.unreachable("no credentials to try"));
         for credential in credentials {
@@ -145,6 +147,21 @@ impl Gateway {
             }
         }
         last
+    }
+
+    /// Goes where OpenClaw's configuration says that the gateway is now. One that cannot be read (it may just be written) says
+    /// nothing new.
+    async fn follow(&self) {
+        let (settings, config_path) = (self.settings.clone(), self.config_path.clone());
+        match blocking(move || discovery::current_url(&settings, &config_path)).await.and_then(|url| url) {
+            Ok(Some(url)) => {
+                if self.shared.set_url(url) {
+                    tracing::info!(url = %self.shared.url(), "OpenClaw's gateway has another address now");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "cannot read again where OpenClaw's gateway is"),
+        }
     }
 
     /// The device's own token first, then the shared one with and without the device, and last, so that watching and
@@ -196,7 +213,8 @@ impl Gateway {
     async fn greet(&self, credential: &Credential) -> Result<(Socket, Hello), Ended> {
         let limits =
             WebSocketConfig::default().max_message_size(Some(LARGEST_FRAME)).max_frame_size(Some(LARGEST_FRAME));
-        let opened = tokio_tungstenite::connect_async_with_config(format!("{}/", self.shared.url), Some(limits), true);
+        let opened =
+            tokio_tungstenite::connect_async_with_config(format!("{}/", self.shared.url()), Some(limits), true);
         let (mut socket, _) = opened.await.map_err(|e| Ended::soon(self.unreachable(socket_error(&e))))?;
         let challenge = self.challenge(&mut socket).await?;
         let greeting = Greeting {
@@ -253,7 +271,7 @@ impl Gateway {
     }
 
     pub(super) fn unreachable(&self, cause: impl std::fmt::Display) -> Error {
-        Error::unavailable("openclaw.unreachable", format!("cannot reach OpenClaw's gateway at {}", self.shared.url))
+        Error::unavailable("openclaw.unreachable", format!("cannot reach OpenClaw's gateway at {}", self.shared.url()))
             .cause(cause)
             .hint("start it with `openclaw gateway`, or correct openclaw.url; Moon keeps trying")
     }
@@ -261,14 +279,14 @@ impl Gateway {
     fn lacks(&self, scopes: &[&str]) -> Error {
         Error::config(
             "openclaw.scope_missing",
-            format!("OpenClaw at {} did not grant what Moon needs", self.shared.url),
+            format!("OpenClaw at {} did not grant what Moon needs", self.shared.url()),
         )
         .cause(format!("missing {}", scopes.join(", ")))
         .hint("approve Moon's device (`openclaw devices list`), or set openclaw.token_file")
     }
 
     fn turned_away(&self, refusal: &Refusal) -> Ended {
-        let url = &self.shared.url;
+        let url = self.shared.url();
         if refusal.is_about_protocol() {
             let asks = refusal.expected_protocol.map_or("another".into(), |version| version.to_string());
             return Ended::slow(

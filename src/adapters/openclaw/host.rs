@@ -7,9 +7,8 @@ use super::discovery::Discovered;
 use super::frame::{Hello, Refusal, shorten};
 use super::gateway::Gateway;
 use super::link::{Failure, Link, Shared, blocking, still_connecting};
-use super::listing::{ListPage, Listing, page_request};
+use super::listing::{ListPage, Listing, agents_beside, page_request};
 use super::store::{SCHEMA_UNKNOWN, Store};
-use super::usage::agent_of_key;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{Capabilities, Page, Record, SessionRef, SourceIdentity, UsageReading};
@@ -17,6 +16,7 @@ use moon_actors::port::{Compacted, Doorbell, SessionHost};
 use moon_actors::settings::{self, Mode};
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,10 +90,12 @@ impl OpenClaw {
     }
 
     async fn list(&self) -> Result<()> {
-        let mut listing = Listing::default();
+        let mut listing = Listing { agents: self.agents_with_shared_keys().await, ..Listing::default() };
         let mut offset = 0;
         loop {
-            let answer = self.shared.call("sessions.list", page_request(offset), self.settings.request_timeout).await;
+            // The connection has found out what this gateway may be asked for.
+            let params = page_request(self.shared.breadth(), listing.agent.as_deref(), offset);
+            let answer = self.shared.call("sessions.list", params, self.settings.request_timeout).await;
             let payload = answer.map_err(|failure| failure.into_error("sessions.list"))?;
             let page = ListPage::take(payload).ok_or_else(|| {
                 Error::unavailable("openclaw.answer_unknown", "cannot read OpenClaw's list of sessions")
@@ -110,6 +112,17 @@ impl OpenClaw {
         Ok(())
     }
 
+    /// Agents whose sessions the list of all does not show. Without an answer there is still that list.
+    async fn agents_with_shared_keys(&self) -> VecDeque<String> {
+        match self.shared.settled().await {
+            Link::Up { hello, .. } if hello.keys_are_shared => {
+                let answer = self.shared.call("agents.list", json!({}), self.settings.request_timeout).await;
+                answer.map(|answer| agents_beside(hello.default_agent.as_deref(), &answer)).unwrap_or_default()
+            }
+            _ => VecDeque::new(),
+        }
+    }
+
     /// Errors: `unavailable` `openclaw.observe_only`, `openclaw.too_old`, or whatever keeps the connection down.
     async fn may_act(&self, act: &str) -> Result<()> {
         if self.settings.mode == Mode::Lead {
@@ -117,7 +130,7 @@ impl OpenClaw {
                 Link::Up { hello, .. } if reduces_safely(&hello) => Ok(()),
                 Link::Up { hello, .. } => Err(too_old(act, &hello)),
                 Link::Down(error) => Err(error),
-                Link::Connecting => Err(still_connecting(&self.shared.url)),
+                Link::Connecting => Err(still_connecting(&self.shared.url())),
             };
         }
         Err(Error::unavailable("openclaw.observe_only", format!("{act} is not Moon's to ask for"))
@@ -143,11 +156,18 @@ impl OpenClaw {
 
     async fn compact_once(&self, session: &SessionRef) -> Result<Compacted> {
         // Never with `maxLines`: that form cuts the transcript off without a backup.
-        let params = json!({ "key": session.key });
+        let params = self.shared.table().address(&session.key);
         match self.shared.call("sessions.compact", params, self.settings.compact_timeout).await {
             Ok(payload) => {
                 let outcome = compacted(session, &payload);
+                if outcome.is_ok() {
+                    self.shared.table().mark_compacted(&session.key);
+                }
                 self.look_again().await;
+                if outcome.is_ok() {
+                    // Once more: the list may have brought the end of the run before the compaction.
+                    self.shared.table().mark_compacted(&session.key);
+                }
                 outcome
             }
             Err(Failure::Refused(refusal)) => Err(refused_act("sessions.compact", session, &refusal)),
@@ -159,7 +179,8 @@ impl OpenClaw {
     /// anew in the store's shape, and nothing from before the last reset is among them.
     async fn records_by_rpc(&self, session: &SessionRef, from: i64, max_bytes: usize) -> Result<Page> {
         self.present(session)?;
-        let params = json!({ "key": session.key, "limit": RPC_MESSAGES });
+        let mut params = self.shared.table().address(&session.key);
+        params["limit"] = RPC_MESSAGES.into();
         let answer = self.shared.call("sessions.get", params, self.settings.request_timeout).await;
         let payload = answer.map_err(|failure| failure.into_error("sessions.get"))?;
         let messages = payload.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -169,7 +190,7 @@ impl OpenClaw {
         let (records, more) = first_page(all, max_bytes);
         let source = SourceIdentity {
             kind: moon_actors::domain::OPENCLAW_RPC.into(),
-            location: self.shared.url.clone(),
+            location: self.shared.url(),
             device: None,
             inode: None,
             schema: None,
@@ -195,7 +216,7 @@ impl SessionHost for OpenClaw {
     }
 
     fn describe(&self) -> String {
-        let url = &self.shared.url;
+        let url = self.shared.url();
         match self.shared.link() {
             Link::Connecting => format!("OpenClaw at {url}, connecting"),
             Link::Up { hello, .. } => {
@@ -217,7 +238,7 @@ impl SessionHost for OpenClaw {
         if !self.shared.table().is_loaded() {
             let link = self.shared.settled().await;
             if !self.shared.table().is_loaded() {
-                return Err(never_connected(&self.shared.url, link));
+                return Err(never_connected(&self.shared.url(), link));
             }
         }
         Ok(self.table_readings().await)
@@ -229,8 +250,7 @@ impl SessionHost for OpenClaw {
     }
 
     async fn records(&self, session: &SessionRef, from: i64, max_bytes: usize) -> Result<Page> {
-        let agent = self.shared.table().agent(&session.key);
-        let agent = agent.or_else(|| agent_of_key(session.key.as_str()).map(str::to_owned)).unwrap_or_default();
+        let agent = self.shared.table().agent(&session.key).ok_or_else(|| agent_unknown(session))?;
         let (store, id) = (self.store.clone(), session.session_id.clone());
         match blocking(move || store.page(&agent, &id, from, max_bytes)).await? {
             Err(unknown) if unknown.code == SCHEMA_UNKNOWN => {
@@ -266,7 +286,9 @@ impl SessionHost for OpenClaw {
             Some(true) => return Err(busy(session, "a turn is running")),
             None => return Err(busy(session, "OpenClaw does not say whether a turn is running")),
         }
-        let params = json!({ "key": session.key, "reason": "new", "expectedSessionId": session.session_id });
+        let mut params = self.shared.table().address(&session.key);
+        params["reason"] = "new".into();
+        params["expectedSessionId"] = session.session_id.as_str().into();
         match self.shared.call("sessions.reset", params, self.settings.request_timeout).await {
             Ok(payload) => {
                 self.look_again().await;
@@ -315,7 +337,10 @@ fn compacted(session: &SessionRef, payload: &Value) -> Result<Compacted> {
     let number = |name: &str| payload.pointer(&format!("/result/{name}")).and_then(Value::as_u64);
     let (ok, done) = (payload["ok"] == true, payload["compacted"] == true);
     if ok && done {
-        return Ok(Compacted { tokens_before: number("tokensBefore"), tokens_after: number("tokensAfter") });
+        // What the gateway calls `tokensAfter` is its guess at the history alone, while `tokensBefore` counts the whole
+        // prompt (seen on 2026.9.6: 4290 and 946, and 3746 with the next call): together they would make a compaction that
+        // freed little look like a good one. The next run says what is left.
+        return Ok(Compacted { tokens_before: number("tokensBefore"), tokens_after: None });
     }
     let reason = reason(payload);
     let message = format!("OpenClaw did not compact {}", session.key);
@@ -352,6 +377,12 @@ fn changed(session: &SessionRef) -> Error {
     Error::conflict("host.changed", format!("{} has another transcript now", session.key))
         .cause("it was reset, deleted or replaced meanwhile")
         .hint("Moon looks at the session again")
+}
+
+fn agent_unknown(session: &SessionRef) -> Error {
+    Error::unavailable("openclaw.agent_unknown", format!("cannot find the transcript of {}", session.key))
+        .cause("its key names no agent, and OpenClaw has not said whose it is")
+        .hint("tried again when OpenClaw lists the session; if it never does, it was deleted there")
 }
 
 fn reason(payload: &Value) -> String {
@@ -407,7 +438,7 @@ mod tests {
     #[test]
     fn an_accepted_compaction_counts_only_when_it_happened() {
         let done = json!({"ok": true, "compacted": true, "result": {"tokensBefore": 7584, "tokensAfter": 1205}});
-        let counts = Compacted { tokens_before: Some(7584), tokens_after: Some(1205) };
+        let counts = Compacted { tokens_before: Some(7584), tokens_after: None };
         assert_eq!(compacted(&session(), &done).expect("done"), counts);
         assert_eq!(code(&json!({"ok": true, "compacted": false, "reason": "no sessionId"})), "host.nothing_to_compact");
         assert_eq!(

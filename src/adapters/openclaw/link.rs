@@ -5,6 +5,7 @@
 //! situation must not happen in another.
 
 use super::frame::{Hello, Refusal};
+use super::listing::Breadth;
 use super::usage::Table;
 use moon_actors::port::Doorbell;
 use moon_actors::{Error, Result};
@@ -50,9 +51,12 @@ impl Failure {
 
 /// What the connection's task and the adapter share.
 pub(super) struct Shared {
-    pub(super) url: String,
+    /// Where the gateway is, as far as is known now.
+    url: Mutex<String>,
     link: watch::Sender<Link>,
     table: Mutex<Table>,
+    /// What this gateway lets itself be asked for.
+    breadth: Mutex<Breadth>,
     bell: OnceLock<Doorbell>,
     connect_timeout: Duration,
 }
@@ -60,12 +64,40 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(url: String, connect_timeout: Duration) -> Self {
         let (link, _) = watch::channel(Link::Connecting);
-        Self { url, link, table: Mutex::default(), bell: OnceLock::new(), connect_timeout }
+        Self {
+            url: Mutex::new(url),
+            link,
+            table: Mutex::default(),
+            breadth: Mutex::default(),
+            bell: OnceLock::new(),
+            connect_timeout,
+        }
     }
 
     /// The table; a panic while it was held leaves rows that are each whole, so poisoning is no reason to stop.
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.url.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True when that is another one than before.
+    pub(super) fn set_url(&self, url: String) -> bool {
+        let mut known = self.url.lock().unwrap_or_else(PoisonError::into_inner);
+        *known != url && {
+            *known = url;
+            true
+        }
+    }
+
+    pub(super) fn breadth(&self) -> Breadth {
+        *self.breadth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_breadth(&self, breadth: Breadth) {
+        *self.breadth.lock().unwrap_or_else(PoisonError::into_inner) = breadth;
     }
 
     pub(super) fn install_bell(&self, bell: Doorbell) {
@@ -112,7 +144,7 @@ impl Shared {
         let calls = match self.settled().await {
             Link::Up { calls, .. } => calls,
             Link::Down(error) => return Err(Failure::Failed(error)),
-            Link::Connecting => return Err(Failure::Failed(still_connecting(&self.url))),
+            Link::Connecting => return Err(Failure::Failed(still_connecting(&self.url()))),
         };
         let (answer, answered) = oneshot::channel();
         let exchange = async {

@@ -51,20 +51,20 @@ impl Store {
         Ok(Page { records, more, source, torn_bytes: 0, revision: 0 })
     }
 
-    /// `lifecycleRevision` of each session that has one: it changes with every reset and only then. Blocking; a store that
+    /// `lifecycleRevision` of each session (Moon's key and the store's) that has one: it changes with every reset and only then. Blocking; a store that
     /// cannot be read has none.
-    pub(super) fn generations(&self, agent: &str, keys: &[SessionKey]) -> HashMap<SessionKey, String> {
+    pub(super) fn generations(&self, agent: &str, keys: &[(SessionKey, String)]) -> HashMap<SessionKey, String> {
         self.try_generations(agent, keys).unwrap_or_default()
     }
 
-    fn try_generations(&self, agent: &str, keys: &[SessionKey]) -> Result<HashMap<SessionKey, String>> {
+    fn try_generations(&self, agent: &str, keys: &[(SessionKey, String)]) -> Result<HashMap<SessionKey, String>> {
         let (path, db) = self.open(agent)?;
         let failed = |e| unreadable(&path, &e);
         let sql = "SELECT json_extract(entry_json, '$.lifecycleRevision') FROM session_nodes WHERE session_key = ?1";
         let mut query = db.prepare(sql).map_err(failed)?;
         let mut found = HashMap::new();
-        for key in keys {
-            let generation = query.query_row([key.as_str()], |row| row.get::<_, Option<String>>(0)).optional();
+        for (key, stored) in keys {
+            let generation = query.query_row([stored], |row| row.get::<_, Option<String>>(0)).optional();
             if let Ok(Some(Some(generation))) = generation {
                 found.insert(key.clone(), generation);
             }

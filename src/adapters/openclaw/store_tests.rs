@@ -199,7 +199,8 @@ fn generations_are_found_by_key_and_a_broken_entry_has_none() {
         ('agent:main:odd', 'not json'), ('agent:main:none', '{}')",
         )
         .expect("entries");
-    let keys = ["agent:main:odd", "agent:main:main", "agent:main:none", "agent:main:unknown"].map(SessionKey::from);
+    let keys = ["agent:main:odd", "agent:main:main", "agent:main:none", "agent:main:unknown"];
+    let keys = keys.map(|key| (SessionKey::from(key), key.to_owned()));
     let found = scene.store().generations("main", &keys);
     assert_eq!(found, HashMap::from([("agent:main:main".into(), "r1".into())]));
     assert!(scene.store().generations("nobody", &keys).is_empty());
