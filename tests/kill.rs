@@ -356,10 +356,9 @@ fn everything_is_archived_once(scratch: &Scratch, transcript: &str, label: &str)
     assert_eq!(objects, manifests.len(), "{label}: an object twice");
     // A segment that was stored but not recorded is stored again with what came meanwhile; its first object stays unnamed.
     let unnamed = files - objects;
-    assert!(
-        unnamed == 0 || (label.contains("random") && unnamed <= 5) || label.contains("meanwhile"),
-        "{label}: {unnamed}"
-    );
+    // The agent may have gone on writing between that segment's last record and the kill.
+    let most = if label.contains("random") { 5 } else { usize::from(label.contains("archive.")) };
+    assert!(unnamed <= most || label.contains("meanwhile"), "{label}: {unnamed}");
 }
 
 /// The host was asked exactly once for each kind of reduction, and the ledger says so exactly once.
@@ -376,7 +375,7 @@ fn reduced_once(transcript: &str, scratch: &Scratch, label: &str) {
         "SELECT c.kind || ': ' || c.reason || ' ' || COALESCE(c.outcome, 'open') || ' ' || j.stage || ' ' || j.state || ' ' || j.failures || ' ' || j.deaths
         || ' ' || COALESCE(j.last_error, '') FROM cycles c JOIN jobs j ON j.cycle = c.id
         WHERE (j.state <> 'done' OR c.closed_at IS NULL OR c.outcome <> 'done')
-        AND NOT (c.kind = 'capture' AND c.outcome = 'cancelled' AND j.failures = 0)";
+        AND NOT (c.kind = 'capture' AND c.outcome = 'cancelled')";
     assert_eq!(texts(scratch, unfinished), Vec::<String>::new(), "{label}");
     let alerts: Vec<String> = texts(scratch, "SELECT rule || ': ' || message FROM alerts WHERE resolved_at IS NULL");
     assert_eq!(alerts, Vec::<String>::new(), "{label}");

@@ -123,6 +123,9 @@ async fn what_the_gateway_only_shows_is_archived_but_never_reduced() {
     let fake = Fake::start().await;
     let _db = shown_by_the_gateway_only(scratch.path(), &fake);
     let daemon = start_as(Mode::Lead, scratch.path(), &fake.url).await;
+    // Moon's text would be carried: only the transcript is in the way.
+    let plugin = json!({ "version": "test", "pid": std::process::id(), "startedAt": 0 });
+    std::fs::write(scratch.path().join("home/bridge/status.json"), plugin.to_string()).expect("written");
     archived(&daemon, 2).await;
     let ledger = &daemon.wiring.ports.ledger;
     until("the refusal", || async {
