@@ -2,7 +2,7 @@
 //!
 //! A statement, a passage or an index entry is read by people, agents and models long after the key in it was typed, so
 //! secrets are replaced with `[redacted]`: keys of a known shape, values beside a word that says what they are
-//! ([`named`]), card and account numbers whose checksum holds ([`numbers`]). Every rule is precise: a false hit destroys
+//! (`named`), card and account numbers whose checksum holds (`numbers`). Every rule is precise: a false hit destroys
 //! a true statement. All of it is linear in the text, whatever the text. It must never be applied to the archive itself.
 //! Not found: keys cut by line breaks or invisible characters, encoded ones, and plain words that nobody calls a
 //! password.
