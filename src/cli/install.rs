@@ -42,7 +42,9 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     });
     describe(&mut report, &installed, args.dry_run);
     if mode != ctx.settings().openclaw.mode && !args.dry_run {
-        let file = installer.keep_mode(mode)?;
+        // Where the settings in force came from, so that they are in force the next time as well.
+        let file = ctx.loaded.file.clone().unwrap_or_else(|| home.config_file());
+        installer.keep_mode(&file, mode)?;
         let word = if mode == Mode::Lead { "lead" } else { "observe" };
         report.detail(format!("{}: openclaw.mode = \"{word}\"", file.display()));
     }

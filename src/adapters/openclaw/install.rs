@@ -123,7 +123,7 @@ struct Record {
     mode: Mode,
     config: PathBuf,
     changes: Vec<Change>,
-    /// What moon.toml said, once Moon has written the mode into it.
+    /// What the settings file said, once Moon has written the mode into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mode_before: Option<mode::Before>,
 }
@@ -184,17 +184,16 @@ impl Installer {
         Ok(report)
     }
 
-    /// Writes the mode into moon.toml, which `uninstall` takes back. Call it after [`Self::install`] for that mode.
+    /// Writes the mode into the settings file, which `uninstall` takes back. Call it after [`Self::install`] for that mode.
     /// Errors: `config.write`, `install.*`.
-    pub fn keep_mode(&self, mode: Mode) -> Result<PathBuf> {
-        let file = self.home.join("moon.toml");
-        let before = mode::write(&file, mode)?;
+    pub fn keep_mode(&self, file: &Path, mode: Mode) -> Result<()> {
+        let before = mode::write(file, mode)?;
         if let Some(record) = self.load_record()? {
             // The first time counts: later ones find what Moon itself wrote.
             let mode_before = record.mode_before.clone().or(Some(before));
             self.write_record(&Record { mode, mode_before, ..record })?;
         }
-        Ok(file)
+        Ok(())
     }
 
     /// Takes out what `install` put in, and nothing else. Moon's own files of the bridge's folder stay, but for its texts.
@@ -293,8 +292,8 @@ impl Installer {
     }
 
     fn restore_mode(&self, record: Option<&Record>, dry_run: bool, report: &mut Report) -> Result<()> {
-        let file = self.home.join("moon.toml");
         let before = record.and_then(|record| Some((record, record.mode_before.as_ref()?)));
+        let file = before.map_or_else(|| self.home.join("moon.toml"), |(_, before)| before.file.clone());
         let mut leads = self.settings.mode == Mode::Lead;
         if let Some((record, before)) = before {
             let is_moons = mode::says(&file, record.mode)?;
@@ -304,7 +303,7 @@ impl Installer {
                 (true, false) => StepState::Done,
             };
             if state == StepState::Done {
-                mode::restore(&file, before)?;
+                mode::restore(before)?;
             }
             leads = if is_moons { before.mode.as_deref() == Some("lead") } else { leads };
             let why = if is_moons { "as it was before" } else { "changed by somebody else since, left as it is" };

@@ -7,13 +7,14 @@ use moon_actors::settings::Mode;
 use moon_actors::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
-/// What moon.toml said before Moon wrote a mode into it.
+/// What a settings file said before Moon wrote a mode into it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Before {
+    pub(super) file: PathBuf,
     /// None if there was no mode.
     pub(super) mode: Option<String>,
     /// The section `[openclaw]` was there.
@@ -31,7 +32,8 @@ pub(super) const fn word(mode: Mode) -> &'static str {
 pub(super) fn write(file: &Path, mode: Mode) -> Result<Before> {
     let mut document = read(file)?;
     let section = section(&mut document);
-    let before = Before { mode: section.as_deref().and_then(mode_in), section: section.is_some() };
+    let (mode_there, section) = (section.as_deref().and_then(mode_in), section.is_some());
+    let before = Before { file: file.to_owned(), mode: mode_there, section };
     put(&mut document, word(mode)).ok_or_else(|| failed(file, &"`openclaw` is not a section"))?;
     store(file, &document)?;
     Ok(before)
@@ -44,7 +46,8 @@ pub(super) fn says(file: &Path, mode: Mode) -> Result<bool> {
 }
 
 /// Puts back what was there.
-pub(super) fn restore(file: &Path, before: &Before) -> Result<()> {
+pub(super) fn restore(before: &Before) -> Result<()> {
+    let file = &before.file;
     let mut document = read(file)?;
     match &before.mode {
         Some(mode) => put(&mut document, mode).ok_or_else(|| failed(file, &"`openclaw` is not a section"))?,

@@ -205,14 +205,14 @@ fn the_mode_in_moon_toml_comes_back_with_everything_around_it() {
         for comment in text.lines().filter_map(|line| line.split_once('#')) {
             assert!(led.contains(comment.1), "{led}");
         }
-        mode::restore(&file, &before).expect("restored");
+        mode::restore(&before).expect("restored");
         let restored =
             std::fs::read_to_string(&file).expect("there").replace("\"observe\" # short", "'observe' # short");
         assert_eq!(restored, text);
     }
     std::fs::remove_file(&file).expect("removed");
     let before = mode::write(&file, Mode::Lead).expect("written");
-    mode::restore(&file, &before).expect("restored");
+    mode::restore(&before).expect("restored");
     assert!(!file.exists(), "there was none");
 }
 
@@ -392,29 +392,25 @@ async fn an_uninstall_puts_the_mode_back_and_empties_the_slots() {
     let home = installer.home.clone();
     let bridge = BridgeDir::open(&home).expect("opens");
     bridge.place(&"k".into(), moon_actors::port::Slot::Context, "block").await.expect("placed");
-    std::fs::write(home.join("moon.toml"), "[openclaw]\nmode = \"observe\" # mine\n").expect("written");
+    // The file that was named, wherever it is.
+    let file = scratch.path().join("named.toml");
+    std::fs::write(&file, "[openclaw]\nmode = \"observe\" # mine\n").expect("written");
     let record = Record { v: 1, mode: Mode::Observe, config: config.clone(), changes: vec![], mode_before: None };
     installer.write_record(&record).expect("written");
-    installer.keep_mode(Mode::Lead).expect("kept");
-    installer.keep_mode(Mode::Lead).expect("kept again");
+    installer.keep_mode(&file, Mode::Lead).expect("kept");
+    installer.keep_mode(&file, Mode::Lead).expect("kept again");
     let planned = installer.uninstall(true).await.expect("planned");
-    assert!(
-        std::fs::read_to_string(home.join("moon.toml")).expect("there").contains("lead"),
-        "a dry run writes nothing"
-    );
+    assert!(std::fs::read_to_string(&file).expect("there").contains("lead"), "a dry run writes nothing");
     let done = installer.uninstall(false).await.expect("uninstalled");
     assert_eq!(planned.steps.len(), done.steps.len(), "the plan is what is done");
-    assert_eq!(
-        std::fs::read_to_string(home.join("moon.toml")).expect("there"),
-        "[openclaw]\nmode = \"observe\" # mine\n"
-    );
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "[openclaw]\nmode = \"observe\" # mine\n");
     assert_eq!(bridge.placed(&"k".into(), moon_actors::port::Slot::Context).await.expect("readable"), None);
 
     installer.write_record(&record).expect("written");
-    installer.keep_mode(Mode::Lead).expect("kept");
-    std::fs::write(home.join("moon.toml"), "openclaw.mode = \"observe\" # by hand\n").expect("written");
+    installer.keep_mode(&file, Mode::Lead).expect("kept");
+    std::fs::write(&file, "openclaw.mode = \"observe\" # by hand\n").expect("written");
     installer.uninstall(false).await.expect("uninstalled");
-    assert!(std::fs::read_to_string(home.join("moon.toml")).expect("there").contains("by hand"));
+    assert!(std::fs::read_to_string(&file).expect("there").contains("by hand"));
 }
 
 #[tokio::test]
