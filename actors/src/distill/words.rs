@@ -80,12 +80,19 @@ fn is_content(word: &str) -> bool {
     (chars.next().is_some() || word.bytes().any(|b| b.is_ascii_digit())) && !lexicon::is_stop(word)
 }
 
-/// The content words' stems as hashes, sorted, each once.
+/// A digit or a letter that tells things of one kind apart: flat 3 and flat 5, plan B and plan C.
+fn is_mark(token: &str) -> bool {
+    let mut chars = token.chars();
+    let (Some(only), None) = (chars.next(), chars.next()) else { return false };
+    only.is_numeric() || only.is_ascii_uppercase() && !matches!(only, 'A' | 'I' | 'O' | 'Y' | 'E')
+}
+
+/// The stems of the content words, and of the marks that tell things apart, as hashes, sorted, each once.
 pub(super) fn stems(text: &str) -> Vec<u64> {
     let mut found = Vec::new();
     for token in tokens(text).take(400) {
         let word = token.to_lowercase();
-        if !is_content(&word) {
+        if !is_content(&word) && !is_mark(token) {
             continue;
         }
         if word.chars().next().is_some_and(is_cjk) {

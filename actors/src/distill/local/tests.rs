@@ -249,6 +249,21 @@ fn what_is_said_twice_is_noted_once() {
 }
 
 #[test]
+fn statements_that_differ_in_one_digit_or_letter_are_different_ones() {
+    let talk = [
+        (User, "TODO: call the plumber about flat 3."),
+        (User, "TODO: call the plumber about flat 5."),
+        (User, "TODO: call the plumber about flat 7."),
+        (User, "Decision: flat 3 gets new pipes in May."),
+        (User, "Decision: flat 5 gets new pipes in May."),
+        (User, "Decision: stair B gets a new lamp in May."),
+        (User, "Decision: stair C gets a new lamp in May."),
+    ];
+    assert_eq!(found(&talk, Decision).len(), 4, "{:#?}", found(&talk, Decision));
+    assert_eq!(found(&talk, OpenTask).len(), 3, "{:#?}", found(&talk, OpenTask));
+}
+
+#[test]
 fn german_french_spanish_russian_chinese_and_japanese_are_understood_in_basics() {
     let talk = [
         (User, "Wir haben entschieden, dass die Rechnungen monatlich verschickt werden."),
