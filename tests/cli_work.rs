@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
-use support::process::{Ran, Scratch, archived, changes, open_to_others, temporary_files, tree, wait_for};
+use support::process::{Ran, Scratch, archived, changes, open_to_others, temporary_files, tree, wait_for, walk};
 
 /// The shape that every report has, whatever the command.
 #[track_caller]
@@ -223,8 +223,8 @@ fn continuity_index_distill_snapshot_and_verify_of_a_demo_home() {
     let shown = assert_report(&run_json(&scratch, &["continuity", "show"]).expect(0), "continuity show");
     assert_eq!(shown["data"]["link"]["rollover"], "reset");
     assert!(shown["data"]["map"]["source_session_id"].is_string(), "{shown}");
-    let nobody = run(&scratch, &["continuity", "show", "--session", "transcripts:other"]).expect(0).stdout;
-    assert!(nobody.contains("no session has been rolled over yet"), "{nobody}");
+    let nobody = run_json(&scratch, &["continuity", "show", "--session", "transcripts:other"]).expect(1);
+    assert_eq!(nobody.report()["data"]["error"]["code"], "session.unknown");
 
     let verified = assert_report(&run_json(&scratch, &["verify"]).expect(0), "verify");
     assert_eq!(verified["data"]["audit"]["whole"], json!(true));
@@ -281,6 +281,36 @@ fn archived_object(scratch: &Scratch) -> std::path::PathBuf {
         }
     });
     objects.into_iter().next().expect("an object")
+}
+
+#[test]
+fn every_damaged_object_is_named_and_the_others_are_searchable() {
+    let scratch = demo();
+    let mut objects = Vec::new();
+    walk(&scratch.in_home("archives/objects"), &mut |path, meta| {
+        if meta.is_file() {
+            objects.push(path.to_owned());
+        }
+    });
+    objects.sort();
+    objects.iter().take(2).for_each(|path| std::fs::write(path, b"").expect("emptied"));
+    let rebuilt = run_json(&scratch, &["index", "--rebuild"]).expect(2).report();
+    assert_eq!(rebuilt["issues"].as_array().map(Vec::len), Some(2), "{rebuilt}");
+    assert_eq!(rebuilt["data"]["indexed"], json!(objects.len() - 2));
+    let folder = format!("watch.transcripts_dir={}", scratch.in_home("demo").display());
+    let snapshot = Ran::of(moon(&scratch, &["snapshot"]).args(["--set", &folder, "--json"])).expect(2).report();
+    assert!(snapshot["issues"][0]["message"].to_string().contains("and 1 object besides"), "{snapshot}");
+}
+
+#[test]
+fn a_home_that_watches_a_folder_is_not_installed_into_an_openclaw() {
+    let scratch = demo();
+    let refused = run_json(&scratch, &["install"]).expect(1).report();
+    assert_eq!(refused["data"]["error"]["code"], "install.not_watched");
+    let file = scratch.in_home("moon.toml");
+    let folder = format!("watch.transcripts_dir={}", file.display());
+    let wrong = Ran::of(moon(&scratch, &["watch", "--once"]).args(["--set", &folder])).expect(64);
+    assert!(wrong.stderr.contains("is not a folder"), "{wrong:?}");
 }
 
 #[test]

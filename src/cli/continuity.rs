@@ -26,7 +26,10 @@ pub(super) fn run(ctx: &Context, Command::Show { session }: &Command) -> Result<
     let rows: Vec<ContinuityRow> = serde_json::from_value(report.data["continuity"].clone())
         .map_err(|e| Error::data("continuity.unreadable", "could not read the daemon's answer").cause(e))?;
     let Some(row) = rows.first() else {
-        report.detail("no session has been rolled over yet");
+        report.detail(match session {
+            Some(session) => format!("{session} has not been rolled over yet"),
+            None => "no session has been rolled over yet".to_owned(),
+        });
         return Ok(report);
     };
     let path = ctx.home.root().join(&row.map_path);

@@ -4,8 +4,8 @@ use super::output::Report;
 use super::{Context, runtime};
 use crate::adapters::openclaw::install::{Installer, Report as Installed, StepState};
 use crate::daemon::lock::HomeLock;
-use moon_actors::Result;
-use moon_actors::settings::Mode;
+use moon_actors::settings::{HostChoice, Mode};
+use moon_actors::{Error, Result};
 
 /// Who leads, as a word on the command line
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,6 +32,11 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         Some(ModeArg::Observe) => Mode::Observe,
         None => ctx.settings().openclaw.mode,
     };
+    if ctx.settings().watch.host == HostChoice::Transcripts {
+        // Its compaction would be turned off, and nobody here would ever look at it.
+        return Err(Error::config("install.not_watched", "this home watches a folder of transcripts, not OpenClaw")
+            .hint("name another home with --home, or set watch.host = \"openclaw\" in its moon.toml first"));
+    }
     let home = if args.dry_run { ctx.home.clone() } else { ctx.open_home()? };
     let installer = Installer::new(home.root(), &ctx.settings().openclaw);
     let installed = runtime::block_on(installer.install(mode, args.dry_run))??;

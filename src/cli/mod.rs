@@ -136,7 +136,7 @@ impl Context {
     pub fn open_home(&self) -> Result<Home> {
         let (home, narrowed) = Home::open(self.home.root())?;
         for sentence in narrowed {
-            tracing::warn!(narrowed = %sentence, "rights were too wide");
+            tracing::warn!("{sentence}");
         }
         Ok(home)
     }

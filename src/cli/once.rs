@@ -5,7 +5,7 @@ use super::{Context, route, runtime};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports;
 use moon_actors::contract::count;
-use moon_actors::domain::{Series, Trigger};
+use moon_actors::domain::{Series, SessionKey, Trigger};
 use moon_actors::port::{Ledger, SessionHost, SessionRow};
 use moon_actors::stage::once::{Ran, run_until_quiet};
 use moon_actors::threshold::engine::machine_of;
@@ -47,7 +47,7 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
             let opened = wiring.judge().look().await?;
             let round = run_until_quiet(&engines, &ledger, ports.probe.as_ref(), &ctx.settings().supervision).await?;
             let quiet = opened.is_empty() && round.did.is_empty();
-            triggers.extend(opened.into_iter().map(|(_, trigger)| trigger));
+            triggers.extend(opened);
             ran.did.extend(round.did);
             ran.failed
                 .extend(round.failed.into_iter().filter(|failed| !ran.failed.contains(failed)).collect::<Vec<_>>());
@@ -75,11 +75,11 @@ fn changed(known: &[SessionRow], now: &[SessionRow]) -> usize {
     now.iter().filter(|row| policy::is_news(before(row).map(|known| &known.reading), &row.reading)).count()
 }
 
-fn summary(changed: usize, rows: &[SessionRow], triggers: &[Trigger], ran: Ran) -> Report {
+fn summary(changed: usize, rows: &[SessionRow], triggers: &[(SessionKey, Trigger)], ran: Ran) -> Report {
     let mut report = Report::new("watch");
     report.detail(format!("{}, {changed} new or changed", count(rows.len(), "session")));
-    for trigger in triggers {
-        report.detail(format!("triggered {}: {}", trigger.kind.as_str(), trigger.reason));
+    for (session, trigger) in triggers {
+        report.detail(format!("triggered {} of {session}: {}", trigger.kind.as_str(), trigger.reason));
     }
     for (stage, session, message) in &ran.did {
         report.detail(format!("{} of {session}: {message}", stage.as_str()));
@@ -89,6 +89,10 @@ fn summary(changed: usize, rows: &[SessionRow], triggers: &[Trigger], ran: Ran) 
     }
     let did: Vec<_> =
         ran.did.iter().map(|(stage, session, m)| json!({ "stage": stage, "session": session, "message": m })).collect();
+    let triggers: Vec<_> = triggers
+        .iter()
+        .map(|(session, t)| json!({ "session": session, "kind": t.kind, "reason": t.reason, "ratio": t.ratio }))
+        .collect();
     report.data(&json!({ "sessions": rows.len(), "changed": changed, "triggers": triggers, "did": did }));
     report
 }

@@ -247,6 +247,13 @@ async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
 async fn projections_agree(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
     let clock = Arc::new(SystemClock::start());
     let stale = Projections::new(&ctx.home, ledger.clone(), clock).stale().await?;
+    let mut stale: Vec<String> = stale.into_iter().map(str::to_owned).collect();
+    let store = archive_dir(ctx)?;
+    for series in ledger.all_series(None).await?.into_iter().filter(|series| series.records > 0) {
+        if !store.is_projected(&series).await? {
+            stale.push(store.projection_path(&series));
+        }
+    }
     if stale.is_empty() {
         report.detail("projections: agree with the ledger");
     } else {

@@ -39,6 +39,11 @@ pub enum HostPlan {
 impl HostPlan {
     /// `unavailable` with `openclaw.not_found` when there is none, in one line with the next step.
     pub fn find(settings: &Settings, transcripts: Option<PathBuf>) -> Result<Self> {
+        if let Some(folder) = transcripts.as_ref().filter(|folder| folder.exists() && !folder.is_dir()) {
+            return Err(Error::config("config.invalid", "could not use the configuration")
+                .cause(format!("watch.transcripts_dir: {} is not a folder", folder.display()))
+                .hint("set it to the folder that holds the *.jsonl files"));
+        }
         match settings.watch.host {
             HostChoice::Transcripts => transcripts.map(Self::Transcripts).ok_or_else(|| {
                 Error::config("config.invalid", "watch.transcripts_dir must be set for host = \"transcripts\"")

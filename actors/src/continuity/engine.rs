@@ -70,7 +70,7 @@ impl ContinuityStage {
         self.reducer.archiver.probe.reach("continuity.rolled").await;
         // The host's own record of the rollover belongs into the archive as well.
         self.reducer.archiver.capture(job).await?;
-        self.reducer.indexer.catch_up(Some(&job.session)).await?;
+        self.reducer.indexer.catch_up(Some(&job.session)).await?.whole()?;
         let (target, rollover) = rolled;
         let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &target, rollover);
         let message = format!("rolled over by {rollover}; the next window begins with the map");

@@ -5,9 +5,10 @@
 
 use super::status;
 use crate::contract::{DistillationRecord, Issue, Report, Request, count};
-use crate::domain::{CycleId, CycleKind, SessionKey, TraceId, Trigger};
-use crate::error::{Error, Kind, Result};
-use crate::port::{NewCycle, Query, SessionRow};
+use crate::domain::{CycleId, CycleKind, SessionKey, Stage, TraceId, Trigger};
+use crate::error::{Error, Result};
+use crate::port::{JobRow, NewCycle, Query, SessionRow};
+use crate::recall;
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
 use crate::wiring::Wiring;
@@ -59,7 +60,11 @@ impl Commands {
                 self.recall(query, inject.map(SessionKey), pick).await
             }
             Request::Continuity { session, limit } => {
-                let rows = ports.ledger.continuity(session.map(SessionKey).as_ref(), limit).await?;
+                let session = session.map(SessionKey);
+                if let Some(session) = &session {
+                    recall::engine::knows(ports.ledger.as_ref(), session).await?;
+                }
+                let rows = ports.ledger.continuity(session.as_ref(), limit).await?;
                 Ok(Report::new("continuity").data(json!({ "continuity": rows })))
             }
             Request::Hurry => {
@@ -134,10 +139,14 @@ impl Commands {
         Ok(ours.filter(|job| is_capture(job.kind) == is_capture(kind)).map(|job| job.cycle).collect())
     }
 
-    /// Says of each cycle whether it ended well.
-    async fn judge(&self, mut report: Report, cycles: &[CycleId]) -> Result<Report> {
+    /// Says of each cycle whether it ended well, and what else keeps these sessions from being archived and searchable.
+    async fn judge(&self, mut report: Report, cycles: &[CycleId], rows: &[SessionRow]) -> Result<Report> {
         let unfinished = self.wiring.ports.ledger.jobs(true).await?;
-        for job in unfinished.iter().filter(|job| cycles.contains(&job.cycle)) {
+        let fails = |job: &&JobRow| {
+            let is_basic = matches!(job.stage, Stage::Archive | Stage::Index);
+            is_basic && job.failures > 0 && rows.iter().any(|row| row.reading.session.key == job.session)
+        };
+        for job in unfinished.iter().filter(|job| cycles.contains(&job.cycle) || fails(job)) {
             let what = format!("{} of {}", job.stage.as_str(), job.session);
             report.issue(match &job.last_error {
                 Some(error) => Issue::from(Error { message: format!("{what}: {}", error.message), ..error.clone() }),
@@ -158,30 +167,36 @@ impl Commands {
             "sessions": rows.len(), "new_records": records, "new_segments": segments, "totals": after,
         }));
         report.details.push(match segments {
-            0 => format!("{}, nothing new: {} archived", count(rows.len(), "session"), count(after.records, "record")),
+            0 => {
+                let held = count(self.held(&rows).await?, "record");
+                format!("{}, nothing new: {held} archived", count(rows.len(), "session"))
+            }
             _ => {
                 let new = count(records, "new record");
                 format!("{}, {new} archived, verified and indexed", count(rows.len(), "session"))
             }
         });
-        self.judge(report, &cycles).await
+        self.judge(report, &cycles, &rows).await
+    }
+
+    /// Records in the archive of these sessions' present transcripts.
+    async fn held(&self, rows: &[SessionRow]) -> Result<i64> {
+        let mut held = 0;
+        for row in rows {
+            held += self.wiring.ports.ledger.series(&row.reading.session).await?.records;
+        }
+        Ok(held)
     }
 
     async fn index(&self, rebuild: bool) -> Result<Report> {
         let indexer = self.wiring.indexer();
         let mut report = Report::new("index");
-        let mut indexed = 0;
-        if !rebuild {
-            let done = indexer.reconcile().await?;
-            indexed += done.restored;
-            done.damaged.into_iter().for_each(|(_, error)| report.issue(error));
-        }
-        let rest = if rebuild { indexer.rebuild("asked for").await } else { indexer.catch_up(None).await };
-        match rest {
-            Ok(segments) => indexed += segments,
-            Err(error) if error.kind == Kind::Data => report.issue(error),
-            Err(error) => return Err(error),
-        }
+        let parts = match rebuild {
+            true => vec![indexer.rebuild("asked for").await?],
+            false => vec![indexer.reconcile().await?, indexer.catch_up(None).await?],
+        };
+        let indexed: u64 = parts.iter().map(|part| part.segments).sum();
+        parts.into_iter().flat_map(|part| part.damaged).for_each(|(_, error)| report.issue(error));
         if let Err(error) = self.wiring.archiver().restore_projections().await {
             report.issue(error);
         }
@@ -215,7 +230,7 @@ impl Commands {
         report.details.extend(written.iter().filter(|d| !d.summary_path.is_empty()).map(|d| {
             format!("{}: records {} to {} by {} in {}", d.session_key, d.from_seq, d.to_seq, d.provider, d.summary_path)
         }));
-        self.judge(report, &cycles).await
+        self.judge(report, &cycles, &rows).await
     }
 
     async fn recall(&self, query: Query, inject: Option<SessionKey>, pick: usize) -> Result<Report> {

@@ -80,13 +80,12 @@ fn extent(turns: &[&Turn], first: &Turn, last: &Turn) -> String {
         (Some(from), Some(to)) => format!(", {} to {}", from.format("%Y-%m-%d %H:%M"), to.format("%Y-%m-%d %H:%M UTC")),
         _ => String::new(),
     };
-    format!(
-        "{} turns (user {}, assistant {}, tools {}){span}",
-        turns.len(),
-        count(Role::User),
-        count(Role::Assistant),
-        count(Role::Tool)
-    )
+    let (user, assistant, tools) = (count(Role::User), count(Role::Assistant), count(Role::Tool));
+    let other = match turns.len() - user - assistant - tools {
+        0 => String::new(),
+        other => format!(", other {other}"),
+    };
+    format!("{} turns (user {user}, assistant {assistant}, tools {tools}{other}){span}", turns.len())
 }
 
 /// The first sentence of what somebody said that says something, without tool calls and thinking: no greeting alone.

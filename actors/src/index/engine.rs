@@ -36,22 +36,21 @@ pub struct Indexer {
 }
 
 impl Indexer {
-    /// Indexes everything of a session (or of all) that is not indexed. Returns how many segments that were. A segment that
-    /// cannot be read holds up no other; its error comes at the end.
-    pub async fn catch_up(&self, session: Option<&SessionKey>) -> Result<u64> {
-        let (mut done, mut after, mut damaged) = (0, 0, None);
+    /// Indexes everything of a session (or of all) that is not indexed. A segment that cannot be read holds up no other.
+    pub async fn catch_up(&self, session: Option<&SessionKey>) -> Result<Filled> {
+        let (mut filled, mut after) = (Filled::default(), 0);
         loop {
             let batch = self.ledger.unindexed(session, after, BATCH).await?;
-            let Some(last) = batch.last() else { return damaged.map_or(Ok(done), Err) };
+            let Some(last) = batch.last() else { return Ok(filled) };
             after = last.id;
             for segment in &batch {
                 match self.put(segment).await {
-                    Err(error) if is_of_one_object(&error) => damaged = damaged.or(Some(error)),
+                    Err(error) if is_of_one_object(&error) => filled.damaged.push((segment.path.clone(), error)),
                     put => {
                         put?;
                         self.probe.reach("index.put").await;
                         self.ledger.mark_indexed(&[segment.id]).await?;
-                        done += 1;
+                        filled.segments += 1;
                     }
                 }
             }
@@ -76,7 +75,7 @@ impl Indexer {
     }
 
     /// Starts the index from nothing and fills it again.
-    pub async fn rebuild(&self, why: &str) -> Result<u64> {
+    pub async fn rebuild(&self, why: &str) -> Result<Filled> {
         self.index.clear().await?;
         self.ledger.forget_indexed().await?;
         let entry = AuditEntry::new("index", "rebuilding", "info", why);
@@ -86,29 +85,26 @@ impl Indexer {
 
     /// Compares the index with the ledger, and puts back what it lacks: one that was deleted, replaced or cut by a power failure
     /// while Moon was down holds everything again. An alert fires for each archived object that cannot be read meanwhile.
-    pub async fn reconcile(&self) -> Result<Reconciled> {
+    pub async fn reconcile(&self) -> Result<Filled> {
         let mut indexed = self.ledger.all_segments().await?;
         indexed.retain(|segment| segment.indexed_at.is_some());
         let names: Vec<SegmentName> = indexed.iter().map(|s| SegmentName::from(&s.manifest)).collect();
         let missing: HashSet<SegmentName> = match self.index.missing(&names).await {
-            Err(error) if error.code == CORRUPT => {
-                let restored = self.rebuild("the index was damaged").await?;
-                return Ok(Reconciled { restored, damaged: vec![] });
-            }
+            Err(error) if error.code == CORRUPT => return self.rebuild("the index was damaged").await,
             missing => missing?.into_iter().collect(),
         };
-        let mut done = Reconciled::default();
+        let mut done = Filled::default();
         for segment in indexed.iter().filter(|s| missing.contains(&SegmentName::from(&s.manifest))) {
             match self.put(segment).await {
                 Err(error) if is_of_one_object(&error) => done.damaged.push((segment.path.clone(), error)),
                 put => {
                     put?;
-                    done.restored += 1;
+                    done.segments += 1;
                 }
             }
         }
-        if done.restored > 0 {
-            let lacked = count(done.restored, "segment");
+        if done.segments > 0 {
+            let lacked = count(done.segments, "segment");
             let message = format!("the index lacked {lacked} that the ledger says it holds");
             self.ledger.audit(&AuditEntry::new("index", "reconciled", "ok", message)).await?;
         }
@@ -138,13 +134,28 @@ impl Indexer {
     }
 }
 
-/// What a comparison of the index with the ledger came to.
+/// What an attempt to fill the index came to.
 #[derive(Debug, Default)]
-pub struct Reconciled {
-    /// Segments that the index lacked and holds again.
-    pub restored: u64,
+pub struct Filled {
+    /// Segments that the index lacked and holds now.
+    pub segments: u64,
     /// Objects that cannot be read, relative to the home, and why.
     pub damaged: Vec<(String, Error)>,
+}
+
+impl Filled {
+    /// How many segments, if none of them is damaged; else the first damage, and how many there are besides.
+    pub fn whole(self) -> Result<u64> {
+        let more = self.damaged.len().saturating_sub(1);
+        match self.damaged.into_iter().next() {
+            None => Ok(self.segments),
+            Some((_, error)) if more == 0 => Err(error),
+            Some((_, error)) => {
+                let message = format!("{} (and {} besides)", error.message, count(more, "object"));
+                Err(Error { message, ..error })
+            }
+        }
+    }
 }
 
 /// Damage of one archived object, not of the index, the disk or the process.
@@ -176,11 +187,9 @@ impl Engine for IndexStage {
         let indexed = match self.catch_up(session).await {
             Err(error) if error.code == CORRUPT => {
                 tracing::warn!(code = error.code, "rebuilding the index: {error}");
-                match self.indexer.rebuild("the index was damaged").await {
-                    // Of another session, or it is said again here.
-                    Err(error) if is_of_one_object(&error) => self.indexer.catch_up(Some(session)).await?,
-                    rebuilt => rebuilt?,
-                }
+                let rebuilt = self.indexer.rebuild("the index was damaged").await?;
+                // What is damaged may be another session's: this one's is looked at again.
+                rebuilt.segments + self.indexer.catch_up(Some(session)).await?.whole()?
             }
             indexed => indexed?,
         };
@@ -200,7 +209,9 @@ impl Engine for IndexStage {
 impl IndexStage {
     /// Catches up with a session; and with everything if the index was deleted or replaced under us, which its count shows.
     async fn catch_up(&self, session: &SessionKey) -> Result<u64> {
-        Ok(self.indexer.catch_up(Some(session)).await? + self.restore_if_lacking().await?)
+        let caught_up = self.indexer.catch_up(Some(session)).await?;
+        let restored = self.restore_if_lacking().await?;
+        Ok(caught_up.whole()? + restored)
     }
 
     /// Compares only when the number of segments shows that some are missing.
@@ -211,7 +222,7 @@ impl IndexStage {
         match indexer.index.status().await {
             Ok(status) if status.segments >= expected => Ok(0),
             Err(error) if error.code != CORRUPT => Err(error),
-            _ => indexer.reconcile().await.map(|done| done.restored),
+            _ => indexer.reconcile().await.map(|done| done.segments),
         }
     }
 }

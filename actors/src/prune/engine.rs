@@ -70,7 +70,7 @@ impl Reducer {
             return Err(busy(format!("a turn is running in {}", job.session)));
         }
         let captured = self.archiver.capture(job).await?;
-        self.indexer.catch_up(Some(&job.session)).await?;
+        self.indexer.catch_up(Some(&job.session)).await?.whole()?;
         let coverage = match coverage::compare(&self.archiver, &captured.series).await {
             // Somebody wrote while we compared: the next try archives that first.
             Err(error) if error.code == "archive.behind" => return Err(busy(error.message)),
@@ -308,7 +308,7 @@ impl PruneStage {
         let job = &claim.job;
         // The host's own record of the compaction belongs into the archive as well.
         self.reducer.archiver.capture(job).await?;
-        self.reducer.indexer.catch_up(Some(&job.session)).await?;
+        self.reducer.indexer.catch_up(Some(&job.session)).await?.whole()?;
         let before = compacted.tokens_before.or(intent.used_tokens);
         // A host that cannot say yet says it with the next model call, and the ledger takes it from there.
         let after = compacted.tokens_after;

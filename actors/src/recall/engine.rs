@@ -56,7 +56,7 @@ impl Recaller {
                 .hint("ask for the few words that matter"));
         }
         if let Some(session) = &query.session {
-            self.knows(session).await?;
+            knows(self.ledger.as_ref(), session).await?;
         }
         let mut found = self.index.search(query).await?;
         let (held, archived) = (self.index.status().await?.segments, self.ledger.totals().await?.segments);
@@ -64,13 +64,6 @@ impl Recaller {
             found.degraded = Some(format!("incomplete: it holds {held} of {archived} archived segments"));
         }
         Ok(found)
-    }
-
-    async fn knows(&self, session: &SessionKey) -> Result<()> {
-        if self.ledger.session(session).await?.is_some() || !self.ledger.all_series(Some(session)).await?.is_empty() {
-            return Ok(());
-        }
-        Err(Error::data("session.unknown", format!("there is no session {session}")).hint("`moon sessions` lists them"))
     }
 
     async fn found(&self, rank: usize, session: &SessionKey, session_id: &str, turn: &TurnHit) -> Result<RecallMatch> {
@@ -90,11 +83,15 @@ impl Recaller {
     /// Puts the match of that rank (1 is the best) into the next model call of `target`, framed as quoted data, behind what
     /// waits there already. Returns the match and the hash of all that waits.
     pub async fn inject(&self, query: &Query, pick: usize, target: &SessionKey) -> Result<(RecallMatch, Sha256)> {
-        self.knows(target).await?;
+        knows(self.ledger.as_ref(), target).await?;
         let found = self.search(query).await?;
         let ranked = ranked(&found, &query.text);
         let Some((session, session_id, turn)) = ranked.into_iter().nth(pick.saturating_sub(1)) else {
-            return Err(Error::data("recall.no_such_match", format!("there is no match number {pick} to inject"))
+            let message = match found.hits.is_empty() {
+                true => "nothing was found that could be injected".to_owned(),
+                false => format!("there is no match number {pick} to inject"),
+            };
+            return Err(Error::data("recall.no_such_match", message)
                 .hint("run `moon recall` without --inject to see the matches"));
         };
         let found = self.found(pick, session, session_id, turn).await?;
@@ -133,6 +130,14 @@ impl Recaller {
         }
         Ok(format!("{waiting}\n\n{text}"))
     }
+}
+
+/// Errors: `data` `session.unknown`, if neither the host nor the archive has ever shown that session.
+pub(crate) async fn knows(ledger: &dyn Ledger, session: &SessionKey) -> Result<()> {
+    if ledger.session(session).await?.is_some() || !ledger.all_series(Some(session)).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::data("session.unknown", format!("there is no session {session}")).hint("`moon sessions` lists them"))
 }
 
 /// Every turn of an answer with its session: the best of each session first, then the second best of each, and so on. What was

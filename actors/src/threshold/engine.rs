@@ -1,7 +1,7 @@
 //! Feeds what the ledger knows of a session to the state machine, and opens the cycle it asks for.
 
 use super::policy::{self, Machine, Observation};
-use crate::domain::{CycleId, SessionRef, TraceId, Trigger};
+use crate::domain::{CycleId, SessionKey, SessionRef, TraceId, Trigger};
 use crate::error::Result;
 use crate::port::{Clock, Ids, Ledger, NewCycle, SessionHost, SessionRow};
 use crate::settings::{Mode, Settings};
@@ -18,12 +18,12 @@ pub struct Judge {
 
 impl Judge {
     /// Judges every session once. Returns the cycles opened.
-    pub async fn look(&self) -> Result<Vec<(CycleId, Trigger)>> {
+    pub async fn look(&self) -> Result<Vec<(SessionKey, Trigger)>> {
         self.look_since(0).await.map(|(opened, _)| opened)
     }
 
-    /// Judges the sessions about which something has changed since the mark. Returns the cycles opened, and the mark of now.
-    pub async fn look_since(&self, mark: i64) -> Result<(Vec<(CycleId, Trigger)>, i64)> {
+    /// Judges the sessions about which something has changed since the mark. Returns which sessions a cycle was opened for, and the mark of now.
+    pub async fn look_since(&self, mark: i64) -> Result<(Vec<(SessionKey, Trigger)>, i64)> {
         let (rows, mark) = self.ledger.sessions_since(mark).await?;
         let mut opened = Vec::new();
         for row in rows {
@@ -33,7 +33,7 @@ impl Judge {
     }
 
     /// Judges one session: stores its machine, opens a cycle if one is due.
-    pub async fn judge(&self, row: &SessionRow) -> Result<Option<(CycleId, Trigger)>> {
+    pub async fn judge(&self, row: &SessionRow) -> Result<Option<(SessionKey, Trigger)>> {
         let before = machine_of(row);
         let (after, trigger) = self.step(row, &before);
         let value = serde_json::to_value(&after).expect("a machine is plain data");
@@ -56,7 +56,7 @@ impl Judge {
         if opened.is_some() {
             tracing::info!(session = %cycle.session.key, kind = trigger.kind.as_str(), reason = trigger.reason, "triggered");
         }
-        Ok(opened.map(|id| (id, trigger)))
+        Ok(opened.map(|_| (cycle.session.key, trigger)))
     }
 
     /// What [`judge`](Self::judge) would do, without doing it.
