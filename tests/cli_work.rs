@@ -401,13 +401,15 @@ fn verify_looks_at_the_installation_before_anything_is_archived() {
 }
 
 #[test]
-fn commands_that_only_read_make_nothing_on_an_empty_home() {
+fn commands_about_what_is_kept_make_nothing_on_an_empty_home() {
     let scratch = Scratch::new();
     let before = tree(scratch.path());
     let expected = [
         (&["recall", "anything"][..], 1, "home.empty"),
         (&["sessions"], 1, "home.empty"),
         (&["verify"], 1, "home.empty"),
+        (&["index"], 1, "home.empty"),
+        (&["index", "--rebuild"], 1, "home.empty"),
         (&["continuity", "show"], 1, "home.empty"),
         (&["ctl", "status"], 3, "daemon.not_running"),
         (&["ctl", "tree"], 3, "daemon.not_running"),

@@ -45,6 +45,8 @@ pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contr
         match needs {
             Needs::Daemon => Err(no_daemon(ctx)),
             Needs::Nothing => read(ctx, request).await,
+            // It works on what is kept: where nothing is, no home is made for it.
+            Needs::Lock if !ctx.home.ledger_db().exists() => Err(no_ledger(&ctx.home)),
             Needs::Lock => work(ctx, request, Arc::new(NoHost::not_needed())).await,
             Needs::Host => {
                 let plan = host_plan(ctx)?;
