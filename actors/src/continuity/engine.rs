@@ -1,7 +1,7 @@
 //! Builds the map, puts it in place, and only then gives the old window up.
 //!
 //! Order: map file, context block in the bridge (read back), permit, intent, rollover, archive of the host's own rollover record,
-//! link in the ledger. Whether the block really arrives in a model call is watched afterwards, by the usage engine.
+//! link in the ledger. Whether the block really arrives in a model call is watched afterwards, by the bridge engine.
 
 use super::map::{self, MapInput};
 use crate::archive::transcript;
