@@ -22,8 +22,18 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// Writes an event, as the plugin does; a dead bridge writes nothing. True if it was written.
     pub(crate) fn say(&mut self, at: DateTime<Utc>, key: &SessionKey, kind: BridgeEventKind) -> bool {
+        self.say_of(at, key, None, kind)
+    }
+    /// The same about a certain transcript of the session.
+    pub(crate) fn say_of(
+        &mut self,
+        at: DateTime<Utc>,
+        key: &SessionKey,
+        session_id: Option<String>,
+        kind: BridgeEventKind,
+    ) -> bool {
         if !self.dead {
-            self.events.push(BridgeEvent { at, session: Some(key.clone()), session_id: None, kind });
+            self.events.push(BridgeEvent { at, session: Some(key.clone()), session_id, kind });
         }
         !self.dead
     }

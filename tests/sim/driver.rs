@@ -132,6 +132,8 @@ impl World {
     }
 
     async fn lived(&self, settings: &Settings, end_ms: i64) -> LifeEnd {
+        // A death that came while the last life was ending anyway is that one's.
+        let _ = futures_util::FutureExt::now_or_never(self.death.notified());
         self.ledger.begin("sim").await.expect("the ledger begins a life");
         let wiring = self.wiring(settings);
         wiring.connect_bells();
@@ -330,11 +332,12 @@ impl World {
                 return;
             }
             session.now().gone = remove;
-            session.id.clone_from(&id);
+            let ended = std::mem::replace(&mut session.id, id.clone());
             session.append(&format!(r#"{{"type":"session","id":"{id}"}}"#), 0);
             session.lifecycle += 1;
             (session.used, session.fresh, session.last_activity) = (Some(1_000), true, Some(at));
-            state.inbox.say(at, key, BridgeEventKind::WindowEnding);
+            // The plugin names the window that ends: nobody may ever have listed it.
+            state.inbox.say_of(at, key, Some(ended), BridgeEventKind::WindowEnding);
             *state.happened.entry("replacements").or_default() += 1;
         }
         self.ring_bridge();

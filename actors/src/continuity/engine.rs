@@ -58,13 +58,17 @@ impl ContinuityStage {
             }
             None => {
                 if let Some(why) = self.stays(job).await? {
-                    let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &job.session_id, "none");
-                    let message = format!("the map is written; the window stays: {why}");
-                    return Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, "none")));
+                    return Ok(self.kept(claim, &file, &text, &why));
                 }
                 self.place(claim, &text).await?;
                 self.reducer.archiver.probe.reach("continuity.placed").await;
-                self.roll_over(claim, &session, &text).await?
+                match self.roll_over(claim, &session, &text).await {
+                    // Somebody else's compaction was a moment earlier: there is nothing left to give up.
+                    Err(error) if error.code == "host.nothing_to_compact" => {
+                        return Ok(self.kept(claim, &file, &text, &error.message));
+                    }
+                    rolled => rolled?,
+                }
             }
         };
         self.reducer.archiver.probe.reach("continuity.rolled").await;
@@ -75,6 +79,13 @@ impl ContinuityStage {
         let row = self.row(claim, &file, Sha256::of(text.as_bytes()), &target, rollover);
         let message = format!("rolled over by {rollover}; the next window begins with the map");
         Ok(Done::ok(Effect::Continued(Box::new(row)), message, self.detail(&file, rollover)))
+    }
+
+    /// Ends the stage without a new window: the map is kept, for people and for the next one.
+    fn kept(&self, claim: &Claim, file: &MapFile, text: &str, why: &str) -> Done {
+        let row = self.row(claim, file, Sha256::of(text.as_bytes()), &claim.job.session_id, "none");
+        let message = format!("the map is written; the window stays: {why}");
+        Done::ok(Effect::Continued(Box::new(row)), message, self.detail(file, "none"))
     }
 
     /// Why the window is not given up, if it is not.
