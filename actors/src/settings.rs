@@ -103,6 +103,16 @@ pub enum Mode {
     Lead,
 }
 
+impl Mode {
+    /// As it stands in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Lead => "lead",
+        }
+    }
+}
+
 /// `[openclaw]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -50,8 +50,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         // Where the settings in force came from, so that they are in force the next time as well.
         let file = ctx.loaded.file.clone().unwrap_or_else(|| home.config_file());
         installer.keep_mode(&file, mode)?;
-        let word = if mode == Mode::Lead { "lead" } else { "observe" };
-        report.detail(format!("{}: openclaw.mode = \"{word}\"", file.display()));
+        report.detail(format!("{}: openclaw.mode = \"{}\"", file.display(), mode.as_str()));
     }
     if !args.dry_run {
         ask_to_restart(&mut report, &home);

@@ -6,7 +6,7 @@ use crate::daemon::lock::HomeLock;
 use crate::daemon::ports;
 use moon_actors::contract::count;
 use moon_actors::domain::{Series, SessionKey, Trigger};
-use moon_actors::port::{Ledger, SessionHost, SessionRow};
+use moon_actors::port::{Ledger, SessionHost, SessionRow, unknown_session};
 use moon_actors::stage::once::{Ran, run_until_quiet};
 use moon_actors::threshold::engine::machine_of;
 use moon_actors::usage::policy;
@@ -116,15 +116,16 @@ pub(super) fn preview(ctx: &Context, what: Preview, session: Option<&str>) -> Re
         let mut readings = host.refresh().await?;
         readings.retain(|r| session.is_none_or(|s| r.session.key.as_str() == s));
         if let Some(session) = session.filter(|_| readings.is_empty()) {
-            return Err(Error::data("session.unknown", format!("there is no session {session}"))
-                .hint("`moon sessions` lists them"));
+            return Err(unknown_session(session));
         }
         let (known, series) = known(ctx).await?;
         let mut report = Report::new(what.command());
         let mut planned = Vec::new();
         for reading in readings {
-            let row = known.iter().find(|row| row.reading.session.key == reading.session.key).cloned();
-            let row = SessionRow { reading, ..row.unwrap_or_else(empty_row) };
+            let row = match known.iter().find(|row| row.reading.session.key == reading.session.key) {
+                Some(row) => SessionRow { reading, ..row.clone() },
+                None => SessionRow::new(reading),
+            };
             let archived = series.iter().rfind(|s| s.session_id == row.reading.session.session_id);
             let new = unarchived(host.as_ref(), &row, archived).await;
             let trigger = judge(&settings, Arc::clone(&host), &row).filter(|_| what == Preview::Watch);
@@ -199,30 +200,5 @@ async fn known(ctx: &Context) -> Result<(Vec<SessionRow>, Vec<Series>)> {
     match ports::open_ledger_untouched(&ctx.home)? {
         Some(ledger) => Ok((ledger.sessions().await?, ledger.all_series(None).await?)),
         None => Ok((vec![], vec![])),
-    }
-}
-
-fn empty_row() -> SessionRow {
-    let reading = moon_actors::domain::UsageReading {
-        session: moon_actors::domain::SessionRef { key: "".into(), session_id: String::new() },
-        used_tokens: None,
-        window_tokens: None,
-        fresh: false,
-        running: false,
-        last_activity: None,
-        generation: None,
-        model: None,
-        provider: String::new(),
-        captured_at: chrono::Utc::now(),
-    };
-    SessionRow {
-        reading,
-        last_fresh: None,
-        machine: None,
-        undistilled: 0,
-        open_cycle: None,
-        settled_at: None,
-        prunes: 0,
-        last_freed: None,
     }
 }

@@ -7,7 +7,7 @@ use super::status;
 use crate::contract::{DistillationRecord, Issue, Report, Request, count};
 use crate::domain::{CycleId, CycleKind, SessionKey, Stage, TraceId, Trigger};
 use crate::error::{Error, Result};
-use crate::port::{JobRow, NewCycle, Query, SessionRow};
+use crate::port::{JobRow, NewCycle, Query, SessionRow, unknown_session};
 use crate::recall;
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
@@ -100,8 +100,7 @@ impl Commands {
         if let Some(wanted) = session {
             rows.retain(|row| row.reading.session.key.as_str() == wanted);
             if rows.is_empty() {
-                return Err(Error::data("session.unknown", format!("there is no session {wanted}"))
-                    .hint("`moon sessions` lists them"));
+                return Err(unknown_session(wanted));
             }
         }
         Ok(rows)

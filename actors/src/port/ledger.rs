@@ -159,6 +159,27 @@ pub struct SessionRow {
     pub last_freed: Option<f64>,
 }
 
+impl SessionRow {
+    /// A session of which nothing but this reading is known.
+    pub fn new(reading: UsageReading) -> Self {
+        Self {
+            reading,
+            last_fresh: None,
+            machine: None,
+            undistilled: 0,
+            open_cycle: None,
+            settled_at: None,
+            prunes: 0,
+            last_freed: None,
+        }
+    }
+}
+
+/// Neither the host nor the archive has ever shown that session.
+pub fn unknown_session(session: &str) -> Error {
+    Error::data("session.unknown", format!("there is no session {session}")).hint("`moon sessions` lists them")
+}
+
 /// What `begin` found of the life before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {

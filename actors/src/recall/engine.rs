@@ -6,7 +6,7 @@ use super::frame::{self, Passage};
 use crate::contract::{RecallMatch, RecallResult};
 use crate::domain::{Role, SessionKey, Sha256};
 use crate::error::{Error, Result};
-use crate::port::{Bridge, Clock, Hits, Ids, Ledger, Query, SearchIndex, Slot, TurnHit};
+use crate::port::{Bridge, Clock, Hits, Ids, Ledger, Query, SearchIndex, Slot, TurnHit, unknown_session};
 use crate::settings;
 use serde_json::json;
 use std::collections::HashSet;
@@ -132,12 +132,12 @@ impl Recaller {
     }
 }
 
-/// Errors: `data` `session.unknown`, if neither the host nor the archive has ever shown that session.
+/// Errors: [`unknown_session`].
 pub(crate) async fn knows(ledger: &dyn Ledger, session: &SessionKey) -> Result<()> {
     if ledger.session(session).await?.is_some() || !ledger.all_series(Some(session)).await?.is_empty() {
         return Ok(());
     }
-    Err(Error::data("session.unknown", format!("there is no session {session}")).hint("`moon sessions` lists them"))
+    Err(unknown_session(session.as_str()))
 }
 
 /// Every turn of an answer with its session: the best of each session first, then the second best of each, and so on. What was

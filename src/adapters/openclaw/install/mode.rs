@@ -21,20 +21,13 @@ pub(super) struct Before {
     pub(super) section: bool,
 }
 
-pub(super) const fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Lead => "lead",
-        Mode::Observe => "observe",
-    }
-}
-
 /// Writes the mode and returns what was there.
 pub(super) fn write(file: &Path, mode: Mode) -> Result<Before> {
     let mut document = read(file)?;
     let section = section(&mut document);
     let (mode_there, section) = (section.as_deref().and_then(mode_in), section.is_some());
     let before = Before { file: file.to_owned(), mode: mode_there, section };
-    put(&mut document, word(mode)).ok_or_else(|| failed(file, &"`openclaw` is not a section"))?;
+    put(&mut document, mode.as_str()).ok_or_else(|| failed(file, &"`openclaw` is not a section"))?;
     store(file, &document)?;
     Ok(before)
 }
@@ -42,7 +35,7 @@ pub(super) fn write(file: &Path, mode: Mode) -> Result<Before> {
 /// True if the file still says what Moon wrote, so that it is Moon's to take back.
 pub(super) fn says(file: &Path, mode: Mode) -> Result<bool> {
     let mut document = read(file)?;
-    Ok(section(&mut document).as_deref().and_then(mode_in).as_deref() == Some(word(mode)))
+    Ok(section(&mut document).as_deref().and_then(mode_in).as_deref() == Some(mode.as_str()))
 }
 
 /// Puts back what was there.
