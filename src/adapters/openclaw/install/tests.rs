@@ -2,7 +2,9 @@
 
 use super::edit::{all_changes, apply, patch, revert, wishes};
 use super::*;
+use moon_actors::port::Bridge as _;
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt as _;
 
 const FOLDER: &str = "/m/openclaw/moon-bridge";
 
