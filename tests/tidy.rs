@@ -178,6 +178,7 @@ fn the_core_depends_on_no_library_that_touches_the_world() {
         "aho-corasick",
         "async-trait",
         "chrono",
+        "croner",
         "data-encoding",
         "humantime",
         "ractor",

@@ -21,6 +21,7 @@ pub mod port;
 pub mod projection;
 pub mod prune;
 pub mod recall;
+pub mod schedule;
 pub mod settings;
 pub mod stage;
 pub mod supervisor;

@@ -16,6 +16,8 @@ use crate::port::Ports;
 use crate::projection::ProjectionMsg;
 use crate::prune::engine::{PruneStage, Reducer};
 use crate::recall::engine::Recaller;
+use crate::schedule::Task;
+use crate::schedule::actor::ChoreMsg;
 use crate::settings::Settings;
 use crate::stage::{Engine, StageMsg};
 use crate::supervisor::Address;
@@ -37,11 +39,15 @@ pub struct Mailboxes {
     pub control: Address<ControlMsg>,
     pub socket: Address<SocketMsg>,
     stages: [Address<StageMsg>; 5],
+    chores: [Address<ChoreMsg>; Task::ALL.len()],
 }
 
 impl Mailboxes {
     pub fn stage(&self, stage: Stage) -> &Address<StageMsg> {
         &self.stages[stage as usize]
+    }
+    pub fn chore(&self, task: Task) -> &Address<ChoreMsg> {
+        &self.chores[task as usize]
     }
     /// Lets every stage look for due jobs.
     pub fn nudge_stages(&self) {

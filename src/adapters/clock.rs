@@ -1,6 +1,7 @@
 //! The machine's clocks and time-sorted random ids.
 
 use chrono::{DateTime, Local, NaiveDate, TimeDelta, Utc};
+use croner::Cron;
 use moon_actors::port::{Clock, Ids};
 use std::time::Instant;
 
@@ -25,6 +26,9 @@ impl Clock for SystemClock {
     }
     fn today(&self) -> NaiveDate {
         Local::now().date_naive()
+    }
+    fn calendar(&self, times: &Cron) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+        moon_actors::schedule::policy::around(times, &Local::now())
     }
 }
 

@@ -98,6 +98,14 @@ pub(super) fn parse(key: &str, text: &str) -> Result<Value, String> {
             "false" | "0" | "no" | "off" => Some(Value::Boolean(false)),
             _ => None,
         },
+        // `["a", "b"]` as in the file, or plain words between commas.
+        Value::Array(_) if trimmed.starts_with('[') => {
+            format!("list = {trimmed}").parse::<Table>().ok().and_then(|mut table| table.remove("list"))
+        }
+        Value::Array(_) => {
+            let words = trimmed.split(',').map(str::trim).filter(|word| !word.is_empty());
+            Some(Value::Array(words.map(|word| Value::String(word.to_owned())).collect()))
+        }
         _ => Some(Value::String(text.to_owned())),
     };
     let value = value.ok_or_else(|| format!("expected {}, found {:?}", expected(default), shorten(text)))?;
@@ -153,6 +161,7 @@ fn expected(default: &Value) -> &'static str {
         Value::Boolean(_) => "true or false",
         Value::String(text) if humantime::parse_duration(text).is_ok() => "a duration such as \"30s\" or \"5m\"",
         Value::String(_) => "text in quotes",
+        Value::Array(_) => "a list such as [\"a\", \"b\"]",
         _ => "another kind of value",
     }
 }

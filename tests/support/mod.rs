@@ -51,3 +51,31 @@ pub fn peers_or_skip(name: &str) -> Option<Peers> {
     }
     found
 }
+
+/// What `tests/run` installed for Python programs: put it into `PYTHONPATH`.
+pub fn python_peers() -> Option<PathBuf> {
+    installed("python")
+}
+
+/// The root of the unpacked Debian packages: programs are in its `usr/bin` and need the libraries beside it: see [`debian_command`].
+pub fn debian_peers() -> Option<PathBuf> {
+    installed("debian")
+}
+
+fn installed(kind: &str) -> Option<PathBuf> {
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    peers.join(format!("{kind}.stamp")).is_file().then(|| peers.join(kind))
+}
+
+/// A command of an unpacked Debian package, with its libraries: the machine's own where it is not among them.
+pub fn debian_command(program: &str) -> Option<std::process::Command> {
+    let root = debian_peers()?;
+    let places = ["usr/bin", "usr/sbin", "bin", "sbin"];
+    let own = places.iter().map(|place| root.join(place).join(program)).find(|path| path.exists());
+    let mut command = std::process::Command::new(own.unwrap_or_else(|| program.into()));
+    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let system = root.join("usr/lib").join(&triple);
+    let libraries = [system.join("pulseaudio"), system, root.join("lib").join(&triple)];
+    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).expect("paths without colons"));
+    Some(command)
+}

@@ -9,6 +9,7 @@ use crate::domain::{
     UsageReading,
 };
 use crate::error::{Error, Result};
+use crate::schedule::Task;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -228,6 +229,23 @@ pub struct JobRow {
     pub last_error: Option<Error>,
 }
 
+/// A task of the calendar and its last run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChoreRow {
+    pub task: Task,
+    /// The time of the calendar it was for.
+    pub due: DateTime<Utc>,
+    pub attempts: u32,
+    pub started_at: DateTime<Utc>,
+    pub ended_at: Option<DateTime<Utc>>,
+    /// It was done, or left out on purpose.
+    pub is_done: bool,
+    /// What was done, or why it was not.
+    pub said: Option<String>,
+    /// The end of the last run that was done.
+    pub done_at: Option<DateTime<Utc>>,
+}
+
 #[async_trait]
 pub trait Ledger: Send + Sync {
     // ---- lives ------------------------------------------------------------------------------------------------------
@@ -329,6 +347,16 @@ pub trait Ledger: Send + Sync {
     /// Notices not yet delivered by this route, oldest first.
     async fn undelivered(&self, route: &str, limit: usize) -> Result<Vec<Alert>>;
     async fn delivered(&self, route: &str, alert: &Alert) -> Result<()>;
+
+    // ---- the calendar -----------------------------------------------------------------------------------------------
+    async fn chore(&self, task: Task) -> Result<Option<ChoreRow>>;
+    async fn chores(&self) -> Result<Vec<ChoreRow>>;
+    /// Notes a time of the calendar as past without a run: what came before Moon is not made up.
+    async fn leave_out_chore(&self, task: Task, due: DateTime<Utc>) -> Result<()>;
+    /// Counts an attempt at the run for `due` and returns which one it is. Audited.
+    async fn begin_chore(&self, task: Task, due: DateTime<Utc>) -> Result<u32>;
+    /// Ends the attempt with what was done, or why it was not. Audited.
+    async fn end_chore(&self, task: Task, outcome: std::result::Result<&String, &Error>) -> Result<()>;
 
     // ---- overview ---------------------------------------------------------------------------------------------------
     async fn totals(&self) -> Result<Totals>;

@@ -7,6 +7,7 @@
 mod alerts;
 mod archive;
 mod audit;
+mod chores;
 mod jobs;
 mod memory;
 pub(crate) mod reader;
@@ -20,9 +21,10 @@ use moon_actors::domain::{
     BootId, Claim, CycleId, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, UsageReading,
 };
 use moon_actors::port::{
-    Alert, AlertKey, AuditEntry, AuditRow, Clock, ContinuityRow, DistillationRow, Effect, Ids, JobRow, Ledger,
-    NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
+    Alert, AlertKey, AuditEntry, AuditRow, ChoreRow, Clock, ContinuityRow, DistillationRow, Effect, Ids, JobRow,
+    Ledger, NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
 };
+use moon_actors::schedule::Task;
 use moon_actors::{Error, Result};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 use serde_json::Value;
@@ -36,6 +38,9 @@ pub const SQLITE_FLOOR: i32 = 3_051_003;
 
 /// Less than SQLite needs to open a database with a write-ahead log, bytes.
 const SMALLEST_ROOM: u64 = 256 << 10;
+
+/// The schema, step by step. A released step is never changed.
+const MIGRATIONS: [&str; 2] = [include_str!("0001_init.sql"), include_str!("0002_chores.sql")];
 
 /// Room kept free so that "the disk is full" can still be written down.
 const RESERVE_BYTES: u64 = 8 << 20;
@@ -154,9 +159,8 @@ impl SqliteLedger {
             return Err(Error::config("ledger.pragma", format!("the ledger runs in journal mode {mode}, not WAL"))
                 .hint("put Moon's home on a local file system"));
         }
-        let migrations =
-            rusqlite_migration::Migrations::new(vec![rusqlite_migration::M::up(include_str!("0001_init.sql"))]);
-        migrations.to_latest(&mut db).map_err(|e| {
+        let steps = MIGRATIONS.into_iter().map(rusqlite_migration::M::up).collect();
+        rusqlite_migration::Migrations::new(steps).to_latest(&mut db).map_err(|e| {
             Error::config("ledger.schema", "could not bring the ledger to this version's schema")
                 .cause(e)
                 .hint("a newer moon wrote it: install that version, or restore a backup made by this one")
@@ -522,6 +526,23 @@ impl Ledger for SqliteLedger {
     async fn delivered(&self, route: &str, alert: &Alert) -> Result<()> {
         let (route, alert) = (route.to_owned(), alert.clone());
         self.write("record a delivery", move |tx, stamp| alerts::delivered(tx, stamp, &route, &alert)).await
+    }
+
+    async fn chore(&self, task: Task) -> Result<Option<ChoreRow>> {
+        self.read("read a task of the calendar", move |db, _| chores::one(db, task)).await
+    }
+    async fn chores(&self) -> Result<Vec<ChoreRow>> {
+        self.read("list the tasks of the calendar", |db, _| chores::all(db)).await
+    }
+    async fn leave_out_chore(&self, task: Task, due: DateTime<Utc>) -> Result<()> {
+        self.write("note a task of the calendar", move |tx, stamp| chores::leave_out(tx, stamp, task, due)).await
+    }
+    async fn begin_chore(&self, task: Task, due: DateTime<Utc>) -> Result<u32> {
+        self.write("begin a task of the calendar", move |tx, stamp| chores::begin(tx, stamp, task, due)).await
+    }
+    async fn end_chore(&self, task: Task, outcome: std::result::Result<&String, &Error>) -> Result<()> {
+        let outcome = outcome.cloned().map_err(Clone::clone);
+        self.write("end a task of the calendar", move |tx, stamp| chores::end(tx, stamp, task, outcome.as_ref())).await
     }
 
     async fn totals(&self) -> Result<Totals> {

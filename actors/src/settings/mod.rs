@@ -3,6 +3,18 @@
 //! The shell reads `moon.toml` into this; an actor receives its own section by value and never changes it. Partial
 //! tables merge with the defaults, unknown keys are refused. [`Settings::check`] reports every broken rule at once.
 
+mod alerts;
+mod backup;
+mod dashboard;
+mod health;
+mod rotation;
+
+pub use alerts::Alerts;
+pub use backup::Backup;
+pub use dashboard::Dashboard;
+pub use health::Health;
+pub use rotation::Rotation;
+
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -35,6 +47,11 @@ pub struct Settings {
     pub continuity: Continuity,
     pub recall: Recall,
     pub supervision: Supervision,
+    pub health: Health,
+    pub alerts: Alerts,
+    pub backup: Backup,
+    pub rotation: Rotation,
+    pub dashboard: Dashboard,
     pub log: Log,
 }
 
@@ -354,6 +371,11 @@ impl Settings {
         self.check_archive(&mut rules);
         self.check_memory(&mut rules);
         self.check_supervision(&mut rules);
+        self.health.check(&mut rules);
+        self.alerts.check(&mut rules);
+        self.backup.check(&mut rules);
+        self.rotation.check(&mut rules);
+        self.dashboard.check(&mut rules);
         rules.within("log.max_mib", self.log.max_mib, 1..=1024);
         rules.within("log.keep", self.log.keep, 1..=1000);
         rules.broken
@@ -462,6 +484,13 @@ impl Rules {
             format!("{value} must be between {} and {}", range.start(), range.end())
         });
     }
+    /// Times of the calendar: a cron expression, or nothing for never.
+    fn times(&mut self, key: &'static str, times: &str) {
+        let wrong = crate::schedule::policy::parse(times).err();
+        self.hold(wrong.is_none(), key, || {
+            format!("{times:?} is not a cron expression such as \"0 2 * * *\": {}", wrong.unwrap_or_default())
+        });
+    }
     fn span(&mut self, key: &'static str, span: Duration, least: Duration) {
         self.hold((least..=LONGEST).contains(&span), key, || {
             let shown = humantime::format_duration;
@@ -494,6 +523,16 @@ mod tests {
         settings.watch.stale_after = Duration::from_secs(30);
         let keys: Vec<_> = settings.check().into_iter().map(|p| p.key).collect();
         assert_eq!(keys, ["watch.stale_after", "openclaw.connect_timeout", "openclaw.request_timeout"]);
+    }
+
+    #[test]
+    fn times_that_no_calendar_has_are_refused_and_nothing_means_never() {
+        let mut settings = Settings::default();
+        settings.backup.at = "0 25 * * *".into();
+        settings.backup.drill_at = String::new();
+        let problems = settings.check();
+        assert_eq!(problems.iter().map(|p| p.key).collect::<Vec<_>>(), ["backup.at"]);
+        assert!(problems[0].message.starts_with("\"0 25 * * *\" is not a cron expression"), "{}", problems[0].message);
     }
 
     #[test]

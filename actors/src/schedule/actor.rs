@@ -1,0 +1,132 @@
+//! One actor per task: wakes at its time, or when it is asked, and runs it.
+
+use super::policy::{self, ATTEMPTS, Decision, LastRun};
+use super::{Chore, Task};
+use crate::error::Result;
+use crate::port::{AlertKey, ChoreRow, Severity};
+use crate::supervisor::{StartFn, child};
+use crate::wiring::Wiring;
+use chrono::{DateTime, TimeDelta, Utc};
+use croner::Cron;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Longest sleep: a wall clock that is set, and a machine that slept, are noticed this soon.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+pub enum ChoreMsg {
+    /// Look whether it is time.
+    Look,
+    /// Run now, whatever the calendar says, and answer with the sentence.
+    Now(oneshot::Sender<Result<String>>),
+}
+
+pub struct ChoreActor;
+
+pub struct ChoreState {
+    chore: Arc<dyn Chore>,
+    times: Option<Cron>,
+    wiring: Wiring,
+}
+
+/// How the tree starts it. `make` puts the task together anew for every start.
+pub fn start(wiring: &Wiring, task: Task, make: fn(&Wiring) -> Arc<dyn Chore>) -> StartFn {
+    let wiring = wiring.clone();
+    child(wiring.mail.chore(task).clone(), move || (ChoreActor, (make(&wiring), wiring.clone())))
+}
+
+impl Actor for ChoreActor {
+    type Msg = ChoreMsg;
+    type State = ChoreState;
+    type Arguments = (Arc<dyn Chore>, Wiring);
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<ChoreMsg>,
+        (chore, wiring): Self::Arguments,
+    ) -> Result<ChoreState, ActorProcessingErr> {
+        // The settings were checked: what cannot be read here is nothing.
+        let times = policy::parse(chore.times()).unwrap_or_default();
+        Ok(ChoreState { chore, times, wiring })
+    }
+    async fn post_start(&self, myself: ActorRef<ChoreMsg>, _: &mut ChoreState) -> Result<(), ActorProcessingErr> {
+        Ok(myself.cast(ChoreMsg::Look)?)
+    }
+    async fn handle(
+        &self,
+        myself: ActorRef<ChoreMsg>,
+        message: ChoreMsg,
+        state: &mut ChoreState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ChoreMsg::Now(reply) => {
+                let _ = reply.send(state.run(state.wiring.ports.clock.now()).await);
+            }
+            ChoreMsg::Look => {
+                let sleep = match state.look().await {
+                    Ok(until) => state.sleep(until),
+                    Err(error) => {
+                        tracing::warn!(code = error.code, "{error}");
+                        LONGEST_SLEEP
+                    }
+                };
+                myself.send_after(sleep, || ChoreMsg::Look);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ChoreState {
+    /// Runs what is due. Returns when there may be something again.
+    async fn look(&self) -> Result<Option<DateTime<Utc>>> {
+        let Some(times) = &self.times else { return Ok(None) };
+        let (ledger, clock, task) = (&self.wiring.ports.ledger, &self.wiring.ports.clock, self.chore.task());
+        let last_run = ledger.chore(task).await?.map(|row| last_run(&row));
+        match policy::decide(last_run, clock.calendar(times), clock.now()) {
+            Decision::Wait { until } => return Ok(until),
+            Decision::Begin { past } => ledger.leave_out_chore(task, past).await?,
+            // What it said is in the ledger, the audit and, if it failed, an alert.
+            Decision::Run { due } => drop(self.run(due).await),
+        }
+        Ok(clock.calendar(times).1)
+    }
+
+    async fn run(&self, due: DateTime<Utc>) -> Result<String> {
+        let (ledger, task) = (&self.wiring.ports.ledger, self.chore.task());
+        let attempts = ledger.begin_chore(task, due).await?;
+        let outcome = self.chore.run().await;
+        ledger.end_chore(task, outcome.as_ref()).await?;
+        let key = AlertKey::new(&format!("{}.failing", task.as_str()), "moon");
+        match &outcome {
+            Ok(did) => {
+                tracing::info!(task = task.as_str(), "{did}");
+                ledger.resolve(&key).await?;
+            }
+            Err(error) => {
+                tracing::warn!(task = task.as_str(), code = error.code, attempts, "{error}");
+                // The last attempt, or a person's own: from now on nobody tries again before the next time.
+                if attempts >= ATTEMPTS || error.kind == crate::Kind::Config {
+                    let message = format!("the {} could not be done: {error}", task.as_str());
+                    ledger.raise(&key, Severity::Critical, &message, error.hint.as_deref()).await?;
+                }
+            }
+        }
+        self.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
+        outcome
+    }
+
+    fn sleep(&self, until: Option<DateTime<Utc>>) -> Duration {
+        let left = until.map(|until| until - self.wiring.ports.clock.now());
+        left.and_then(|left| left.max(TimeDelta::zero()).to_std().ok()).map_or(LONGEST_SLEEP, |left| {
+            // A moment behind the time, never before it: clocks are read in steps.
+            (left + Duration::from_millis(20)).min(LONGEST_SLEEP)
+        })
+    }
+}
+
+fn last_run(row: &ChoreRow) -> LastRun {
+    LastRun { due: row.due, attempts: row.attempts, at: row.ended_at.unwrap_or(row.started_at), is_done: row.is_done }
+}
