@@ -1,7 +1,7 @@
 //! Tells people by the log: always there, needs nothing. The other routes come beside it.
 
 use async_trait::async_trait;
-use moon_actors::port::{Alert, Notifier, Severity};
+use moon_actors::port::{Alert, Notice, Notifier, Severity};
 use moon_actors::{Error, Result};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -28,11 +28,12 @@ impl LogNotifier {
 
 #[async_trait]
 impl Notifier for LogNotifier {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "log"
     }
 
-    async fn deliver(&self, alert: &Alert) -> Result<()> {
+    async fn deliver(&self, notice: &Notice) -> Result<()> {
+        let (Notice::Alert(alert) | Notice::Escalation(alert)) = notice else { return Ok(()) };
         let (rule, subject, hint) = (&alert.key.rule, &alert.key.subject, alert.hint.as_deref().unwrap_or(""));
         match (alert.resolved_at, alert.severity) {
             (Some(_), _) => tracing::info!(alert = alert.id, rule, subject, "resolved: {}", alert.message),

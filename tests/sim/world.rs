@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use moon::adapters::sqlite::SqliteLedger;
 use moon_actors::domain::{SessionKey, UsageReading};
-use moon_actors::port::{Alert, Clock, Doorbell, Ids, Notifier, Probe, Projector};
+use moon_actors::port::{Clock, Doorbell, Ids, Notice, Notifier, Probe, Projector};
 use moon_actors::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -315,10 +315,11 @@ impl Probe for World {
 
 #[async_trait]
 impl Notifier for World {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "sim"
     }
-    async fn deliver(&self, alert: &Alert) -> Result<()> {
+    async fn deliver(&self, notice: &Notice) -> Result<()> {
+        let (Notice::Alert(alert) | Notice::Escalation(alert)) = notice else { return Ok(()) };
         let key = (alert.id, alert.resolved_at.is_some());
         self.act("notifier.deliver", |state| {
             *state.told.entry(key).or_default() += 1;

@@ -4,7 +4,7 @@
 //! its notices and is tried again at the next ring: it never raises an alert about itself through itself.
 
 use crate::error::Result;
-use crate::port::{Ledger, Notifier};
+use crate::port::{Ledger, Notice, Notifier};
 use crate::supervisor::{StartFn, child};
 use crate::wiring::Wiring;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -26,7 +26,7 @@ pub async fn deliver(ledger: &dyn Ledger, notifiers: &[Arc<dyn Notifier>]) -> Re
     let mut delivered = 0;
     for notifier in notifiers {
         for alert in ledger.undelivered(notifier.name(), BATCH).await? {
-            if let Err(error) = notifier.deliver(&alert).await {
+            if let Err(error) = notifier.deliver(&Notice::Alert(alert.clone())).await {
                 tracing::warn!(route = notifier.name(), code = error.code, "could not deliver an alert: {error}");
                 break;
             }

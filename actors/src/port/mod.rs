@@ -21,7 +21,7 @@ pub use clock::{Clock, Ids};
 pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
-pub use notifier::{Alert, AlertKey, Notifier, Severity};
+pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity};
 pub use probe::{NoProbe, Probe};
 pub use projector::Projector;
 pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentName, TurnHit};

@@ -57,10 +57,53 @@ pub struct Alert {
     pub resolved_at: Option<DateTime<Utc>>,
 }
 
+/// Several notices that a route was not sent one by one, because it had been told enough within the hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// The same for every attempt at delivering it.
+    pub id: String,
+    pub since: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+    /// How many notices it stands for.
+    pub count: u64,
+    pub worst: Severity,
+    /// One line each, the worst first; at most as many as a person reads.
+    pub lines: Vec<String>,
+}
+
+/// What a route is given to deliver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Fires, or with `resolved_at` has ended.
+    Alert(Alert),
+    /// It has fired for a while and nobody has said that they know.
+    Escalation(Alert),
+    Digest(Digest),
+}
+
+impl Notice {
+    /// The same for every attempt at delivering it, different for any two notices: receivers tell repeats apart by it.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Alert(alert) if alert.resolved_at.is_some() => format!("alert-{}-resolved", alert.id),
+            Self::Alert(alert) => format!("alert-{}-firing", alert.id),
+            Self::Escalation(alert) => format!("alert-{}-escalated", alert.id),
+            Self::Digest(digest) => format!("digest-{}", digest.id),
+        }
+    }
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Alert(alert) | Self::Escalation(alert) => alert.severity,
+            Self::Digest(digest) => digest.worst,
+        }
+    }
+}
+
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Route name, e.g. `log`.
-    fn name(&self) -> &'static str;
-    /// Delivers a firing (or, with `resolved_at`, resolved) alert. At least once; the id tells repeats apart.
-    async fn deliver(&self, alert: &Alert) -> Result<()>;
+    /// The route's own name, unique among all routes, e.g. `log`, `email`, `ops-chat`.
+    fn name(&self) -> &str;
+    /// Takes a notice to people. At least once; its id tells repeats apart. `transient` and `unavailable` errors are tried again,
+    /// others are given up on for this notice.
+    async fn deliver(&self, notice: &Notice) -> Result<()>;
 }
