@@ -5,6 +5,7 @@
 
 pub mod adapters;
 pub mod bench;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod daemon;

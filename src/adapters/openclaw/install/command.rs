@@ -1,19 +1,13 @@
-//! OpenClaw's own command line, run to its end: with a deadline, with its pipes drained, with nothing left behind.
-//!
-//! It sees only the environment it needs. What it prints is bounded, and only its first lines reach an error.
+//! OpenClaw's own command line. It sees only the environment it needs, and only its first words reach an error.
 
+use crate::child::{self, Failure};
 use moon_actors::settings::OpenClaw;
 use moon_actors::{Error, Result};
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeSet;
 use std::io;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-/// Most bytes kept of either stream; the rest is read and dropped.
-const OUTPUT_LIMIT: usize = 1 << 20;
 /// Most characters of a failed command's words in an error.
 const EXCERPT: usize = 300;
 
@@ -71,47 +65,24 @@ impl Cli {
     /// Errors: `openclaw.command_missing`, `openclaw.command_timeout`, `openclaw.command_failed`.
     pub(super) async fn run(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
         let shown = format!("{} {}", self.command, arguments.join(" "));
-        let mut child = Command::new(&self.command)
-            .args(arguments)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| cannot_start(&self.command, &error))?;
-        let mut group = Group(child.id());
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let whole = async {
-            let feed = async {
-                if let Some(mut stdin) = stdin {
-                    // A command that does not read its input says why in its exit status.
-                    let _ = stdin.write_all(input).await;
-                }
-            };
-            let (status, (), out, err) = tokio::join!(child.wait(), feed, drain(stdout), drain(stderr));
-            (status, out, err)
+        let mut command = Command::new(&self.command);
+        command.args(arguments);
+        let ended = match child::run(command, self.environment.clone(), input, self.deadline).await {
+            Ok(ended) => ended,
+            Err(Failure::NotStarted(error)) => return Err(cannot_start(&self.command, &error)),
+            Err(Failure::TooLong) => {
+                let message = format!("{shown}: no end within {} s", self.deadline.as_secs());
+                return Err(Error::transient("openclaw.command_timeout", message)
+                    .hint("run it by hand to see what it waits for"));
+            }
+            Err(Failure::Lost(error)) => return Err(Error::transient("openclaw.command_failed", &shown).cause(error)),
         };
-        let Ok((status, out, err)) = tokio::time::timeout(self.deadline, whole).await else {
-            drop(group);
-            let message = format!("{shown}: no end within {} s", self.deadline.as_secs());
-            return Err(
-                Error::transient("openclaw.command_timeout", message).hint("run it by hand to see what it waits for")
-            );
-        };
-        group.0 = None;
-        let status = status.map_err(|error| Error::transient("openclaw.command_failed", &shown).cause(error))?;
-        if status.success() {
-            return Ok(String::from_utf8_lossy(&out).into_owned());
+        if ended.status.success() {
+            return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
         }
         // Failures of `--json` commands are told on the standard output.
-        let words = if err.is_empty() { &out } else { &err };
-        let told = String::from_utf8_lossy(words).split_whitespace().collect::<Vec<_>>().join(" ");
-        let told: String = told.chars().take(EXCERPT).collect();
-        Err(Error::config("openclaw.command_failed", format!("{shown} ended with {status}"))
-            .cause(told)
+        Err(Error::config("openclaw.command_failed", format!("{shown} ended with {}", ended.status))
+            .cause(ended.excerpt(EXCERPT))
             .hint("Moon was built against OpenClaw 2026.9.6; see what `openclaw config validate` says"))
     }
 }
@@ -120,30 +91,6 @@ fn cannot_start(command: &str, error: &io::Error) -> Error {
     let failed =
         Error::unavailable("openclaw.command_missing", format!("OpenClaw's command {command:?} cannot be run"));
     failed.cause(error).hint("install OpenClaw, or set openclaw.command in moon.toml to the command's absolute path")
-}
-
-/// Ends the whole process group when the command is given up (deadline, dropped future): it may have started others.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let pid = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // Nobody left to signal is as good.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
-async fn drain(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return kept };
-    let mut piece = vec![0; 16 * 1024];
-    while let Ok(read @ 1..) = stream.read(&mut piece).await {
-        let room = OUTPUT_LIMIT - kept.len();
-        kept.extend_from_slice(&piece[..read.min(room)]);
-    }
-    kept
 }
 
 /// The names of `${VARIABLES}` in a configuration text: OpenClaw needs their values to check it.
