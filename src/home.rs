@@ -196,7 +196,7 @@ impl Home {
     pub fn logs_dir(&self) -> PathBuf {
         self.root.join("logs")
     }
-    /// `logs/moon.log`: the daemon's log, JSON lines; older ones are `moon.log.1` and so on.
+    /// `logs/moon.log`: the daemon's log, JSON lines; older ones are `moon.log-YYYYMMDD_HHMMSS` and so on.
     pub fn log_file(&self) -> PathBuf {
         self.root.join("logs/moon.log")
     }

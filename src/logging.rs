@@ -4,11 +4,13 @@
 //! lines go through a bounded queue to a thread of their own, and when the queue is full they are dropped. Plain levels
 //! apply to Moon's own code; libraries stay at `warn`, because at `debug` they would log what they carry.
 
+use crate::adapters::rotation;
 use crate::home::Home;
-use logroller::{LogRoller, LogRollerBuilder, Rotation, RotationSize};
 use moon_actors::settings::Log;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::os::unix::fs::MetadataExt;
+use std::panic::PanicHookInfo;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -173,74 +175,76 @@ impl<'a> MakeWriter<'a> for FileWriter {
     }
 }
 
-/// The log file with its rotation. Opens it again when somebody removed it, and swallows every failure.
+/// The log file. Put aside by rename when it is large enough, opened again when somebody gave it another name or removed it;
+/// swallows every failure. What was put aside is looked after by the rotation, its number also here: a crash loop must not fill a
+/// disk between two looks.
 struct RotatingFile {
     folder: PathBuf,
     path: PathBuf,
     max_bytes: u64,
-    keep: u64,
-    open: Option<LogRoller>,
+    keep: usize,
+    open: Option<Open>,
     looked: Instant,
+}
+
+struct Open {
+    file: File,
+    bytes: u64,
+    inode: u64,
 }
 
 impl RotatingFile {
     fn new(home: &Home, settings: &Log) -> Self {
         let max_bytes = settings.max_mib.saturating_mul(1 << 20);
         let (folder, path) = (home.logs_dir(), home.log_file());
-        Self { folder, path, max_bytes, keep: settings.keep.max(1), open: None, looked: Instant::now() }
+        let keep = usize::try_from(settings.keep).unwrap_or(usize::MAX).max(1);
+        Self { folder, path, max_bytes, keep, open: None, looked: Instant::now() }
     }
 
     /// True to the promise of [`daemon`]: says at once when the file cannot be written at all.
     fn probe(&self) -> io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        crate::durable::create_folder(&self.folder)?;
-        std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path).map(drop)
+        self.open_file().map(drop)
     }
 
-    fn build(&self) -> io::Result<LogRoller> {
-        self.probe()?;
-        let name = self.path.file_name().map(PathBuf::from).unwrap_or_default();
-        LogRollerBuilder::new(self.folder.clone(), name)
-            .rotation(Rotation::SizeBased(RotationSize::Bytes(self.max_bytes)))
-            .max_keep_files(self.keep)
-            .file_mode(0o600)
-            // Old files are counted in the background; the last count must not be lost at the end.
-            .graceful_shutdown(true)
-            .build()
-            .map_err(io::Error::other)
+    fn open_file(&self) -> io::Result<Open> {
+        use std::os::unix::fs::OpenOptionsExt;
+        crate::durable::create_folder(&self.folder)?;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let found = file.metadata()?;
+        Ok(Open { bytes: found.len(), inode: found.ino(), file })
     }
 
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
-            if !self.path.exists() {
-                self.open = None;
+            let inode = std::fs::symlink_metadata(&self.path).map(|found| found.ino()).ok();
+            self.open.take_if(|open| inode != Some(open.inode));
+        }
+        let size = line.len() as u64;
+        if self.open.as_ref().is_some_and(|open| open.bytes > 0 && open.bytes + size > self.max_bytes) {
+            self.open = None;
+            rotation::put_aside(&self.path)?;
+            for old in rotation::put_aside_before(&self.path).into_iter().skip(self.keep) {
+                crate::durable::remove(&old)?;
             }
         }
         if self.open.is_none() {
-            self.open = Some(self.build()?);
+            self.open = Some(self.open_file()?);
         }
-        match &mut self.open {
-            Some(roller) => roller.write_all(line),
-            None => Ok(()),
-        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.bytes += size;
+        open.file.write_all(line)
     }
 }
 
 impl Write for RotatingFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // The rotation is foreign code with prints of its own; a crash in it must not end the log's thread.
-        let written = catch_unwind(AssertUnwindSafe(|| self.write_line(line)));
-        if !matches!(written, Ok(Ok(()))) {
+        if self.write_line(line).is_err() {
             self.open = None;
         }
         Ok(line.len())
     }
     fn flush(&mut self) -> io::Result<()> {
-        let flushed = catch_unwind(AssertUnwindSafe(|| self.open.as_mut().map_or(Ok(()), Write::flush)));
-        if !matches!(flushed, Ok(Ok(()))) {
-            self.open = None;
-        }
         Ok(())
     }
 }
@@ -272,7 +276,23 @@ mod tests {
             names.push(entry.file_name().into_string().expect("text"));
         }
         names.sort();
-        assert_eq!(names, ["moon.log", "moon.log.1", "moon.log.2"]);
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(names[0] == "moon.log" && names[1].starts_with("moon.log-2"), "{names:?}");
+    }
+
+    #[test]
+    fn a_log_that_somebody_renamed_is_opened_anew_and_no_line_is_lost() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let home = Home::at(scratch.path());
+        let mut file = log(&home, 1 << 20);
+        file.write_all(b"one\n").expect("never fails");
+        assert!(rotation::put_aside(&home.log_file()).expect("put aside"));
+        file.write_all(b"two\n").expect("never fails");
+        file.looked = Instant::now().checked_sub(LOOK_EVERY).expect("the machine is up for longer");
+        file.write_all(b"three\n").expect("never fails");
+        let aside = rotation::put_aside_before(&home.log_file());
+        assert_eq!(std::fs::read_to_string(&aside[0]).expect("readable"), "one\ntwo\n");
+        assert_eq!(std::fs::read_to_string(home.log_file()).expect("readable"), "three\n");
     }
 
     #[test]

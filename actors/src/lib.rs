@@ -21,6 +21,7 @@ pub mod port;
 pub mod projection;
 pub mod prune;
 pub mod recall;
+pub mod rotation;
 pub mod schedule;
 pub mod settings;
 pub mod stage;

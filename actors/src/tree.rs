@@ -4,9 +4,11 @@
 //! optional one is parked and shown, and everybody else goes on: losing distillation must not stop archiving.
 
 use crate::domain::Stage::{Archive, Continuity, Distill, Index, Prune};
+use crate::schedule::Task;
 use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
-use crate::{alert, bridge, control, projection, stage, threshold, usage};
+use crate::{alert, bridge, control, projection, schedule, stage, threshold, usage};
+use std::sync::Arc;
 
 pub fn tree(w: &Wiring) -> SupervisorSpec {
     let limits = || max(w.settings.supervision.max_crashes).per(w.settings.supervision.window);
@@ -24,6 +26,10 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
                 .vital("threshold", threshold::actor::start(w))
                 .vital("usage", usage::actor::start(w))
                 .vital("bridge", bridge::actor::start(w)),
+        )
+        .branch(
+            supervisor("care", OneForOne, limits())
+                .optional("rotation", schedule::actor::start(w, Task::Rotation, |w| Arc::new(w.rotation()))),
         )
         .branch(
             supervisor("control", RestForOne, limits())

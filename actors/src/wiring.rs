@@ -16,8 +16,9 @@ use crate::port::Ports;
 use crate::projection::ProjectionMsg;
 use crate::prune::engine::{PruneStage, Reducer};
 use crate::recall::engine::Recaller;
-use crate::schedule::Task;
+use crate::rotation::engine::Rotation;
 use crate::schedule::actor::ChoreMsg;
+use crate::schedule::{Chore, Task};
 use crate::settings::Settings;
 use crate::stage::{Engine, StageMsg};
 use crate::supervisor::Address;
@@ -171,6 +172,17 @@ impl Wiring {
     }
     pub fn captures(&self) -> Captures {
         Captures { ledger: Arc::clone(&self.ports.ledger), ids: Arc::clone(&self.ports.ids) }
+    }
+
+    /// A task of the calendar.
+    pub fn chore(&self, task: Task) -> Option<Arc<dyn Chore>> {
+        match task {
+            Task::Rotation => Some(Arc::new(self.rotation())),
+            Task::Backup | Task::Drill | Task::Report => None,
+        }
+    }
+    pub fn rotation(&self) -> Rotation {
+        Rotation { logs: Arc::clone(&self.ports.logs), times: self.settings.rotation.at.clone() }
     }
 
     /// The engine of a stage.

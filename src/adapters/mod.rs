@@ -11,5 +11,6 @@ pub mod openclaw;
 pub mod probe;
 pub mod projections;
 pub mod room;
+pub mod rotation;
 pub mod sqlite;
 pub mod transcripts;

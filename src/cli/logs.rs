@@ -87,11 +87,12 @@ fn audit_rows(ctx: &Context, trace: &str) -> Result<Vec<String>> {
     Ok(rows.iter().map(line).collect())
 }
 
-/// The log files, newest first.
+/// The log files that can be read as they are, newest first.
 fn files(ctx: &Context) -> Vec<PathBuf> {
     let newest = ctx.home.log_file();
-    let older = (1..=ctx.settings().log.keep).map(|n| newest.with_file_name(format!("moon.log.{n}")));
-    std::iter::once(newest.clone()).chain(older).take_while(|path| path.exists() || *path == newest).collect()
+    let older = crate::adapters::rotation::put_aside_before(&newest);
+    let is_plain = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "gz");
+    std::iter::once(newest).chain(older.into_iter().filter(is_plain)).collect()
 }
 
 fn follow(

@@ -16,6 +16,7 @@ mod logs;
 mod once;
 pub mod output;
 pub(crate) mod recall;
+mod rotate_logs;
 mod route;
 pub mod runtime;
 mod sessions;
@@ -108,6 +109,8 @@ pub enum Command {
     Config(config::Command),
     /// Show the daemon's log
     Logs(logs::Args),
+    /// Put log files aside, compress and remove them as the settings say, now
+    RotateLogs(rotate_logs::Args),
     /// Talk to the running daemon
     #[command(subcommand)]
     Ctl(ctl::Command),
@@ -203,6 +206,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
         Command::Logs(args) => logs::run(ctx, args),
+        Command::RotateLogs(args) => rotate_logs::run(ctx, args),
         Command::Ctl(command) => ctl::run(ctx, command),
         Command::Demo(args) => demo::run(ctx, args),
         Command::Bench(args) => bench::run(ctx, args),
@@ -226,6 +230,7 @@ impl Command {
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),
             Self::Logs(_) => "logs",
+            Self::RotateLogs(_) => "rotate-logs",
             Self::Ctl(command) => command.name(),
             Self::Demo(_) => "demo",
             Self::Bench(_) => "bench",

@@ -66,6 +66,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Snapshot { .. } => "snapshot",
         Request::Index { .. } => "index",
         Request::Distill { .. } => "distill",
+        Request::RotateLogs { .. } => "rotate-logs",
         _ => "command",
     }
 }

@@ -10,6 +10,7 @@ use crate::adapters::openclaw::{self, OpenClaw};
 use crate::adapters::probe;
 use crate::adapters::projections::Projections;
 use crate::adapters::room::LeavesRoom;
+use crate::adapters::rotation::LogFolders;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::daemon::lock::HomeLock;
@@ -175,6 +176,7 @@ fn assemble(
         clock,
         ids,
         probe: probe::from_environment(),
+        logs: Arc::new(LogFolders::new(home, settings, crate::config::process_environment())),
     })
 }
 

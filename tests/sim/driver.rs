@@ -5,11 +5,13 @@
 
 use crate::host::Session;
 use crate::world::{Weather, World};
+use async_trait::async_trait;
 use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
 use moon_actors::domain::{SessionKey, Sha256};
-use moon_actors::port::{AlertKey, BridgeEventKind, Clock, Ledger, Ports, Severity, Slot};
+use moon_actors::port::{AlertKey, BridgeEventKind, Clock, Ledger, LogFiles, LogSet, Ports, Severity, Slot};
+use moon_actors::rotation::policy::Step;
 use moon_actors::settings::Settings;
 use moon_actors::supervisor::{self, EndReason, Notice, Sink};
 use moon_actors::tree::tree;
@@ -83,6 +85,23 @@ impl Transport for Silence {
     }
 }
 
+/// No log files either.
+#[async_trait]
+impl LogFiles for Silence {
+    async fn list(&self) -> Vec<moon_actors::Result<LogSet>> {
+        vec![]
+    }
+    async fn carry_out(&self, _: &LogSet, _: &Step) -> moon_actors::Result<u64> {
+        Ok(0)
+    }
+    async fn reopen(&self, _: &LogSet) -> moon_actors::Result<()> {
+        Ok(())
+    }
+    fn now(&self) -> chrono::NaiveDateTime {
+        chrono::DateTime::UNIX_EPOCH.naive_utc()
+    }
+}
+
 impl World {
     pub(crate) fn add_session(&self, name: &str, renames: bool) -> SessionKey {
         let key = SessionKey::from(name);
@@ -105,6 +124,7 @@ impl World {
             ids: Arc::clone(&self.time) as _,
             projector: me.clone(),
             probe: me,
+            logs: Arc::new(Silence),
         };
         let hands: MakeHands = Arc::new(|w| -> Arc<dyn Hands> { Arc::new(OwnHands { wiring: w.clone() }) });
         moon::daemon::ports::wire(ports, settings.clone(), Arc::new(Silence), hands)

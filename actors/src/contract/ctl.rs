@@ -49,6 +49,10 @@ pub enum Request {
     Restart {
         actor: String,
     },
+    /// Put aside, compress and remove log files now; with `dry_run`, only say which.
+    RotateLogs {
+        dry_run: bool,
+    },
     /// Stop the daemon.
     Stop,
 }

@@ -9,6 +9,9 @@ use crate::domain::{CycleId, CycleKind, SessionKey, Stage, TraceId, Trigger};
 use crate::error::{Error, Result};
 use crate::port::{JobRow, NewCycle, Query, SessionRow, unknown_session};
 use crate::recall;
+use crate::rotation::policy::Step;
+use crate::schedule::actor::ChoreMsg;
+use crate::schedule::{self, Task};
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
 use crate::wiring::Wiring;
@@ -16,12 +19,15 @@ use async_trait::async_trait;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Who works jobs off, and what else only a running daemon can do.
 #[async_trait]
 pub trait Hands: Send + Sync {
     /// Returns when these cycles have ended or failed once.
     async fn work(&self, cycles: &[CycleId]) -> Result<()>;
+    /// Runs a task of the calendar now and says what was done.
+    async fn run(&self, task: Task) -> Result<String>;
     async fn tree(&self) -> Result<Vec<ChildStatus>>;
     async fn restart(&self, actor: &str) -> Result<()>;
     async fn stop(&self) -> Result<()>;
@@ -76,6 +82,7 @@ impl Commands {
                 self.hands.restart(&actor).await?;
                 Ok(Report::new("restart").detail(format!("{actor} was restarted")))
             }
+            Request::RotateLogs { dry_run } => self.rotate_logs(dry_run).await,
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))
@@ -232,6 +239,25 @@ impl Commands {
         self.judge(report, &cycles, &rows).await
     }
 
+    async fn rotate_logs(&self, dry_run: bool) -> Result<Report> {
+        let report = Report::new("rotate-logs");
+        if !dry_run {
+            return Ok(report.detail(self.hands.run(Task::Rotation).await?));
+        }
+        let planned = self.wiring.rotation().plan().await;
+        let mut report = report.data(json!({ "steps": planned.steps }));
+        report.details.extend(planned.steps.iter().map(|(log, step)| match step {
+            Step::PutAside { why, .. } => format!("put aside {log}: {why}"),
+            Step::Compress { name } => format!("compress {name} of {log}"),
+            Step::Remove { name, why } => format!("remove {name} of {log}: {why}"),
+        }));
+        if planned.steps.is_empty() {
+            report.details.push(planned.sentence());
+        }
+        planned.failed.into_iter().for_each(|error| report.issue(error));
+        Ok(report)
+    }
+
     async fn recall(&self, query: Query, inject: Option<SessionKey>, pick: usize) -> Result<Report> {
         let recaller = self.wiring.recaller();
         let Some(target) = inject else {
@@ -257,6 +283,7 @@ fn name(request: &Request) -> &'static str {
         Request::Continuity { .. } => "continuity",
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",
+        Request::RotateLogs { .. } => "rotate-logs",
         Request::Stop => "stop",
     }
 }
@@ -273,6 +300,11 @@ impl Hands for OwnHands {
         let engines = self.wiring.engines();
         let supervision = &self.wiring.settings.supervision;
         run_until_quiet(&engines, ports.ledger.as_ref(), ports.probe.as_ref(), supervision).await.map(drop)
+    }
+    async fn run(&self, task: Task) -> Result<String> {
+        let w = &self.wiring;
+        let chore = w.chore(task).ok_or_else(no_daemon)?;
+        schedule::engine::run(w, chore.as_ref(), w.ports.clock.now()).await
     }
     async fn tree(&self) -> Result<Vec<ChildStatus>> {
         Err(no_daemon())
@@ -318,6 +350,17 @@ impl Hands for DaemonHands {
             }
         }
         Ok(())
+    }
+    async fn run(&self, task: Task) -> Result<String> {
+        let (reply, answer) = oneshot::channel();
+        let is_busy = || {
+            Error::transient("schedule.busy", format!("the actor {} does not answer", task.as_str()))
+                .hint("it may be at work or parked: see `moon ctl tree`")
+        };
+        if !self.wiring.mail.chore(task).cast(ChoreMsg::Now(reply)) {
+            return Err(is_busy());
+        }
+        tokio::time::timeout(WORK_WAIT, answer).await.map_err(|_| is_busy())?.map_err(|_| is_busy())?
     }
     async fn tree(&self) -> Result<Vec<ChildStatus>> {
         Ok(self.running()?.status().await)

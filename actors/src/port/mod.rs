@@ -8,6 +8,7 @@ mod bridge;
 mod clock;
 mod distiller;
 mod ledger;
+mod log_files;
 mod memory_store;
 mod notifier;
 mod probe;
@@ -20,6 +21,7 @@ pub use bridge::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Slot};
 pub use clock::{Clock, Ids};
 pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
+pub use log_files::{LogFiles, LogSet};
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
 pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity};
 pub use probe::{NoProbe, Probe};
@@ -44,4 +46,5 @@ pub struct Ports {
     pub ids: Arc<dyn Ids>,
     pub projector: Arc<dyn Projector>,
     pub probe: Arc<dyn Probe>,
+    pub logs: Arc<dyn LogFiles>,
 }

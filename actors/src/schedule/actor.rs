@@ -1,9 +1,10 @@
 //! One actor per task: wakes at its time, or when it is asked, and runs it.
 
-use super::policy::{self, ATTEMPTS, Decision, LastRun};
+use super::engine::run;
+use super::policy::{self, Decision, LastRun};
 use super::{Chore, Task};
 use crate::error::Result;
-use crate::port::{AlertKey, ChoreRow, Severity};
+use crate::port::ChoreRow;
 use crate::supervisor::{StartFn, child};
 use crate::wiring::Wiring;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -62,7 +63,7 @@ impl Actor for ChoreActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ChoreMsg::Now(reply) => {
-                let _ = reply.send(state.run(state.wiring.ports.clock.now()).await);
+                let _ = reply.send(run(&state.wiring, state.chore.as_ref(), state.wiring.ports.clock.now()).await);
             }
             ChoreMsg::Look => {
                 let sleep = match state.look().await {
@@ -89,33 +90,9 @@ impl ChoreState {
             Decision::Wait { until } => return Ok(until),
             Decision::Begin { past } => ledger.leave_out_chore(task, past).await?,
             // What it said is in the ledger, the audit and, if it failed, an alert.
-            Decision::Run { due } => drop(self.run(due).await),
+            Decision::Run { due } => drop(run(&self.wiring, self.chore.as_ref(), due).await),
         }
         Ok(clock.calendar(times).1)
-    }
-
-    async fn run(&self, due: DateTime<Utc>) -> Result<String> {
-        let (ledger, task) = (&self.wiring.ports.ledger, self.chore.task());
-        let attempts = ledger.begin_chore(task, due).await?;
-        let outcome = self.chore.run().await;
-        ledger.end_chore(task, outcome.as_ref()).await?;
-        let key = AlertKey::new(&format!("{}.failing", task.as_str()), "moon");
-        match &outcome {
-            Ok(did) => {
-                tracing::info!(task = task.as_str(), "{did}");
-                ledger.resolve(&key).await?;
-            }
-            Err(error) => {
-                tracing::warn!(task = task.as_str(), code = error.code, attempts, "{error}");
-                // The last attempt, or a person's own: from now on nobody tries again before the next time.
-                if attempts >= ATTEMPTS || error.kind == crate::Kind::Config {
-                    let message = format!("the {} could not be done: {error}", task.as_str());
-                    ledger.raise(&key, Severity::Critical, &message, error.hint.as_deref()).await?;
-                }
-            }
-        }
-        self.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
-        outcome
     }
 
     fn sleep(&self, until: Option<DateTime<Utc>>) -> Duration {

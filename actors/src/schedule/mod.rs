@@ -4,6 +4,7 @@
 //! machine slept or Moon was down is made up once, a run cut off by a crash is begun again, and none is ever doubled.
 
 pub mod actor;
+pub mod engine;
 pub mod policy;
 
 use crate::error::Result;

@@ -13,7 +13,7 @@ pub use alerts::Alerts;
 pub use backup::Backup;
 pub use dashboard::Dashboard;
 pub use health::Health;
-pub use rotation::Rotation;
+pub use rotation::{LogPattern, Rotation};
 
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -257,9 +257,9 @@ pub struct Supervision {
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, or a filter such as `moon=debug`.
     pub level: String,
-    /// A log file is rotated at this size, MiB.
+    /// The log is put aside at this size, MiB, and at the beginning of each day.
     pub max_mib: u64,
-    /// Rotated files kept.
+    /// Most files put aside; `[rotation]` says how long.
     pub keep: u64,
 }
 
@@ -350,7 +350,7 @@ impl Default for Supervision {
 }
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), max_mib: 10, keep: 5 }
+        Self { level: "info".into(), max_mib: 10, keep: 30 }
     }
 }
 
