@@ -11,5 +11,6 @@ pub mod openclaw;
 pub mod probe;
 pub mod projections;
 pub mod room;
+pub mod routes;
 pub mod sqlite;
 pub mod transcripts;
