@@ -30,10 +30,12 @@ struct Book(Mutex<BTreeMap<String, Vec<Vec<IpAddr>>>>);
 #[async_trait]
 impl Names for Book {
     async fn addresses(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
-        let mut book = self.0.lock().expect("one user");
-        match book.get_mut(host) {
-            Some(answers) if answers.len() > 1 => Ok(answers.remove(0)),
-            Some(answers) => Ok(answers[0].clone()),
+        let known = self.0.lock().expect("one user").get_mut(host).map(|answers| match answers.len() {
+            1 => answers[0].clone(),
+            _ => answers.remove(0),
+        });
+        match known {
+            Some(answer) => Ok(answer),
             None => Ok(tokio::net::lookup_host((host, 0)).await?.map(|found| found.ip()).collect()),
         }
     }
@@ -81,7 +83,7 @@ impl Scene {
 }
 
 fn alert(id: i64) -> Alert {
-    let at = |seconds| DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("a time");
+    let at = |seconds: i64| DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("a time");
     Alert {
         id,
         key: AlertKey::new("disk_critical", "moon"),

@@ -221,7 +221,7 @@ async fn a_receiver_that_asks_for_silence_gets_it() {
     assert_eq!(server.seen().len(), 1, "nobody knocked meanwhile");
     tokio::time::sleep(Duration::from_millis(1050)).await;
     route.deliver(&firing(1)).await.expect("taken");
-    let date = Does::Says(says("503 Service Unavailable", "retry-after: Fri, 31 Dec 2199 23:59:59 GMT\r\n"));
+    let date = Does::Says(says("503 Service Unavailable", "retry-after: Tue, 31 Dec 2199 23:59:59 GMT\r\n"));
     let server = Server::start(vec![date]).await;
     let route = scene.route(&format!("kind = \"webhook\"\nurl = {:?}\n{HTTP}", server.url("/")));
     let error = failed(route.deliver(&firing(1)).await, "route.busy");
@@ -232,6 +232,8 @@ async fn a_receiver_that_asks_for_silence_gets_it() {
 async fn this_machine_is_refused_in_all_its_spellings() {
     let scene = Scene::new();
     let server = Server::saying(&says("200 OK", "")).await;
+    // Not every system knows this spelling; those that do mean themselves.
+    scene.knows("localhost.", &[&["::1", "127.0.0.1"]]);
     let hosts = [
         "127.0.0.1",
         "127.1",
@@ -395,7 +397,7 @@ async fn no_secret_is_in_a_log_an_error_or_the_settings() {
         told.contains("could not deliver") && told.contains("hyper_util"),
         "the libraries' own log was caught: {told}"
     );
-    assert!(told.contains("you sent *** and *** and ***"), "{told}");
+    assert!(told.contains("you sent *** and *** and *** and canary-sign"), "{told}");
     for secret in &secrets[..3] {
         assert!(
             !told.contains(secret),
@@ -405,9 +407,29 @@ async fn no_secret_is_in_a_log_an_error_or_the_settings() {
     }
 }
 
+/// Debian's program looks for its template where the package would be installed. It was only unpacked, so a copy gets another path of
+/// the same length; everything else is the program as it is.
+fn unpacked_alertmanager(scene: &Scene) -> Option<Command> {
+    const INSTALLED: &str = "/usr/share/prometheus/alertmanager/default.tmpl";
+    let root = support::debian_peers()?;
+    let template = scene.path("default.tmpl");
+    std::fs::copy(root.join(&INSTALLED[1..]), &template).ok()?;
+    let mut here = template.display().to_string();
+    let missing = INSTALLED.len().checked_sub(here.len())?;
+    here.insert_str(0, &"/".repeat(missing));
+    let mut program = std::fs::read(root.join("usr/bin/prometheus-alertmanager")).ok()?;
+    while let Some(at) = program.windows(INSTALLED.len()).position(|window| window == INSTALLED.as_bytes()) {
+        program[at..at + INSTALLED.len()].copy_from_slice(here.as_bytes());
+    }
+    let copy = scene.path("alertmanager");
+    std::fs::write(&copy, program).ok()?;
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o700)).ok()?;
+    Some(Command::new(copy))
+}
+
 /// Alertmanager on a free port.
 fn alertmanager(test: &str, scene: &Scene) -> Option<(Peer, u16)> {
-    let Some(mut command) = support::debian_command("prometheus-alertmanager") else {
+    let Some(mut command) = unpacked_alertmanager(scene) else {
         support::skip(test, "Alertmanager is not in target/peers (tests/run unpacks it)");
         return None;
     };

@@ -128,9 +128,10 @@ impl Receiver {
         // The parser's own words never repeat the text.
         let mut url = Url::parse(text.expose_secret().trim()).map_err(|e| wrong(e.to_string()))?;
         if key == "url_file" {
-            for part in [url.path().trim_matches('/'), url.query().unwrap_or_default()] {
-                secrets.add(&part.into());
-            }
+            let parts = [url.path().trim_matches('/'), url.query().unwrap_or_default()];
+            // Whole, and what somebody might repeat of it.
+            let words = parts.iter().flat_map(|part| part.split(['/', '&', '=', ';'])).filter(|word| word.len() > 8);
+            parts.into_iter().chain(words).for_each(|part| secrets.add(&part.into()));
         }
         match url.scheme() {
             "https" => {}
