@@ -10,11 +10,15 @@ use tokio::net::{TcpListener, TcpStream};
 const PASSWORD: &str = "canary-päss-4711";
 
 fn aiosmtpd(test: &str, scene: &Scene, mode: &str) -> Option<(Peer, u16)> {
+    let (_, cert, key) = certificate(scene.folder.path());
+    serve(test, mode, &cert, &key)
+}
+
+fn serve(test: &str, mode: &str, cert: &Path, key: &Path) -> Option<(Peer, u16)> {
     let Some(packages) = support::python_peers() else {
         support::skip(test, "aiosmtpd is not installed in target/peers (tests/run installs it)");
         return None;
     };
-    let (_, cert, key) = certificate(scene.folder.path());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/routes/smtp_peer.py");
     let mut command = Command::new("python3");
     command.arg(script).arg(mode).arg(cert).arg(key).arg(PASSWORD).env("PYTHONPATH", packages);
@@ -126,6 +130,24 @@ async fn a_wrong_password_or_authority_is_a_matter_of_the_route_and_no_error_sho
     std::fs::remove_file(scene.path("password")).expect("removed");
     failed(good.deliver(&firing(1)).await, "route.secret");
     assert!(peer.said().is_empty(), "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_its_own_authority_is_refused_with_what_to_do() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let scene = Scene::new();
+    let mut own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("names");
+    own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own = CertifiedIssuer::self_signed(own, KeyPair::generate().expect("a key")).expect("signed");
+    // As Proton's Bridge does it: one certificate for both.
+    let files = ["ca.pem", "cert.pem", "key.pem"].map(|name| scene.path(name));
+    for (file, text) in files.iter().zip([own.pem(), own.pem(), own.key().serialize_pem()]) {
+        std::fs::write(file, text).expect("written");
+    }
+    let Some((peer, port)) = serve("a_server_whose_certificate", "starttls", &files[1], &files[2]) else { return };
+    let error = failed(route(&scene, port, "starttls", PASSWORD).deliver(&firing(1)).await, "route.unreachable");
+    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("tls = \"none\"")), "{error:?}");
+    assert!(peer.said().is_empty());
 }
 
 /// What a bad server does.

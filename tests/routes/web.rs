@@ -158,7 +158,7 @@ fn verify(request: &Request, secret: &str) {
             feed(Command::new(peers.node).args(["-e", node]).env("NODE_PATH", modules), &given);
         }
         None => {
-            support::skip("a_webhook_gets_signed_json: by the specification's library", "it is not in target/peers")
+            support::skip("a_webhook_gets_signed_json: by the specification's library", "it is not in target/peers");
         }
     }
 }

@@ -139,7 +139,14 @@ impl EmailRoute {
                 .cause(cause);
         }
         let failed = Error::transient("route.unreachable", format!("could not send by the mail server {host}:{port}"));
-        failed.cause(cause).hint("see `host`, `port`, `tls` and `ca_file` of the route")
+        let hint = match cause.contains("CaUsedAsEndEntity") {
+            // Proton's Bridge makes such certificates.
+            true => {
+                "the server's certificate is an authority itself, which is refused; a server on this machine can do with tls = \"none\""
+            }
+            false => "see `host`, `port`, `tls` and `ca_file` of the route",
+        };
+        failed.cause(cause).hint(hint)
     }
 }
 

@@ -78,7 +78,7 @@ impl Adapter for WebhookRoute {
     fn ready(&self) -> Result<()> {
         let example = Alert {
             id: 0,
-            key: AlertKey::new("example", "moon"),
+            key: AlertKey { rule: "example".into(), subject: "moon".into() },
             severity: Severity::Info,
             message: "an example".into(),
             hint: None,
