@@ -121,20 +121,26 @@ pub(super) fn accept(key: &str, value: &Value) -> Result<(), String> {
     if !same {
         return Err(format!("expected {}, found {}", expected(default), found(value)));
     }
-    // Tables in a list one by one, so that each says what is wrong with it.
+    let wrong = wrong_items(key, value);
+    let count = value.as_array().map_or(1, Vec::len);
+    let numbered = |(at, said): &(usize, String)| match count {
+        1 => said.clone(),
+        _ => format!("table {}: {said}", at + 1),
+    };
+    let wrong: Vec<String> = wrong.iter().map(numbered).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// Tables in a list one by one, with their place in it; anything else as a whole.
+pub(super) fn wrong_items(key: &str, value: &Value) -> Vec<(usize, String)> {
     let alone: Vec<Value> = match value {
         Value::Array(items) if items.iter().any(Value::is_table) => {
             items.iter().map(|item| Value::Array(vec![item.clone()])).collect()
         }
         other => vec![other.clone()],
     };
-    let count = alone.len();
-    let wrong = alone.into_iter().enumerate().filter_map(|(at, item)| {
-        let said = understood(key, item).err()?;
-        Some(if count > 1 { format!("table {}: {said}", at + 1) } else { said })
-    });
-    let wrong: Vec<String> = wrong.collect();
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    let wrong = |(at, item)| understood(key, item).err().map(|said| (at, said));
+    alone.into_iter().enumerate().filter_map(wrong).collect()
 }
 
 /// Whether the settings take this value under this key.

@@ -156,6 +156,13 @@ async fn a_command_that_fails_hangs_floods_or_is_not_there_is_told_apart() {
     }
     let missing = scene.route("kind = \"command\"\nargv = [\"/nonexistent/program\"]");
     assert_eq!(failed(missing.deliver(&firing(1)).await, "route.command").kind, Kind::Unavailable);
+    // What it leaves behind holds nothing up, and ends.
+    let left = scene.path("left");
+    let run = script(&scene, &format!("sleep 300 & echo $! > '{}'", left.display()));
+    let begun = Instant::now();
+    scene.route(&format!("kind = \"command\"\nargv = [{run:?}]")).deliver(&firing(1)).await.expect("ran");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    ended(&left);
     // Ends with everything it started.
     let pid = scene.path("pid");
     let run = script(&scene, &format!("sleep 300 & echo $! > '{}'; wait", pid.display()));
@@ -163,11 +170,18 @@ async fn a_command_that_fails_hangs_floods_or_is_not_there_is_told_apart() {
     let route = scene.route(&format!("kind = \"command\"\nargv = [{run:?}]\ntimeout = \"500ms\""));
     failed(route.deliver(&firing(1)).await, "route.timeout");
     assert!(begun.elapsed() < Duration::from_secs(5));
-    let pid = std::fs::read_to_string(pid).expect("it had begun").trim().to_owned();
-    let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    ended(&pid);
+}
+
+/// Waits for the end of the process whose number stands in a file.
+fn ended(file: &Path) {
+    let pid = std::fs::read_to_string(file).expect("it had begun").trim().to_owned();
     wait_for("the end of what it started", || {
-        let state = state();
-        (state.is_empty() || state.contains(") Z ")).then_some(())
+        let gone =
+            !Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status().expect("kill runs").success();
+        let state =
+            Command::new("ps").args(["-o", "stat=", "-p", &pid]).output().map(|ran| ran.stdout).unwrap_or_default();
+        (gone || state.starts_with(b"Z")).then_some(())
     });
 }
 

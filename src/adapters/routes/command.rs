@@ -12,11 +12,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 /// Bytes kept of what it says; the rest is read and dropped.
 const OUTPUT_MAX: usize = 16 << 10;
+/// How long its pipes are read after it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Exit codes of `sysexits.h` that would be the same again: usage, data, input, user.
 const FINAL: [i32; 4] = [64, 65, 66, 67];
 
@@ -91,14 +94,12 @@ impl Drop for Group {
     }
 }
 
-async fn drain(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return kept };
+async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut stream) = stream else { return };
     let mut piece = vec![0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut piece).await {
         kept.extend_from_slice(&piece[..read.min(OUTPUT_MAX - kept.len())]);
     }
-    kept
 }
 
 #[async_trait]
@@ -119,11 +120,22 @@ impl Notifier for CommandRoute {
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        let (status, (), said) = tokio::join!(child.wait(), feed, drain(stderr));
-        group.0 = None;
-        let status = status.map_err(|e| {
+        let lost = |e: std::io::Error| {
             Error::transient("route.command_failed", format!("lost the command of the route {:?}", self.name)).cause(e)
-        })?;
+        };
+        let mut said = Vec::new();
+        let mut heard = Box::pin(async {
+            tokio::join!(feed, drain(stderr, &mut said));
+        });
+        let (status, is_heard) = tokio::select! {
+            status = child.wait() => (status.map_err(lost)?, false),
+            () = &mut heard => (child.wait().await.map_err(lost)?, true),
+        };
+        // What it left running may hold its pipes for ever, and ends with `group` then.
+        if is_heard || tokio::time::timeout(LAST_WORDS, &mut heard).await.is_ok() {
+            group.0 = None;
+        }
+        drop(heard);
         self.judge(status, &said)
     }
 }

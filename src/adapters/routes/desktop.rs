@@ -117,7 +117,10 @@ impl Notifier for DesktopRoute {
                 .cause(super::excerpt(&error.to_string()))
                 .hint("it needs the session of a user who is logged in: run Moon as that user's service, or take the route out")
         })?;
-        self.remember(notice, number);
+        // macOS gives none.
+        if number != 0 {
+            self.remember(notice, number);
+        }
         Ok(())
     }
 }
