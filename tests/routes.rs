@@ -195,6 +195,8 @@ fn what_is_missing_is_said_before_anything_is_sent() {
         [[alerts.routes]]\nname = \"m\"\nkind = \"email\"\nhost = \"h\"\nto = [\"a@b.c\"]\nusername = \"u\"\npassword_file = \"~/none\"\n\
         [[alerts.routes]]\nname = \"w\"\nkind = \"webhook\"\nurl_file = \"~/none\"\n\
         [[alerts.routes]]\nname = \"t\"\nkind = \"webhook\"\nurl = \"https://example.org\"\ntemplate = \"~/none\"\n\
+        [[alerts.routes]]\nname = \"x\"\nkind = \"webhook\"\nurl = \"https://example.org\"\nca_file = \"/dev/null\"\n\
+        [[alerts.routes]]\nname = \"y\"\nkind = \"email\"\nhost = \"h\"\nto = [\"a b@c\"]\n\
         [[alerts.routes]]\nname = \"p\"\nkind = \"webhook\"\nurl = \"https://10.0.0.1\"\n\
         [[alerts.routes]]\nname = \"c\"\nkind = \"command\"\nargv = [\"no-such-program-here\"]\n\
         [[alerts.routes]]\nname = \"good\"\nkind = \"command\"\nargv = [\"true\"]\n\
@@ -202,12 +204,20 @@ fn what_is_missing_is_said_before_anything_is_sent() {
     let settings: Settings = toml::from_str(text).expect("settings");
     assert_eq!(settings.check(), vec![]);
     let said = routes::unready(&settings.alerts, scene.around());
-    let begins = ["\"m\" cannot", "\"w\" cannot", "\"t\" cannot", "\"p\" cannot", "\"c\" cannot"];
+    let begins = [
+        "\"m\" cannot",
+        "\"w\" cannot",
+        "\"t\" cannot",
+        "\"x\" cannot",
+        "\"y\" cannot",
+        "\"p\" cannot",
+        "\"c\" cannot",
+    ];
     assert_eq!(said.len(), begins.len(), "{said:#?}");
     for (sentence, begin) in said.iter().zip(begins) {
         assert!(sentence.starts_with(&format!("the alert route {begin}")), "{sentence}");
     }
     let names: Vec<String> =
         routes::build(&settings.alerts, scene.around()).iter().map(|r| r.name().to_owned()).collect();
-    assert_eq!(names, ["m", "w", "t", "p", "c", "good", "d", "email"]);
+    assert_eq!(names, ["m", "w", "t", "x", "y", "p", "c", "good", "d", "email"]);
 }

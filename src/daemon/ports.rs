@@ -180,7 +180,7 @@ fn assemble(
 }
 
 /// The log first, because it is always there; then the routes of the settings.
-fn notifiers(home: &Home, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
+pub fn notifiers(home: &Home, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
     let log: Arc<dyn Notifier> = Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")));
     std::iter::once(log).chain(routes::build(&settings.alerts, routes::Around::of_process())).collect()
 }

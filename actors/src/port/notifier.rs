@@ -103,11 +103,11 @@ impl Notice {
 pub trait Notifier: Send + Sync {
     /// The route's own name, unique among all routes, e.g. `log`, `email`, `ops-chat`.
     fn name(&self) -> &str;
-    /// Whether the route is meant for this notice at all. One that is not wanted is no delivery and counts against no limit.
-    fn wants(&self, _: &Notice) -> bool {
-        true
-    }
     /// Takes a notice to people. At least once; its id tells repeats apart. `transient` and `unavailable` errors are tried again,
     /// others are given up on for this notice.
     async fn deliver(&self, notice: &Notice) -> Result<()>;
+    /// Whether the route has a use for such a notice. One that it has none for costs nothing of what it may send within an hour.
+    fn wants(&self, _notice: &Notice) -> bool {
+        true
+    }
 }

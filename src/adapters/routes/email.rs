@@ -109,16 +109,17 @@ impl EmailRoute {
     }
 
     fn tls(&self) -> Result<TlsParameters> {
-        let failed = |cause: &dyn std::fmt::Display| {
-            Error::unavailable("route.file", "cannot use ca_file").cause(cause).hint("it must hold certificates as PEM")
-        };
         let mut parameters = TlsParameters::builder(self.email.host.clone());
-        if let Some(file) = &self.email.ca_file {
-            let pem = secret::read_file(&self.around, "ca_file", file)?;
-            let authorities = Certificate::from_pem(pem.as_bytes()).map_err(|e| failed(&e))?;
-            parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(authorities);
+        if let Some(authority) = self.authority()? {
+            parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(authority);
         }
-        parameters.build().map_err(|e| failed(&e))
+        parameters.build().map_err(|e| unusable_authority(&e))
+    }
+
+    fn authority(&self) -> Result<Option<Certificate>> {
+        let Some(file) = &self.email.ca_file else { return Ok(None) };
+        let pem = secret::read_file(&self.around, "ca_file", file)?;
+        Certificate::from_pem(pem.as_bytes()).map(Some).map_err(|e| unusable_authority(&e))
     }
 
     fn judge(&self, error: &lettre::transport::smtp::Error, secrets: &Secrets) -> Error {
@@ -150,6 +151,10 @@ impl EmailRoute {
     }
 }
 
+fn unusable_authority(cause: &dyn std::fmt::Display) -> Error {
+    Error::unavailable("route.file", "cannot use ca_file").cause(cause).hint("it must hold certificates as PEM")
+}
+
 #[async_trait]
 impl Notifier for EmailRoute {
     fn name(&self) -> &str {
@@ -165,13 +170,13 @@ impl Notifier for EmailRoute {
 }
 
 impl Adapter for EmailRoute {
+    /// Without TLS made ready: that would load the system's authorities, and a daemon that is idle has no use for them.
     fn ready(&self) -> Result<()> {
-        self.transport(&mut Secrets::default())?;
-        self.email
-            .to
-            .iter()
-            .map(|address| ("to", address))
-            .chain(self.email.from.iter().map(|from| ("from", from)))
-            .try_for_each(|(key, address)| self.mailbox(key, address).map(drop))
+        if let Some((_, file)) = &self.email.login {
+            secret::read_line(&self.around, "password_file", file)?;
+        }
+        self.authority()?;
+        self.email.from.iter().try_for_each(|from| self.mailbox("from", from).map(drop))?;
+        self.email.to.iter().try_for_each(|to| self.mailbox("to", to).map(drop))
     }
 }

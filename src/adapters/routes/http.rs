@@ -52,9 +52,13 @@ impl Receiver {
         Self { http, timeout, around, silent: Mutex::default() }
     }
 
-    /// Whether it could be tried now.
+    /// Whether it could be tried now. Without a client: that would load the system's authorities, and a daemon that is idle has no use
+    /// for them.
     pub(super) fn ready(&self) -> Result<()> {
-        self.prepare("").map(drop)
+        let mut secrets = Secrets::default();
+        self.url("", &mut secrets)?;
+        self.authorities()?;
+        self.headers(&mut secrets).map(drop)
     }
 
     /// Posts to the receiver's address, with `below` behind its path.
@@ -99,21 +103,31 @@ impl Receiver {
                 names: Arc::clone(&self.around.names),
                 allow_private: self.http.allow_private,
             }));
-        let failed = |cause: &dyn std::fmt::Display| {
-            Error::unavailable("route.file", "cannot use ca_file").cause(cause).hint("it must hold certificates as PEM")
-        };
-        if let Some(file) = &self.http.ca_file {
-            let pem = secret::read_file(&self.around, "ca_file", file)?;
-            client = client.tls_certs_only(
-                reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| failed(&e.without_url()))?,
-            );
+        if let Some(authorities) = self.authorities()? {
+            client = client.tls_certs_only(authorities);
         }
-        let headers = match &self.http.headers_file {
-            Some(file) => headers(&secret::read(&self.around, "headers_file", file)?, &mut secrets)?,
-            None => HeaderMap::new(),
-        };
-        let client = client.build().map_err(|e| failed(&e.without_url()))?;
+        let headers = self.headers(&mut secrets)?;
+        let client = client.build().map_err(|e| unusable_authority(&e.without_url()))?;
         Ok(Prepared { url, headers, secrets, client })
+    }
+
+    fn headers(&self, secrets: &mut Secrets) -> Result<HeaderMap> {
+        match &self.http.headers_file {
+            Some(file) => headers(&secret::read(&self.around, "headers_file", file)?, secrets),
+            None => Ok(HeaderMap::new()),
+        }
+    }
+
+    /// The only ones to be trusted, if the settings name them.
+    fn authorities(&self) -> Result<Option<Vec<reqwest::Certificate>>> {
+        let Some(file) = &self.http.ca_file else { return Ok(None) };
+        let pem = secret::read_file(&self.around, "ca_file", file)?;
+        let found =
+            reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| unusable_authority(&e.without_url()))?;
+        match found.is_empty() {
+            true => Err(unusable_authority(&"it holds no certificate")),
+            false => Ok(Some(found)),
+        }
     }
 
     fn url(&self, below: &str, secrets: &mut Secrets) -> Result<Url> {
@@ -182,6 +196,10 @@ impl Receiver {
             _ => Error::transient("route.unreachable", format!("{host} fails")).cause(cause),
         }
     }
+}
+
+fn unusable_authority(cause: &dyn std::fmt::Display) -> Error {
+    Error::unavailable("route.file", "cannot use ca_file").cause(cause).hint("it must hold certificates as PEM")
 }
 
 /// Seconds or a date, as RFC 9110 has it.
