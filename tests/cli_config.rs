@@ -121,6 +121,47 @@ fn unknown_keys_and_tables_are_refused_with_a_suggestion() {
 }
 
 #[test]
+fn a_route_that_is_wrong_is_named_at_its_own_line_with_what_was_meant() {
+    let scene = Scene::new();
+    let text = "[alerts]\nper_hour = 3\n\n[[alerts.routes]]\nname = \"a\"\nkind = \"desktop\"\n\n\
+                [[alerts.routes]]\nname = \"b\"\nkind = \"emial\"\n\n\
+                [[alerts.routes]]\nname = \"c\"\nkind = \"email\"\nhots = \"mail\"\n\n\
+                [[alerts.routes]]\nname = \"d\"\nkind = \"desktop\"\nhost = \"mail\"\n";
+    let got = problems(&scene.with_file(text));
+    assert_eq!(got.len(), 3, "{got:#?}");
+    assert!(got[0].contains("given.toml:8: alerts.routes: unknown variant `emial`"), "{}", got[0]);
+    assert!(got[0].ends_with("did you mean \"email\"?"), "{}", got[0]);
+    assert!(got[1].contains("given.toml:12: alerts.routes: unknown field `hots`"), "{}", got[1]);
+    assert!(got[1].ends_with("did you mean \"host\"?"), "{}", got[1]);
+    let stranger = "given.toml:17: alerts.routes: route \"d\": host does not belong to kind = \"desktop\"";
+    assert!(got[2].contains(stranger), "{}", got[2]);
+    let twice = "[[alerts.routes]]\nname = \"a\"\nkind = \"desktop\"\n";
+    let got = problems(&scene.with_file(&twice.repeat(2)));
+    assert!(got[0].contains("given.toml:1: alerts.routes: two routes have the name \"a\""), "{}", got[0]);
+    let path = "[[alerts.routes]]\nname = \"a\"\nkind = \"webhook\"\nurl_file = \"relative\"\n";
+    let got = problems(&scene.with_file(path));
+    assert!(got[0].contains("url_file: \"relative\" must be absolute"), "{}", got[0]);
+}
+
+#[test]
+fn the_mail_address_of_the_first_plan_is_a_route() {
+    let scene = Scene::new();
+    let got = loaded(&set(scene.sources(), "ALERT_EMAIL", "me@example.org, you@example.org"));
+    assert_eq!(got.settings.alerts.email_to, ["me@example.org", "you@example.org"]);
+    assert_eq!(got.settings.alerts.all_routes().len(), 1);
+    assert!(problems(&set(scene.sources(), "ALERT_EMAIL", "nobody"))[0].contains("is not an e-mail address"));
+}
+
+#[test]
+fn the_routes_of_the_runbook_are_accepted() {
+    let runbook = include_str!("../docs/runbook.md");
+    let examples: Vec<&str> = runbook.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let routes: String = examples.into_iter().filter(|text| text.contains("alerts")).collect();
+    let got = loaded(&Scene::new().with_file(&routes)).settings;
+    assert!(got.alerts.all_routes().len() >= 7, "{routes}");
+}
+
+#[test]
 fn every_problem_of_every_source_is_reported_at_once_with_its_place() {
     let scene = Scene::new();
     let sources = scene.with_file(

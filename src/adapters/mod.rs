@@ -12,5 +12,6 @@ pub mod probe;
 pub mod projections;
 pub mod room;
 pub mod rotation;
+pub mod routes;
 pub mod sqlite;
 pub mod transcripts;

@@ -2,6 +2,7 @@
 
 use super::exit::Exit;
 use super::output::{Issue, Report, table};
+use crate::adapters::routes;
 use crate::config::{Loaded, Problem, as_error};
 use moon_actors::Result;
 use moon_actors::contract::count;
@@ -66,6 +67,9 @@ fn sound(name: &str, loaded: &Loaded) -> Report {
         None => format!("no settings file: the defaults are in force; {set} set elsewhere"),
     });
     remarks(&mut report, loaded);
+    for sentence in routes::unready(&loaded.settings.alerts, routes::Around::of_process()) {
+        report.remark(sentence);
+    }
     report.data(&json!({ "home": shown(&loaded.home), "file": loaded.file.as_deref().map(shown), "problems": [] }));
     report
 }

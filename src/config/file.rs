@@ -112,6 +112,20 @@ fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut Fil
             out.problems.push(problem(unknown_key(field, &known)));
             continue;
         }
+        if let (DeValue::Array(items), Ok(list)) = (read.get_ref(), value(read))
+            && items.iter().all(|item| item.get_ref().is_table())
+        {
+            let wrong = keys::wrong_items(&key, &list);
+            for (at, message) in &wrong {
+                let place = lines.place(items[*at].span().start);
+                out.problems.push(Problem { place, key: key.clone(), message: message.clone() });
+            }
+            match wrong.is_empty() {
+                true => out.values.push((key, list, origin)),
+                false => out.bad.push(key),
+            }
+            continue;
+        }
         match value(read).and_then(|value| keys::accept(&key, &value).map(|()| value)) {
             Ok(value) => out.values.push((key, value, origin)),
             Err(message) => {

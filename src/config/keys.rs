@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 /// Names of earlier plans that still work: variable, key, and whether the value is a bare number of seconds.
-const FORMER_NAMES: [(&str, &str, bool); 7] = [
+const FORMER_NAMES: [(&str, &str, bool); 8] = [
     ("MOON_THRESHOLD_ARCHIVE_RATIO", "thresholds.archive", false),
     ("MOON_THRESHOLD_PRUNE_RATIO", "thresholds.prune", false),
     ("MOON_THRESHOLD_DISTILL_RATIO", "thresholds.distill", false),
@@ -16,6 +16,7 @@ const FORMER_NAMES: [(&str, &str, bool); 7] = [
     ("MOON_COOLDOWN_SECS", "thresholds.prune_cooldown", true),
     ("OPENCLAW_BIN", "openclaw.command", false),
     ("MOON_HOME", "home.path", false),
+    ("ALERT_EMAIL", "alerts.email_to", false),
 ];
 
 /// A variable that sets a key.
@@ -120,24 +121,68 @@ pub(super) fn accept(key: &str, value: &Value) -> Result<(), String> {
     if !same {
         return Err(format!("expected {}, found {}", expected(default), found(value)));
     }
+    let wrong = wrong_items(key, value);
+    let count = value.as_array().map_or(1, Vec::len);
+    let numbered = |(at, said): &(usize, String)| match count {
+        1 => said.clone(),
+        _ => format!("table {}: {said}", at + 1),
+    };
+    let wrong: Vec<String> = wrong.iter().map(numbered).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// Tables in a list one by one, with their place in it; anything else as a whole.
+pub(super) fn wrong_items(key: &str, value: &Value) -> Vec<(usize, String)> {
+    let alone: Vec<Value> = match value {
+        Value::Array(items) if items.iter().any(Value::is_table) => {
+            items.iter().map(|item| Value::Array(vec![item.clone()])).collect()
+        }
+        other => vec![other.clone()],
+    };
+    let wrong = |(at, item)| understood(key, item).err().map(|said| (at, said));
+    alone.into_iter().enumerate().filter_map(wrong).collect()
+}
+
+/// Whether the settings take this value under this key.
+fn understood(key: &str, value: Value) -> Result<(), String> {
+    let number = value.as_integer();
     let mut alone = Table::new();
-    assign(&mut alone, key, value.clone());
-    Settings::deserialize(alone).map(|_| ()).map_err(|e| match value.as_integer() {
+    assign(&mut alone, key, value);
+    Settings::deserialize(alone).map(|_| ()).map_err(|e| match number {
         Some(number) if number < 0 => format!("{number} is below 0"),
-        _ => e.message().trim().to_owned(),
+        _ => with_suggestion(e.message().trim()),
     })
+}
+
+/// Names the word somebody probably meant: serde says "unknown field `hots`, expected one of `host`, `port`".
+fn with_suggestion(message: &str) -> String {
+    let is_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let mut words = message.split('`').skip(1).step_by(2);
+    let near = words.next().filter(|_| is_unknown).and_then(|wrong| nearest(wrong, words));
+    near.map_or_else(|| message.to_owned(), |near| format!("{message}; did you mean \"{near}\"?"))
 }
 
 /// A value as TOML text, a secret as `***`. By design no key holds a secret; this is for the day one does, and for a
 /// password in an address.
 pub fn mask(key: &str, value: &Value) -> String {
-    let Value::String(text) = value else { return value.to_string() };
+    masked(key, value).to_string()
+}
+
+fn masked(key: &str, value: &Value) -> Value {
+    let text = match value {
+        Value::String(text) => text,
+        Value::Array(items) => return Value::Array(items.iter().map(|item| masked(key, item)).collect()),
+        Value::Table(fields) => {
+            return Value::Table(fields.iter().map(|(name, value)| (name.clone(), masked(name, value))).collect());
+        }
+        other => return other.clone(),
+    };
     let field = key.rsplit('.').next().unwrap_or(key);
     let secret = ["token", "password", "secret"].iter().any(|word| field.contains(word)) && !field.ends_with("_file");
     if secret && !text.is_empty() {
-        return "\"***\"".to_owned();
+        return Value::String("***".to_owned());
     }
-    Value::String(mask_address(text)).to_string()
+    Value::String(mask_address(text))
 }
 
 fn mask_address(text: &str) -> String {
@@ -218,6 +263,22 @@ mod tests {
         assert_eq!(mask("watch.window_tokens", &Value::Integer(5)), "5");
         assert_eq!(mask("openclaw.url", &text("ws://u:hush@h:1/p?token=hush")), "\"ws://***@h:1/p?***\"");
         assert_eq!(mask("openclaw.url", &text("ws://127.0.0.1:18789")), "\"ws://127.0.0.1:18789\"");
+        let route =
+            format!("routes = [{{ password = {0:?}, url = \"https://u:{0}@h/\", password_file = \"/f\" }}]", "hush");
+        let routes = route.parse::<Table>().expect("TOML");
+        let shown = mask("alerts.routes", &routes["routes"]);
+        assert!(!shown.contains("hush") && shown.contains("\"/f\""), "{shown}");
+    }
+
+    #[test]
+    fn what_is_wrong_in_one_of_several_tables_is_said_with_its_number_and_the_word_that_was_meant() {
+        let routes = "[[routes]]\nname = \"a\"\nkind = \"desktop\"\n[[routes]]\nname = \"b\"\nkind = \"emial\"\n\
+                      [[routes]]\nname = \"c\"\nkind = \"email\"\nhots = \"h\"\n";
+        let routes = routes.parse::<Table>().expect("TOML");
+        let said = accept("alerts.routes", &routes["routes"]).expect_err("two are wrong");
+        assert!(said.contains("table 2: unknown variant `emial`"), "{said}");
+        assert!(said.contains("did you mean \"email\"?; table 3: unknown field `hots`"), "{said}");
+        assert!(said.ends_with("did you mean \"host\"?"), "{said}");
     }
 
     #[test]

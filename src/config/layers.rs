@@ -240,7 +240,9 @@ fn path_problems(settings: &Settings, sources: &Sources) -> Vec<(String, String)
         }
         locate::expand(Path::new(text), &sources.environment).err().map(|message| (key.to_owned(), message))
     };
-    paths.into_iter().filter_map(check).collect()
+    let routes = crate::adapters::routes::path_problems(&settings.alerts, &sources.environment);
+    let routes = routes.into_iter().map(|message| ("alerts.routes".to_owned(), message));
+    paths.into_iter().filter_map(check).chain(routes).collect()
 }
 
 /// A plain word must be a level: as a filter, `inof` would silently mean "everything of a part called inof".

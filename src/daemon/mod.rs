@@ -7,6 +7,7 @@ pub mod lock;
 pub mod ports;
 pub mod socket;
 
+use crate::adapters::routes;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::home::Home;
 use lock::HomeLock;
@@ -40,6 +41,9 @@ impl Daemon {
     pub async fn start(home: &Home, settings: Settings, lock: HomeLock, host: Arc<dyn SessionHost>) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
         ports::begin(&ports, &ledger).await?;
+        for sentence in routes::unready(&settings.alerts, routes::Around::of_process()) {
+            tracing::warn!("{sentence}");
+        }
         let (stop, slot) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
         let wiring = wire(home, settings, ports, Arc::clone(&stop), Arc::clone(&slot));
         let scribe = Scribe::start(ledger.clone());

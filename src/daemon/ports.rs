@@ -11,6 +11,7 @@ use crate::adapters::probe;
 use crate::adapters::projections::Projections;
 use crate::adapters::room::LeavesRoom;
 use crate::adapters::rotation::LogFolders;
+use crate::adapters::routes;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::daemon::lock::HomeLock;
@@ -18,7 +19,7 @@ use crate::home::Home;
 use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
-use moon_actors::port::{Bridge, Clock, Ids, Ledger, Ports, SessionHost};
+use moon_actors::port::{Bridge, Clock, Ids, Ledger, Notifier, Ports, SessionHost};
 use moon_actors::settings::{HostChoice, Settings};
 use moon_actors::wiring::{MakeHands, Wiring};
 use moon_actors::{Error, Result};
@@ -172,12 +173,18 @@ fn assemble(
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock))),
         ledger: Arc::new(ledger),
-        notifiers: vec![Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")))],
+        notifiers: notifiers(home, settings),
         clock,
         ids,
         probe: probe::from_environment(),
         logs: Arc::new(LogFolders::new(home, settings, crate::config::process_environment())),
     })
+}
+
+/// The log first, because it is always there; then the routes of the settings.
+pub fn notifiers(home: &Home, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
+    let log: Arc<dyn Notifier> = Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")));
+    std::iter::once(log).chain(routes::build(&settings.alerts, routes::Around::of_process())).collect()
 }
 
 /// Wiring for a command that runs the engines itself.

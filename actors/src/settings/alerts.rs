@@ -1,5 +1,6 @@
 //! `[alerts]`: who is told of trouble, and how often at most.
 
+use super::route::{Route, is_address};
 use super::{NOTHING, Rules, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -12,17 +13,45 @@ pub struct Alerts {
     pub cooldown: Duration,
     /// Most notices a route sends within an hour; the rest goes into one digest.
     pub per_hour: u32,
+    /// Who gets what is critical by the mail server of this machine; more is said in `routes`.
+    pub email_to: Vec<String>,
+    /// The ways to people beside the log.
+    pub routes: Vec<Route>,
 }
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { cooldown: Duration::from_secs(30 * 60), per_hour: 5 }
+        Self { cooldown: Duration::from_secs(30 * 60), per_hour: 5, email_to: Vec::new(), routes: Vec::new() }
     }
 }
 
+/// More would only slow each other down.
+const ROUTES_MAX: usize = 16;
+
 impl Alerts {
+    /// Every route: those of the table, and the mail of `email_to`.
+    pub fn all_routes(&self) -> Vec<Route> {
+        let mail = Some(Route::local_mail(&self.email_to)).filter(|_| !self.email_to.is_empty());
+        self.routes.iter().cloned().chain(mail).collect()
+    }
+
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.span("alerts.cooldown", self.cooldown, NOTHING);
         rules.within("alerts.per_hour", self.per_hour, 1..=1000);
+        for address in &self.email_to {
+            rules.hold(is_address(address), "alerts.email_to", || format!("{address:?} is not an e-mail address"));
+        }
+        let routes = self.all_routes();
+        rules.hold(routes.len() <= ROUTES_MAX, "alerts.routes", || format!("there may be at most {ROUTES_MAX}"));
+        for (at, route) in routes.iter().enumerate() {
+            let is_first = !routes[..at].iter().any(|other| other.name == route.name);
+            rules.hold(is_first, "alerts.routes", || {
+                let more = if self.email_to.is_empty() { "" } else { " (alerts.email_to is the route \"email\")" };
+                format!(
+                    "two routes have the name {:?}{more}; the ledger remembers by it what was delivered",
+                    route.name
+                )
+            });
+        }
     }
 }

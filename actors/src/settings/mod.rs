@@ -8,6 +8,7 @@ mod backup;
 mod dashboard;
 mod health;
 mod rotation;
+pub mod route;
 
 pub use alerts::Alerts;
 pub use backup::Backup;
