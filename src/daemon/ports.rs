@@ -14,10 +14,12 @@ use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::daemon::lock::HomeLock;
 use crate::home::Home;
+use moon_actors::alert::Post;
+use moon_actors::alert::desk::Desk;
 use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
-use moon_actors::port::{Bridge, Clock, Ids, Ledger, Ports, SessionHost};
+use moon_actors::port::{Bridge, Clock, Ids, Ledger, Notifier, Ports, SessionHost};
 use moon_actors::settings::{HostChoice, Settings};
 use moon_actors::wiring::{MakeHands, Wiring};
 use moon_actors::{Error, Result};
@@ -144,6 +146,32 @@ pub fn open_read_only(
     Ok(Some((assemble(home, settings, host, index, ledger.clone(), (clock, ids))?, ledger)))
 }
 
+/// The routes by which people are told. The log is always one of them.
+pub fn notifiers(home: &Home, _settings: &Settings) -> Vec<Arc<dyn Notifier>> {
+    vec![Arc::new(LogNotifier::new(home.alerts_log()))]
+}
+
+/// What it takes to raise, settle and deliver alerts in a home that this process holds, and nothing else: no life begins, so that what
+/// a dead daemon left is still there for the next one to find.
+pub fn open_desk(home: &Home, settings: &Settings) -> Result<Desk> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let ledger = SqliteLedger::open(&home.ledger_db(), Arc::clone(&clock), Arc::new(UuidIds))?;
+    Ok(desk(ledger, notifiers(home, settings), settings, clock))
+}
+
+/// The same for a look beside a running writer: it can deliver nothing. `None` when there is no ledger yet.
+pub fn open_desk_read_only(home: &Home, settings: &Settings) -> Result<Option<Desk>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let ledger = open_ledger_read_only(home)?;
+    Ok(ledger.map(|ledger| desk(ledger, Vec::new(), settings, clock)))
+}
+
+fn desk(ledger: SqliteLedger, notifiers: Vec<Arc<dyn Notifier>>, settings: &Settings, clock: Arc<dyn Clock>) -> Desk {
+    let (ledger, probe) = (Arc::new(ledger), probe::from_environment());
+    let post = Post { ledger, notifiers, probe, settings: Arc::new(settings.clone()) };
+    Desk { post, bell: Default::default(), clock }
+}
+
 fn assemble(
     home: &Home,
     settings: &Settings,
@@ -171,7 +199,7 @@ fn assemble(
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock))),
         ledger: Arc::new(ledger),
-        notifiers: vec![Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")))],
+        notifiers: notifiers(home, settings),
         clock,
         ids,
         probe: probe::from_environment(),

@@ -49,6 +49,10 @@ pub enum Request {
     Restart {
         actor: String,
     },
+    /// Anything about alerts.
+    Alerts {
+        alerts: super::AlertsRequest,
+    },
     /// Stop the daemon.
     Stop,
 }

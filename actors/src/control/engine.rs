@@ -76,6 +76,7 @@ impl Commands {
                 self.hands.restart(&actor).await?;
                 Ok(Report::new("restart").detail(format!("{actor} was restarted")))
             }
+            Request::Alerts { alerts } => self.wiring.desk().answer(alerts).await,
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))
@@ -257,6 +258,7 @@ fn name(request: &Request) -> &'static str {
         Request::Continuity { .. } => "continuity",
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",
+        Request::Alerts { alerts } => alerts.name(),
         Request::Stop => "stop",
     }
 }

@@ -106,4 +106,16 @@ pub trait Notifier: Send + Sync {
     /// Takes a notice to people. At least once; its id tells repeats apart. `transient` and `unavailable` errors are tried again,
     /// others are given up on for this notice.
     async fn deliver(&self, notice: &Notice) -> Result<()>;
+    /// Whether the route has a use for such a notice. One that it has none for costs nothing of what it may send within an hour.
+    fn wants(&self, _notice: &Notice) -> bool {
+        true
+    }
+    /// True for a record that is no person: it is given each notice one by one, and those that are held back by [`Notifier::note`].
+    fn is_record(&self) -> bool {
+        false
+    }
+    /// Writes down a notice that people are not sent now, and why.
+    async fn note(&self, _notice: &Notice, _why: &str) -> Result<()> {
+        Ok(())
+    }
 }

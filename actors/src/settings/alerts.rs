@@ -12,11 +12,14 @@ pub struct Alerts {
     pub cooldown: Duration,
     /// Most notices a route sends within an hour; the rest goes into one digest.
     pub per_hour: u32,
+    /// A critical alert that nobody has acknowledged after this long is told once more; nothing: never.
+    #[serde(with = "span")]
+    pub escalate_after: Duration,
 }
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { cooldown: Duration::from_secs(30 * 60), per_hour: 5 }
+        Self { cooldown: Duration::from_secs(30 * 60), per_hour: 5, escalate_after: Duration::from_secs(3600) }
     }
 }
 
@@ -24,5 +27,6 @@ impl Alerts {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.span("alerts.cooldown", self.cooldown, NOTHING);
         rules.within("alerts.per_hour", self.per_hour, 1..=1000);
+        rules.span("alerts.escalate_after", self.escalate_after, NOTHING);
     }
 }
