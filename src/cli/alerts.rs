@@ -87,6 +87,7 @@ pub enum Command {
     /// Put an alert on Moon's path, from a script or a service manager
     Raise {
         /// One of Moon's rules, or a name of your own such as `nightly.sync_failed`
+        #[arg(value_parser = rule)]
         rule: String,
         #[arg(long, value_name = "TEXT")]
         message: String,
@@ -102,6 +103,7 @@ pub enum Command {
     },
     /// Say that what a raised alert was about is over
     Resolve {
+        #[arg(value_parser = rule)]
         rule: String,
         #[arg(long, value_name = "TEXT", default_value = "moon")]
         subject: String,
@@ -159,6 +161,11 @@ fn me(ctx: &Context) -> String {
     named.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()))
 }
 
+fn rule(text: &str) -> std::result::Result<String, String> {
+    let wrong = "up to 64 letters, digits, `.`, `_` and `-`";
+    if rules::is_name(text) { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
+}
+
 fn severity(text: &str) -> std::result::Result<Severity, String> {
     [Severity::Info, Severity::Warning, Severity::Critical]
         .into_iter()
@@ -196,6 +203,9 @@ pub(crate) fn tell(
     message: &str,
     hint: Option<&str>,
 ) -> Result<contract::Report> {
+    if !rules::is_name(rule) {
+        return Err(Error::config("alert.rule", format!("{rule:?} cannot be the name of a rule")));
+    }
     let ask = AlertsRequest::Raise {
         rule: rule.to_owned(),
         subject: subject.to_owned(),

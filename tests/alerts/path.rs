@@ -52,9 +52,9 @@ async fn a_thousand_alerts_within_a_minute_are_five_notices_and_one_digest_that_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_condition_that_flaps_all_day_is_told_once_a_cooldown_and_counted() {
+async fn a_condition_that_flaps_for_hours_is_told_once_a_cooldown_and_counted() {
     let world = World::new(&["mail"]).await;
-    for _ in 0..24 * 60 {
+    for _ in 0..4 * 60 {
         world.raise("disk_low", "home", Warning).await.expect("a new episode");
         world.live(Duration::from_secs(30), Duration::from_secs(30)).await;
         world.resolve("disk_low", "home").await;
@@ -63,10 +63,10 @@ async fn a_condition_that_flaps_all_day_is_told_once_a_cooldown_and_counted() {
     world.live(3 * HOUR, 10 * MINUTE).await;
     let mail = &world.routes[0];
     let fired = singles(mail).iter().filter(|(_, id)| id.ends_with("firing")).count();
-    assert!((40..=48).contains(&fired), "one a cooldown: {fired}");
+    assert!((7..=8).contains(&fired), "one a cooldown: {fired}");
     let counted = digests(mail).iter().map(|digest| digest.count).sum::<u64>();
-    assert_eq!(singles(mail).len() as u64 + counted, 2 * 24 * 60, "each is told or counted");
-    assert!(digests(mail).len() <= 28, "{}", digests(mail).len());
+    assert_eq!(singles(mail).len() as u64 + counted, 2 * 4 * 60, "each is told or counted");
+    assert!(digests(mail).len() <= 8, "{}", digests(mail).len());
     hourly(mail, &[]);
 }
 
@@ -220,7 +220,7 @@ impl Story {
                 let (rule, subject) = rule(*key);
                 self.world.resolve(rule, &subject).await;
             }
-            Happens::Wait(seconds) => self.world.live(Duration::from_secs(*seconds), 10 * MINUTE).await,
+            Happens::Wait(seconds) => self.world.live(Duration::from_secs(*seconds), 20 * MINUTE).await,
             Happens::Mood(route, mood) => self.world.routes[usize::from(*route)].is(*mood),
             Happens::Jump(minutes) => {
                 self.world.time.jump(minutes * 60_000);
@@ -319,7 +319,7 @@ proptest! {
             }
             // The world heals; whatever still waits has time to go out.
             told.world.routes.iter().for_each(|route| route.is(Mood::Well));
-            told.world.live(12 * HOUR, 20 * MINUTE).await;
+            told.world.live(8 * HOUR, 30 * MINUTE).await;
             told.judge().await;
         });
     }
@@ -327,5 +327,5 @@ proptest! {
 
 /// `MOON_TEST_CASES` for a longer search.
 fn cases() -> u32 {
-    std::env::var("MOON_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+    std::env::var("MOON_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
 }
