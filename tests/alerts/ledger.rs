@@ -159,3 +159,40 @@ async fn the_oldest_of_very_many_are_forgotten_and_what_fires_stays() {
     assert!((2000..2010).contains(&rows.len()), "{}", rows.len());
     assert_eq!(world.ledger.alerts(true).await.expect("rows").len(), 1);
 }
+
+#[test]
+fn alerts_of_the_version_before_are_told_no_second_time_and_end_where_they_were_told() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("moon.db");
+    let old = rusqlite::Connection::open(&path).expect("a database");
+    for step in [
+        include_str!("../../src/adapters/sqlite/0001_init.sql"),
+        include_str!("../../src/adapters/sqlite/0002_chores.sql"),
+    ] {
+        old.execute_batch(step).expect("the old schema");
+    }
+    old.execute_batch(
+        "INSERT INTO alerts (id, rule, subject, severity, message, fired_at, resolved_at) VALUES
+           (1, 'index.failing', 'told', 'warning', 'm', 1000, NULL),
+           (2, 'index.failing', 'over', 'warning', 'm', 2000, 3000),
+           (3, 'index.failing', 'untold', 'warning', 'm', 4000, NULL);
+         INSERT INTO deliveries (alert, route, phase, delivered_at) VALUES (1, 'mail', 'firing', 1001), (2, 'mail', 'resolved', 3001);
+         PRAGMA user_version = 2;",
+    )
+    .expect("old rows");
+    drop(old);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::new(&["mail"]).await;
+        let time = std::sync::Arc::clone(&world.time);
+        world.ledger = moon::adapters::sqlite::SqliteLedger::open(&path, std::sync::Arc::clone(&time) as _, time)
+            .expect("it is brought up");
+        world.post().open().await.expect("routes open");
+        world.pass().await;
+        assert_eq!(world.routes[0].ids(), ["alert-3-firing"]);
+        world.resolve("index.failing", "told").await;
+        world.pass().await;
+        assert_eq!(world.routes[0].ids(), ["alert-3-firing", "alert-1-resolved"]);
+    });
+}
