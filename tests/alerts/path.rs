@@ -233,6 +233,8 @@ impl Story {
                 self.world.probe = Arc::clone(&stop) as _;
                 let _ = tokio::time::timeout(MINUTE, self.world.pass()).await;
                 self.excusable_repeats += 1;
+                // What was handed over and not recorded takes nobody's place.
+                self.excuses.push(self.world.time.real());
                 self.world.probe = Arc::new(NoProbe);
                 self.restart().await;
             }

@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 
 /// Time alone makes notices due: pending alerts, cooldowns, escalations, digests.
 const SLOW_TICK: Duration = Duration::from_secs(15);
+/// A courier with nothing to wait for looks again after this long, whether it was rung or not.
+const IDLE: Duration = Duration::from_secs(60);
 /// What is on its way when Moon stops may arrive within this time, and so may the last words after it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -20,6 +22,10 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub enum AlertMsg {
     /// There may be something to tell.
     Ring,
+    /// What may be told has changed: a silence, an acknowledgement, an order.
+    Look,
+    /// Time has passed.
+    Tick,
 }
 
 pub struct AlertActor;
@@ -34,6 +40,19 @@ pub struct AlertState {
     post: Post,
     routes: Vec<Route>,
     stop: watch::Sender<bool>,
+    /// The newest notice that the couriers were rung for.
+    newest: i64,
+}
+
+impl AlertState {
+    /// Whether the couriers have a reason to look.
+    async fn is_news(&mut self, message: AlertMsg) -> crate::Result<bool> {
+        if message == AlertMsg::Tick {
+            self.post.tend().await?;
+        }
+        let newest = self.post.ledger.newest_notice().await?;
+        Ok(std::mem::replace(&mut self.newest, newest) != newest || message == AlertMsg::Look)
+    }
 }
 
 struct Route {
@@ -60,7 +79,7 @@ impl Route {
 async fn serve(courier: Courier, bell: Arc<Notify>, mut stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         let again = match courier.pass().await {
-            Ok(passed) => passed.again.map_or(SLOW_TICK, |again| again.min(SLOW_TICK)),
+            Ok(passed) => passed.again.map_or(IDLE, |again| again.min(IDLE)),
             Err(error) => {
                 tracing::error!(route = courier.route(), code = error.code, "{error}");
                 SLOW_TICK
@@ -86,27 +105,33 @@ impl Actor for AlertActor {
         }
         let (stop, stopping) = watch::channel(false);
         let routes = post.couriers().into_iter().map(|courier| Route::start(courier, stopping.clone())).collect();
-        Ok(AlertState { post, routes, stop })
+        Ok(AlertState { post, routes, stop, newest: 0 })
     }
     async fn post_start(&self, myself: ActorRef<AlertMsg>, _: &mut AlertState) -> Result<(), ActorProcessingErr> {
-        myself.send_interval(SLOW_TICK, || AlertMsg::Ring);
-        Ok(myself.cast(AlertMsg::Ring)?)
+        myself.send_interval(SLOW_TICK, || AlertMsg::Tick);
+        Ok(myself.cast(AlertMsg::Tick)?)
     }
     async fn handle(
         &self,
         _: ActorRef<AlertMsg>,
-        _: AlertMsg,
+        message: AlertMsg,
         state: &mut AlertState,
     ) -> Result<(), ActorProcessingErr> {
-        if let Err(error) = state.post.tend().await {
-            tracing::error!(code = error.code, "{error}");
-        }
+        let is_news = match state.is_news(message).await {
+            Ok(is_news) => is_news,
+            Err(error) => {
+                tracing::error!(code = error.code, "{error}");
+                false
+            }
+        };
         for route in &mut state.routes {
             if route.task.is_finished() {
                 tracing::error!(route = route.courier.route(), "the courier of a route crashed; it starts again");
                 *route = Route::start(route.courier.clone(), state.stop.subscribe());
             }
-            route.bell.notify_one();
+            if is_news {
+                route.bell.notify_one();
+            }
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ impl Desk {
 
     /// Lets what was changed be told: by the actor, or here when none listens.
     async fn ring(&self) -> Result<()> {
-        if !self.bell.cast(AlertMsg::Ring) {
+        if !self.bell.cast(AlertMsg::Look) {
             self.post.deliver().await?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 
 use super::policy::{self, Ruling};
 use crate::error::{Error, Result};
-use crate::port::{Book, Digest, Failure, Fate, Ledger, Notice, Notifier, Owed, Parcel, Phase, Probe, Settlement};
+use crate::port::{Book, Failure, Fate, Ledger, Notice, Notifier, Owed, Parcel, Phase, Probe, Settlement};
 use crate::settings::{Alerts, Settings, Supervision};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +145,7 @@ impl Courier {
         Ok(passed)
     }
 
-    /// Writes down what is decided without the route, and returns what is to be sent, oldest first.
+    /// Writes down what is decided without the route, and returns what is to be sent: what may have arrived first, then the oldest.
     async fn settle(&self, book: &Book, passed: &mut Passed) -> Result<Vec<Outgoing>> {
         let mut settlement = Settlement::default();
         let mut outgoing = Vec::new();
@@ -165,6 +165,9 @@ impl Courier {
         if settlement != Settlement::default() {
             self.ledger.settle(self.route(), &settlement).await?;
         }
+        let is_under_way =
+            |one: &Outgoing| matches!(one.parcel, Parcel::Notice { id, .. } if book.under_way == Some(id));
+        outgoing.sort_by_key(|one| !is_under_way(one));
         Ok(outgoing)
     }
 
@@ -183,7 +186,7 @@ impl Courier {
         let Some(digest) = digest else { return Ok(()) };
         self.probe.reach("alert.closed").await;
         let parcel = Parcel::Digest { id: digest.id.clone() };
-        let outgoing = Outgoing { notice: Notice::Digest(Digest { ..digest }), parcel };
+        let outgoing = Outgoing { notice: Notice::Digest(digest), parcel };
         self.hand_over(&outgoing, &mut failures, passed).await.map(drop)
     }
 

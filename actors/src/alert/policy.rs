@@ -56,6 +56,7 @@ pub fn rule(book: &Book, settings: &Alerts) -> Vec<Ruling> {
         let ruling = match owed.phase {
             _ if owed.alert.key.rule == UNDELIVERED && owed.alert.key.subject == book.route => Ruling::Drop(OWN),
             _ if !owed.is_wanted => Ruling::Drop(UNWANTED),
+            _ if book.under_way == Some(owed.notice) => Ruling::Send,
             Phase::Firing => {
                 let again = told.get(&owed.alert.key).is_some_and(|severity| *severity >= owed.alert.severity);
                 beginning(owed, again, settings)
@@ -139,7 +140,10 @@ fn limit(book: &Book, settings: &Alerts, rulings: &mut [Ruling]) {
     let room = (settings.per_hour as usize).saturating_sub(sent);
     let mut wished: Vec<usize> = (0..rulings.len()).filter(|at| rulings[*at] == Ruling::Send).collect();
     // An instance's beginning stands before its end and is as severe: the end is never sent without it.
-    wished.sort_by_key(|at| (std::cmp::Reverse(book.owed[*at].alert.severity), *at));
+    wished.sort_by_key(|at| {
+        let owed = &book.owed[*at];
+        (book.under_way != Some(owed.notice), std::cmp::Reverse(owed.alert.severity), *at)
+    });
     for at in wished.into_iter().skip(room) {
         rulings[at] = Ruling::Digest(RATE, GATHER);
     }

@@ -95,6 +95,8 @@ pub struct Book {
     /// Failures in a row, and how long the pause after the last one goes on.
     pub failures: u32,
     pub paused: Duration,
+    /// The notice whose delivery failed last. It may have arrived all the same, so nothing else becomes of it.
+    pub under_way: Option<i64>,
 }
 
 /// The notices held back so far, and when the last such digest went out.
@@ -235,6 +237,8 @@ pub trait AlertBook: Send + Sync {
     /// Makes these the routes there are. A new one is owed what fires now, nothing older; a pause that a dead process left ends.
     async fn open_routes(&self, names: &[String]) -> Result<()>;
     async fn routes(&self) -> Result<Vec<RouteRow>>;
+    /// The number of the newest notice: when it is the same as before, nothing new is owed to anybody.
+    async fn newest_notice(&self) -> Result<i64>;
     /// What the route is owed behind the notice `after`, and what it was told as far back as `horizon`.
     async fn book(&self, route: &str, after: i64, limit: usize, horizon: Duration) -> Result<Book>;
     async fn settle(&self, route: &str, settlement: &Settlement) -> Result<()>;

@@ -56,6 +56,7 @@ CREATE TABLE routes (
   failures      INTEGER NOT NULL DEFAULT 0,
   failed_steady INTEGER NOT NULL DEFAULT 0,
   pause         INTEGER NOT NULL DEFAULT 0, -- milliseconds after the last failure
+  under_way     INTEGER,                   -- the notice whose delivery failed last: it may have arrived all the same
   failing_since INTEGER,
   last_error    TEXT,
   told_at       INTEGER

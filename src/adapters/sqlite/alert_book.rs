@@ -54,6 +54,12 @@ impl AlertBook for SqliteLedger {
     async fn routes(&self) -> Result<Vec<RouteRow>> {
         self.read("list the routes of alerts", |db, _| outbox::routes(db)).await
     }
+    async fn newest_notice(&self) -> Result<i64> {
+        self.read("look for new notices", |db, _| {
+            db.prepare_cached("SELECT coalesce(max(id), 0) FROM notices")?.query_row([], |r| r.get(0))
+        })
+        .await
+    }
     async fn book(&self, route: &str, after: i64, limit: usize, horizon: Duration) -> Result<Book> {
         let route = route.to_owned();
         self.write("look what a route is owed", move |tx, stamp| {

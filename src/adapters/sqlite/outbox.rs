@@ -107,9 +107,9 @@ pub(super) fn book(
     let now = millis(stamp.steady);
     open_route(db, stamp, route)?;
     clamp(db, now, route)?;
-    let (mut settled_to, failures, failed, pause): (i64, u32, i64, i64) = db
-        .prepare_cached("SELECT settled_to, failures, failed_steady, pause FROM routes WHERE name = ?1")?
-        .query_row([route], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?;
+    let (mut settled_to, failures, failed, pause, under_way): (i64, u32, i64, i64, Option<i64>) = db
+        .prepare_cached("SELECT settled_to, failures, failed_steady, pause, under_way FROM routes WHERE name = ?1")?
+        .query_row([route], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)))?;
     if after == 0 {
         settled_to = move_mark(db, route, settled_to)?;
     }
@@ -127,7 +127,7 @@ pub(super) fn book(
         .query_map((route, now - span(HOUR)), |r| Ok(age(now, r.get(0)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let paused = Duration::from_millis(pause.max(0) as u64).saturating_sub(age(now, failed));
-    Ok(Book { route: route.to_owned(), owed, has_more, sent, failures, paused })
+    Ok(Book { route: route.to_owned(), owed, has_more, sent, failures, paused, under_way })
 }
 
 fn move_mark(db: &Connection, route: &str, settled_to: i64) -> rusqlite::Result<i64> {
@@ -286,7 +286,7 @@ pub(super) fn told(db: &Connection, stamp: &Stamp, route: &str, parcel: &Parcel)
     let failures: u32 =
         db.query_row("SELECT failures FROM routes WHERE name = ?1", [route], |r| r.get(0)).optional()?.unwrap_or(0);
     db.execute(
-        "UPDATE routes SET failures = 0, pause = 0, failing_since = NULL, last_error = NULL, told_at = ?2 WHERE name = ?1",
+        "UPDATE routes SET failures = 0, pause = 0, under_way = NULL, failing_since = NULL, last_error = NULL, told_at = ?2 WHERE name = ?1",
         (route, millis(stamp.now)),
     )?;
     if failures > 0 {
@@ -314,10 +314,14 @@ pub(super) fn not_told(
     failure: &Failure,
 ) -> rusqlite::Result<()> {
     let error = to_json(&failure.error);
+    let under_way = match parcel {
+        Parcel::Notice { id, .. } if !failure.is_given_up => Some(*id),
+        _ => None,
+    };
     db.execute(
-        "UPDATE routes SET failures = failures + 1, failed_steady = ?2, pause = ?3, last_error = ?4,
+        "UPDATE routes SET failures = failures + 1, failed_steady = ?2, pause = ?3, last_error = ?4, under_way = ?6,
            failing_since = coalesce(failing_since, ?5) WHERE name = ?1",
-        params![route, millis(stamp.steady), span(failure.pause), error, millis(stamp.now)],
+        params![route, millis(stamp.steady), span(failure.pause), error, millis(stamp.now), under_way],
     )?;
     if failure.is_given_up {
         let why = failure.error.to_string();

@@ -120,6 +120,16 @@ fn an_escalation_goes_where_the_alert_went_unless_somebody_knows_by_now() {
 }
 
 #[test]
+fn what_may_have_arrived_is_sent_until_that_is_known_and_keeps_its_place() {
+    let mut many: Vec<Owed> = (1..=6).map(|n| owed(n, n, Phase::Firing)).collect();
+    many[0] = over(Owed { is_silenced: true, ..many[0].clone() });
+    many[1..].iter_mut().for_each(|owed| owed.alert.severity = Severity::Critical);
+    let book = Book { route: "mail".into(), owed: many, under_way: Some(1), ..Book::default() };
+    let rulings = rule(&book, &settings());
+    assert_eq!((rulings[0], rulings[5]), (Ruling::Send, Ruling::Digest(RATE, GATHER)));
+}
+
+#[test]
 fn a_route_is_never_told_about_itself() {
     let mut about = owed(1, 1, Phase::Firing);
     about.alert.key = AlertKey::new(UNDELIVERED, "mail");
