@@ -196,6 +196,10 @@ impl Home {
     pub fn logs_dir(&self) -> PathBuf {
         self.root.join("logs")
     }
+    /// `logs/alerts.log`: one line for each thing that people are told, or spared.
+    pub fn alerts_log(&self) -> PathBuf {
+        self.root.join("logs/alerts.log")
+    }
     /// `logs/moon.log`: the daemon's log, JSON lines; older ones are `moon.log-YYYYMMDD_HHMMSS` and so on.
     pub fn log_file(&self) -> PathBuf {
         self.root.join("logs/moon.log")

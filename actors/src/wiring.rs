@@ -1,6 +1,7 @@
 //! What the tree is wired with: ports, settings, one address per actor, and how the engines are put together.
 
-use crate::alert::AlertMsg;
+use crate::alert::desk::Desk;
+use crate::alert::{AlertMsg, Post};
 use crate::archive::capture::Captures;
 use crate::archive::engine::{ArchiveStage, Archiver, Proven, Turns};
 use crate::bridge::actor::BridgeMsg;
@@ -169,6 +170,18 @@ impl Wiring {
         let p = self.ports.clone();
         let (captures, settings) = (self.captures(), self.settings.continuity.clone());
         Inbox { host: p.host, bridge: p.bridge, ledger: p.ledger, clock: p.clock, captures, settings }
+    }
+    pub fn post(&self) -> Post {
+        let p = &self.ports;
+        Post {
+            ledger: Arc::clone(&p.ledger),
+            notifiers: p.notifiers.clone(),
+            probe: Arc::clone(&p.probe),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+    pub fn desk(&self) -> Desk {
+        Desk { post: self.post(), bell: self.mail.alert.clone(), clock: Arc::clone(&self.ports.clock) }
     }
     pub fn captures(&self) -> Captures {
         Captures { ledger: Arc::clone(&self.ports.ledger), ids: Arc::clone(&self.ports.ids) }

@@ -27,7 +27,10 @@ impl Exit {
     pub fn of(error: &Error) -> Self {
         let (noun, reason) = error.code.split_once('.').unwrap_or((&error.code, ""));
         match (noun, reason) {
-            ("config", _) | ("cli", "usage") | ("recall", "empty_query" | "query_too_long") => Self::Usage,
+            ("config", _)
+            | ("cli", "usage")
+            | ("recall", "empty_query" | "query_too_long")
+            | ("alert", "rule" | "silence") => Self::Usage,
             ("daemon", "gave_up") => Self::GaveUp,
             ("daemon" | "lock" | "control", "held" | "running" | "not_running" | "not_reachable") => Self::Held,
             ("host" | "openclaw" | "transcripts", _) if error.kind == Kind::Unavailable => Self::HostUnreachable,

@@ -3,6 +3,7 @@
 //! Help texts are the doc comments. Each verb has a file of its own with its `Args` and `run(ctx, args) -> Result<Report>`;
 //! this file only reads the words, loads the settings and hands over. It must never do a verb's work.
 
+pub(crate) mod alerts;
 mod bench;
 mod config;
 mod continuity;
@@ -107,6 +108,9 @@ pub enum Command {
     /// Show or check the settings
     #[command(subcommand)]
     Config(config::Command),
+    /// Show who is told of what, say that you know, silence it, try the routes
+    #[command(subcommand)]
+    Alerts(alerts::Command),
     /// Show the daemon's log
     Logs(logs::Args),
     /// Put log files aside, compress and remove them as the settings say, now
@@ -205,6 +209,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
+        Command::Alerts(command) => alerts::run(ctx, command),
         Command::Logs(args) => logs::run(ctx, args),
         Command::RotateLogs(args) => rotate_logs::run(ctx, args),
         Command::Ctl(command) => ctl::run(ctx, command),
@@ -229,6 +234,7 @@ impl Command {
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),
+            Self::Alerts(command) => command.name(),
             Self::Logs(_) => "logs",
             Self::RotateLogs(_) => "rotate-logs",
             Self::Ctl(command) => command.name(),

@@ -58,7 +58,7 @@ pub(super) fn pass(ctx: &Context) -> Result<Report> {
             watcher.look(true).await?;
         }
         inbox.check_arrivals().await?;
-        moon_actors::alert::deliver(&ledger, &ports.notifiers).await?;
+        wiring.post().deliver().await?;
         let rows = ledger.sessions().await?;
         ledger.end("one pass done").await?;
         for repaired in ports.projector.refresh().await? {

@@ -95,9 +95,7 @@ impl Daemon {
             let hint = "the service manager starts it again; see `moon logs` and report the crash";
             let key = AlertKey::new("supervision.gave_up", "moon");
             self.ledger.raise(&key, Severity::Critical, &message, Some(hint)).await?;
-            let (ledger, notifiers) = (self.ledger.clone(), self.wiring.ports.notifiers.clone());
-            let deliver = async move { moon_actors::alert::deliver(&ledger, &notifiers).await.map(drop) };
-            let _ = tokio::time::timeout(LAST_WORDS, deliver).await;
+            let _ = tokio::time::timeout(LAST_WORDS, self.wiring.post().deliver()).await;
             self.scribe.finish().await;
             conclude(&self.ledger, &self.wiring, &message).await?;
         }

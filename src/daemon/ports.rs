@@ -16,6 +16,8 @@ use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::daemon::lock::HomeLock;
 use crate::home::Home;
+use moon_actors::alert::Post;
+use moon_actors::alert::desk::Desk;
 use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
@@ -146,6 +148,27 @@ pub fn open_read_only(
     Ok(Some((assemble(home, settings, host, index, ledger.clone(), (clock, ids))?, ledger)))
 }
 
+/// What it takes to raise, settle and deliver alerts in a home that this process holds, and nothing else: no life begins, so that what
+/// a dead daemon left is still there for the next one to find.
+pub fn open_desk(home: &Home, settings: &Settings) -> Result<Desk> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let ledger = SqliteLedger::open(&home.ledger_db(), Arc::clone(&clock), Arc::new(UuidIds))?;
+    Ok(desk(ledger, notifiers(home, settings), settings, clock))
+}
+
+/// The same for a look beside a running writer: it can deliver nothing. `None` when there is no ledger yet.
+pub fn open_desk_read_only(home: &Home, settings: &Settings) -> Result<Option<Desk>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let ledger = open_ledger_read_only(home)?;
+    Ok(ledger.map(|ledger| desk(ledger, Vec::new(), settings, clock)))
+}
+
+fn desk(ledger: SqliteLedger, notifiers: Vec<Arc<dyn Notifier>>, settings: &Settings, clock: Arc<dyn Clock>) -> Desk {
+    let (ledger, probe) = (Arc::new(ledger), probe::from_environment());
+    let post = Post { ledger, notifiers, probe, settings: Arc::new(settings.clone()) };
+    Desk { post, bell: Default::default(), clock }
+}
+
 fn assemble(
     home: &Home,
     settings: &Settings,
@@ -183,7 +206,7 @@ fn assemble(
 
 /// The log first, because it is always there; then the routes of the settings.
 pub fn notifiers(home: &Home, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
-    let log: Arc<dyn Notifier> = Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")));
+    let log: Arc<dyn Notifier> = Arc::new(LogNotifier::new(home.alerts_log()));
     std::iter::once(log).chain(routes::build(&settings.alerts, routes::Around::of_process())).collect()
 }
 

@@ -388,29 +388,6 @@ fn a_job_that_is_under_way_at_every_death_of_the_process_is_set_aside_with_an_al
 }
 
 #[test]
-fn an_alert_fires_once_resolves_once_and_reaches_every_route() {
-    both(async |ledger, _| {
-        let key = AlertKey::new("index.failing", "s");
-        let first = ledger.raise(&key, Severity::Warning, "m", Some("h")).await.expect("raised").expect("new");
-        assert_eq!(ledger.raise(&key, Severity::Critical, "m2", None).await.expect("answers"), None);
-        assert_eq!(ledger.undelivered("a", 10).await.expect("rows").len(), 1);
-        ledger.delivered("a", &first).await.expect("noted");
-        ledger.delivered("a", &first).await.expect("noted twice is noted once");
-        assert_eq!(ledger.undelivered("a", 10).await.expect("rows"), []);
-        assert_eq!(ledger.undelivered("b", 10).await.expect("rows").len(), 1, "routes do not deliver for each other");
-        assert!(ledger.resolve(&key).await.expect("answers").is_some());
-        assert_eq!(ledger.resolve(&key).await.expect("answers"), None);
-        let told = ledger.undelivered("a", 10).await.expect("rows");
-        assert!(told.len() == 1 && told[0].resolved_at.is_some(), "what was told as firing is told as resolved");
-        ledger.delivered("a", &told[0]).await.expect("noted");
-        assert_eq!(ledger.undelivered("a", 10).await.expect("rows"), []);
-        let again = ledger.raise(&key, Severity::Warning, "m3", None).await.expect("raised").expect("a second episode");
-        assert_ne!(again.id, first.id, "a second episode is not eaten by the first one's record");
-        assert_eq!(ledger.undelivered("a", 10).await.expect("rows").len(), 1);
-    });
-}
-
-#[test]
 fn what_came_since_the_last_rollover_is_told_by_order_not_by_the_clock() {
     both(async |ledger, hands| {
         let series = ledger.series(&session("s")).await.expect("a series");

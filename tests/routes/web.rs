@@ -292,10 +292,11 @@ async fn this_machine_is_refused_in_all_its_spellings() {
 
 #[tokio::test]
 async fn a_name_that_turns_private_is_refused_where_the_connection_is_made() {
-    // 192.88.99.0/24 is reserved and belongs to nobody: public by its number, and nothing answers.
+    // Each connection asks anew: what was answered before, here nothing at all, counts for none after it. No test of Moon's sends a
+    // packet to a public address, so the one in `both.test` stands beside a private one, which refuses both.
     let scene = Scene::new();
     let server = Server::saying(&says("200 OK", "")).await;
-    scene.knows("turns.test", &[&["192.88.99.77"], &["127.0.0.1"]]);
+    scene.knows("turns.test", &[&[], &["127.0.0.1"]]);
     scene.knows("both.test", &[&["192.88.99.77", "127.0.0.1"]]);
     let route = |name: &str, more: &str| {
         scene.route(&format!(

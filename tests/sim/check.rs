@@ -4,8 +4,9 @@
 //! enough to find it again; nothing here changes the world.
 
 use crate::world::{State, World, real_ms_of};
+use moon_actors::alert::policy::{Ruling, rule};
 use moon_actors::domain::{CycleKind, SessionKey, Stage};
-use moon_actors::port::{AuditRow, Ledger, SegmentName, Slot};
+use moon_actors::port::{AlertBook, AuditRow, Ledger, SegmentName, Slot};
 use moon_actors::settings::Thresholds;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -169,8 +170,13 @@ impl World {
                 ));
             }
         }
-        for alert in self.ledger.undelivered("sim", 100).await.expect("the ledger reads") {
-            broken.push(format!("the alert {} of {} was never delivered", alert.key.rule, alert.key.subject));
+        let settings = moon_actors::settings::Alerts::default();
+        let book = self.ledger.book("sim", 0, 100, settings.cooldown).await.expect("the ledger reads");
+        for (owed, ruling) in book.owed.iter().zip(rule(&book, &settings)) {
+            if ruling == Ruling::Send {
+                let key = &owed.alert.key;
+                broken.push(format!("{:?} of {} of {} was never delivered", owed.phase, key.rule, key.subject));
+            }
         }
         broken.extend(self.everything_is_archived().await);
         broken

@@ -53,6 +53,10 @@ pub enum Request {
     RotateLogs {
         dry_run: bool,
     },
+    /// Anything about alerts.
+    Alerts {
+        alerts: super::AlertsRequest,
+    },
     /// Stop the daemon.
     Stop,
 }

@@ -83,6 +83,7 @@ impl Commands {
                 Ok(Report::new("restart").detail(format!("{actor} was restarted")))
             }
             Request::RotateLogs { dry_run } => self.rotate_logs(dry_run).await,
+            Request::Alerts { alerts } => self.wiring.desk().answer(alerts).await,
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))
@@ -284,6 +285,7 @@ fn name(request: &Request) -> &'static str {
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",
         Request::RotateLogs { .. } => "rotate-logs",
+        Request::Alerts { alerts } => alerts.name(),
         Request::Stop => "stop",
     }
 }

@@ -1,5 +1,6 @@
 //! The one status document: everything a screen, a script or a page shows, read from the ledger.
 
+use crate::alert::desk;
 use crate::contract::SessionUsageSnapshot;
 use crate::error::Result;
 use crate::port::{Ports, SessionRow};
@@ -22,7 +23,7 @@ pub async fn document(ports: &Ports, settings: &Settings) -> Result<Value> {
         "bridge": { "alive": bridge.alive, "version": bridge.version, "detail": bridge.detail },
         "sessions": sessions,
         "totals": ledger.totals().await?,
-        "alerts": ledger.alerts(true).await?,
+        "alerts": desk::documents(&ledger.alert_rows(true, None, 200).await?),
         "jobs": ledger.jobs(true).await?,
         "index": index,
         "continuity": ledger.continuity(None, 3).await?,

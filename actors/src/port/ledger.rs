@@ -3,7 +3,7 @@
 //! A stage's completion, the next job and the audit row commit together; nothing is ever recorded as done before its
 //! effect is. Cooldowns, cursors and claims live here, so that a restart forgets nothing.
 
-use super::{Alert, AlertKey, Severity, Stored};
+use super::{Alert, AlertBook, AlertKey, Severity, Stored};
 use crate::domain::{
     BootId, Claim, CycleId, CycleKind, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger,
     UsageReading,
@@ -247,7 +247,7 @@ pub struct ChoreRow {
 }
 
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait Ledger: AlertBook {
     // ---- lives ------------------------------------------------------------------------------------------------------
     /// Begins a life: releases the claims of dead ones. Must be called under the home's lock.
     async fn begin(&self, writer: &str) -> Result<Recovery>;
@@ -333,7 +333,8 @@ pub trait Ledger: Send + Sync {
     async fn audit_rows(&self, after_seq: i64, limit: usize) -> Result<Vec<AuditRow>>;
     /// Walks the whole hash chain: the number of rows, or the first sequence number that does not fit.
     async fn verify_audit(&self) -> Result<std::result::Result<i64, i64>>;
-    /// Raises an alert, or does nothing while the same one fires. Returns the new instance.
+    /// Raises an alert, or does nothing while the same one fires at least as severely. One that was less severe ends, and a new
+    /// instance takes over. Returns the new instance.
     async fn raise(
         &self,
         key: &AlertKey,
@@ -341,12 +342,19 @@ pub trait Ledger: Send + Sync {
         message: &str,
         hint: Option<&str>,
     ) -> Result<Option<Alert>>;
-    /// Ends a firing alert. Returns it if there was one.
+    /// Like [`Ledger::raise`] for a condition that may pass by itself: the alert is pending first, and fires when it was not
+    /// resolved for `pending_for`. Call it at every look at the condition.
+    async fn raise_after(
+        &self,
+        key: &AlertKey,
+        severity: Severity,
+        message: &str,
+        hint: Option<&str>,
+        pending_for: Duration,
+    ) -> Result<Option<Alert>>;
+    /// Ends a firing alert. Returns it if there was one. A pending one is forgotten and leaves no notice.
     async fn resolve(&self, key: &AlertKey) -> Result<Option<Alert>>;
     async fn alerts(&self, firing_only: bool) -> Result<Vec<Alert>>;
-    /// Notices not yet delivered by this route, oldest first.
-    async fn undelivered(&self, route: &str, limit: usize) -> Result<Vec<Alert>>;
-    async fn delivered(&self, route: &str, alert: &Alert) -> Result<()>;
 
     // ---- the calendar -----------------------------------------------------------------------------------------------
     async fn chore(&self, task: Task) -> Result<Option<ChoreRow>>;

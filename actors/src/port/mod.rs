@@ -3,6 +3,7 @@
 //! `src/adapters` implements them for the real world, `tests/` for a hostile one. Every method may be cut off at any
 //! await (a killed actor drops its future), so every effect behind a port must be safe to repeat.
 
+mod alert_book;
 mod archive_store;
 mod bridge;
 mod clock;
@@ -16,6 +17,7 @@ mod projector;
 mod search_index;
 mod session_host;
 
+pub use alert_book::*;
 pub use archive_store::{ArchiveStore, SegmentDraft, Stored};
 pub use bridge::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Slot};
 pub use clock::{Clock, Ids};

@@ -110,4 +110,12 @@ pub trait Notifier: Send + Sync {
     fn wants(&self, _notice: &Notice) -> bool {
         true
     }
+    /// True for a record that is no person: it is given each notice one by one, and those that are held back by [`Notifier::note`].
+    fn is_record(&self) -> bool {
+        false
+    }
+    /// Writes down a notice that people are not sent now, and why.
+    async fn note(&self, _notice: &Notice, _why: &str) -> Result<()> {
+        Ok(())
+    }
 }

@@ -13,6 +13,9 @@ pub struct Alerts {
     pub cooldown: Duration,
     /// Most notices a route sends within an hour; the rest goes into one digest.
     pub per_hour: u32,
+    /// A critical alert that nobody has acknowledged after this long is told once more; nothing: never.
+    #[serde(with = "span")]
+    pub escalate_after: Duration,
     /// Who gets what is critical by the mail server of this machine; more is said in `routes`.
     pub email_to: Vec<String>,
     /// The ways to people beside the log.
@@ -21,7 +24,13 @@ pub struct Alerts {
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { cooldown: Duration::from_secs(30 * 60), per_hour: 5, email_to: Vec::new(), routes: Vec::new() }
+        Self {
+            cooldown: Duration::from_secs(30 * 60),
+            per_hour: 5,
+            escalate_after: Duration::from_secs(3600),
+            email_to: Vec::new(),
+            routes: Vec::new(),
+        }
     }
 }
 
@@ -38,6 +47,7 @@ impl Alerts {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.span("alerts.cooldown", self.cooldown, NOTHING);
         rules.within("alerts.per_hour", self.per_hour, 1..=1000);
+        rules.span("alerts.escalate_after", self.escalate_after, NOTHING);
         for address in &self.email_to {
             rules.hold(is_address(address), "alerts.email_to", || format!("{address:?} is not an e-mail address"));
         }

@@ -4,16 +4,20 @@
 //! acknowledges what a power cut can take is worse than none. One connection writes; every method is one transaction.
 //! This file opens the database and routes; the rows live in the files named after them. Nothing here decides.
 
+mod alert_book;
 mod alerts;
 mod archive;
 mod audit;
 mod chores;
 mod jobs;
 mod memory;
+mod outbox;
 pub(crate) mod reader;
 mod sessions;
+mod silences;
 
 use crate::scratch::Scratch;
+use alerts::Pending;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::contract::ArchiveRecord;
@@ -40,7 +44,8 @@ pub const SQLITE_FLOOR: i32 = 3_051_003;
 const SMALLEST_ROOM: u64 = 256 << 10;
 
 /// The schema, step by step. A released step is never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("0001_init.sql"), include_str!("0002_chores.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("0001_init.sql"), include_str!("0002_chores.sql"), include_str!("0003_alerts.sql")];
 
 /// Room kept free so that "the disk is full" can still be written down.
 const RESERVE_BYTES: u64 = 8 << 20;
@@ -512,20 +517,27 @@ impl Ledger for SqliteLedger {
         })
         .await
     }
+    async fn raise_after(
+        &self,
+        key: &AlertKey,
+        severity: Severity,
+        message: &str,
+        hint: Option<&str>,
+        pending_for: Duration,
+    ) -> Result<Option<Alert>> {
+        let (key, message, hint) = (key.clone(), message.to_owned(), hint.map(str::to_owned));
+        self.write("note what may become an alert", move |tx, stamp| {
+            let (message, hint) = (message.as_str(), hint.as_deref());
+            alerts::raise_after(tx, stamp, &Pending { key: &key, severity, message, hint, patience: pending_for })
+        })
+        .await
+    }
     async fn resolve(&self, key: &AlertKey) -> Result<Option<Alert>> {
         let key = key.clone();
         self.write("resolve an alert", move |tx, stamp| alerts::resolve(tx, stamp, &key)).await
     }
     async fn alerts(&self, firing_only: bool) -> Result<Vec<Alert>> {
         self.read("list the alerts", move |db, _| alerts::list(db, firing_only)).await
-    }
-    async fn undelivered(&self, route: &str, limit: usize) -> Result<Vec<Alert>> {
-        let route = route.to_owned();
-        self.read("list undelivered alerts", move |db, _| alerts::undelivered(db, &route, limit)).await
-    }
-    async fn delivered(&self, route: &str, alert: &Alert) -> Result<()> {
-        let (route, alert) = (route.to_owned(), alert.clone());
-        self.write("record a delivery", move |tx, stamp| alerts::delivered(tx, stamp, &route, &alert)).await
     }
 
     async fn chore(&self, task: Task) -> Result<Option<ChoreRow>> {

@@ -1,0 +1,146 @@
+//! `moon alerts` of the built program, with a daemon and without: what it prints, what it leaves, how it ends.
+
+use crate::support::process::{Scratch, wait_for};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+
+fn log(scratch: &Scratch) -> Vec<String> {
+    let text = std::fs::read_to_string(scratch.in_home("logs/alerts.log")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The line without its time, and whether that has the document's shape.
+fn said(line: &str) -> String {
+    let (at, rest) = line.strip_prefix('[').and_then(|line| line.split_once("] ")).expect("a time in brackets");
+    chrono::NaiveDateTime::parse_from_str(at, "%Y-%m-%d %H:%M:%S").expect("the document's time");
+    rest.to_owned()
+}
+
+fn data(scratch: &Scratch, words: &[&str], code: i32) -> Value {
+    let ran = scratch.json(words).expect(code);
+    ran.report()["data"].clone()
+}
+
+#[test]
+fn an_alert_of_a_script_is_raised_known_silenced_and_over_without_a_daemon() {
+    let scratch = Scratch::new();
+    scratch.run(&["alerts", "list"]).expect(1);
+    scratch.run(&["alerts", "raise", "daemon_critical", "--message", "Process not running"]).expect(0);
+    assert_eq!(
+        log(&scratch).iter().map(|line| said(line)).collect::<Vec<_>>(),
+        ["[CRITICAL] Daemon Critical Failure - Process not running"]
+    );
+    let listed = data(&scratch, &["alerts", "list"], 2);
+    let alert = &listed["alerts"][0];
+    assert_eq!(
+        json!([alert["id"], alert["severity"], alert["state"], alert["title"], alert["acknowledged"]]),
+        json!([1, "critical", "firing", "Daemon Critical Failure", null])
+    );
+    assert_eq!(listed["routes"][0]["name"], "log");
+    data(&scratch, &["alerts", "ack", "1", "--by", "ann", "--note", "on it"], 0);
+    let shown = data(&scratch, &["alerts", "show", "1"], 0);
+    assert_eq!(
+        json!([shown["alert"]["acknowledged"]["by"], shown["alert"]["acknowledged"]["note"]]),
+        json!(["ann", "on it"])
+    );
+    assert_eq!(shown["deliveries"][0]["fate"], "sent");
+
+    data(&scratch, &["alerts", "silence", "disk_*", "--for", "2h", "--reason", "moving", "--by", "ann"], 0);
+    scratch.run(&["alerts", "raise", "disk_low", "--message", "4 GB left"]).expect(0);
+    assert_eq!(said(&log(&scratch)[1]), "[WARNING] Disk Space Low - 4 GB left (suppressed - silenced)");
+    let text = scratch.run(&["alerts", "list"]).expect(2).stdout;
+    assert!(text.contains("suppressed (silenced)") && text.contains("2 alerts firing"), "{text}");
+    assert_eq!(data(&scratch, &["alerts", "silences"], 0)["silences"][0]["reason"], "moving");
+    data(&scratch, &["alerts", "unsilence", "1"], 0);
+    scratch.run(&["alerts", "unsilence", "1"]).expect(1);
+    assert_eq!(data(&scratch, &["alerts", "silences"], 0)["silences"], json!([]));
+
+    data(&scratch, &["alerts", "resolve", "daemon_critical"], 0);
+    scratch.run(&["alerts", "ack", "1"]).expect(1);
+    assert_eq!(said(log(&scratch).last().expect("lines")), "[RESOLVED] Daemon Critical Failure - Process not running");
+    // Again within the cooldown, and it survives that each command is a process of its own.
+    scratch.run(&["alerts", "raise", "daemon_critical", "--message", "Process not running"]).expect(0);
+    let again = "[CRITICAL] Daemon Critical Failure - Process not running (suppressed - cooldown active)";
+    assert_eq!(said(log(&scratch).last().expect("lines")), again);
+    let history = data(&scratch, &["alerts", "history", "-n", "2"], 0);
+    let states: Vec<&str> =
+        history["alerts"].as_array().expect("rows").iter().filter_map(|a| a["state"].as_str()).collect();
+    assert_eq!(states, ["firing", "firing"]);
+    let mode = std::fs::metadata(scratch.in_home("logs/alerts.log")).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn what_cannot_be_done_says_so_and_changes_nothing() {
+    let scratch = Scratch::new();
+    scratch.run(&["alerts", "raise", "disk_low", "--message", "m"]).expect(0);
+    scratch.run(&["alerts", "raise", "a b", "--message", "m"]).expect(64);
+    scratch.run(&["alerts", "raise", "x", "--message", "m", "--severity", "loud"]).expect(64);
+    scratch.run(&["alerts", "show", "99"]).expect(1);
+    scratch.run(&["alerts", "silence", "*", "--for", "0s"]).expect(64);
+    scratch.run(&["alerts", "silence", "*", "--for", "1000y"]).expect(64);
+    let ran = scratch.json(&["alerts", "test", "--route", "nobody"]).expect(1);
+    assert_eq!(ran.report()["data"]["error"]["code"], "alert.no_route");
+    assert_eq!(log(&scratch).len(), 1);
+}
+
+#[test]
+fn a_test_says_for_each_route_what_happened() {
+    let scratch = Scratch::new();
+    let tested = data(&scratch, &["alerts", "test"], 0);
+    assert_eq!(json!([tested["routes"][0]["route"], tested["routes"][0]["delivered"]]), json!(["log", true]));
+    assert!(log(&scratch)[0].contains("[CRITICAL] Test Alert - "), "{:?}", log(&scratch));
+    assert!(log(&scratch)[1].contains("[RESOLVED] Test Alert - "), "{:?}", log(&scratch));
+    // A route that fails: the log is a folder.
+    std::fs::remove_file(scratch.in_home("logs/alerts.log")).expect("removed");
+    std::fs::create_dir(scratch.in_home("logs/alerts.log")).expect("a folder in its place");
+    let failed = data(&scratch, &["alerts", "test", "--route", "log"], 2);
+    assert_eq!(
+        json!([failed["routes"][0]["delivered"], failed["routes"][0]["error"]["code"]]),
+        json!([false, "alert.log"])
+    );
+}
+
+#[test]
+fn a_daemon_is_asked_and_what_it_was_told_outlives_it() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon(&[]);
+    data(&scratch, &["alerts", "raise", "nightly.sync_failed", "--message", "no route to host", "--hint", "look"], 0);
+    wait_for("the line", || {
+        log(&scratch).first().map(|line| said(line)).filter(|l| l == "[WARNING] Nightly Sync Failed - no route to host")
+    });
+    let status = scratch.json(&["status"]).expect(2).report();
+    let alert = &status["data"]["alerts"][0];
+    assert_eq!(
+        json!([alert["key"]["rule"], alert["state"], alert["hint"]]),
+        json!(["nightly.sync_failed", "firing", "look"])
+    );
+    data(&scratch, &["alerts", "ack", "1", "--by", "ann"], 0);
+    data(&scratch, &["alerts", "test"], 0);
+    daemon.kill();
+    assert_eq!(data(&scratch, &["alerts", "list"], 2)["alerts"][0]["acknowledged"]["by"], "ann");
+    let daemon = scratch.daemon(&[]);
+    data(&scratch, &["alerts", "resolve", "nightly.sync_failed"], 0);
+    wait_for("its end", || log(&scratch).iter().any(|line| line.contains("[RESOLVED] Nightly")).then_some(()));
+    daemon.stop();
+    assert_eq!(log(&scratch).iter().filter(|line| line.contains("Nightly")).count(), 2, "{:?}", log(&scratch));
+}
+
+#[test]
+fn an_alert_is_told_although_the_ledger_cannot_be_used() {
+    let scratch = Scratch::new();
+    scratch.run(&["alerts", "raise", "disk_low", "--message", "first"]).expect(0);
+    std::fs::write(
+        scratch.in_home("state/moon.db"),
+        "this is no database, and it is long enough to be looked at ".repeat(99),
+    )
+    .expect("damaged");
+    for rest in ["moon.db-wal", "moon.db-shm"] {
+        let _ = std::fs::remove_file(scratch.in_home("state").join(rest));
+    }
+    let ran = scratch.json(&["alerts", "raise", "memory_corrupt", "--message", "the ledger is damaged"]).expect(1);
+    let error = ran.report()["data"]["error"].clone();
+    assert_eq!(error["code"], "ledger.corrupt", "{ran:?}");
+    assert!(error["message"].as_str().is_some_and(|m| m.ends_with("told without the ledger, by log")), "{error}");
+    assert_eq!(said(&log(&scratch)[1]), "[CRITICAL] Memory Database Corrupt - the ledger is damaged");
+}
