@@ -166,6 +166,11 @@ async fn read(response: reqwest::Response) -> Result<Report> {
 
 /// Asks the daemon of a home. `None` when nobody listens.
 pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
+    ask_within(home, request, CLIENT_TIMEOUT).await
+}
+
+/// The same with a deadline of one's own: a daemon that was stopped in its tracks accepts connections and never answers.
+pub async fn ask_within(home: &Home, request: &Request, limit: Duration) -> Result<Option<Report>> {
     let failed = |e: &dyn std::fmt::Display| {
         Error::transient("control.io", "could not talk to the moon daemon").cause(e).hint("see `moon logs`")
     };
@@ -173,12 +178,8 @@ pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
         if !path.exists() {
             continue;
         }
-        let client = reqwest::Client::builder()
-            .unix_socket(path)
-            .timeout(CLIENT_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|e| failed(&e))?;
+        let client =
+            reqwest::Client::builder().unix_socket(path).timeout(limit).no_proxy().build().map_err(|e| failed(&e))?;
         match client.post("http://moon/v1/request").json(request).send().await {
             Ok(response) => return read(response).await.map(Some),
             Err(e) if e.is_connect() => {}

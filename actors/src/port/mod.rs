@@ -5,6 +5,7 @@
 
 mod archive_store;
 mod bridge;
+mod check;
 mod clock;
 mod distiller;
 mod ledger;
@@ -17,6 +18,7 @@ mod session_host;
 
 pub use archive_store::{ArchiveStore, SegmentDraft, Stored};
 pub use bridge::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Slot};
+pub use check::{AlertRules, Check, CheckGroup, CheckRow, Episode, Healer, Kept, Look, NoHealer, Raised};
 pub use clock::{Clock, Ids};
 pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
@@ -40,6 +42,9 @@ pub struct Ports {
     pub memory: Arc<dyn MemoryStore>,
     pub ledger: Arc<dyn Ledger>,
     pub notifiers: Vec<Arc<dyn Notifier>>,
+    /// What is looked at, all of it.
+    pub checks: Vec<Arc<dyn Check>>,
+    pub healer: Arc<dyn Healer>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub projector: Arc<dyn Projector>,

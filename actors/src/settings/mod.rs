@@ -12,7 +12,7 @@ mod rotation;
 pub use alerts::Alerts;
 pub use backup::Backup;
 pub use dashboard::Dashboard;
-pub use health::Health;
+pub use health::{Command, CommandFormat, Endpoint, Health, LogErrors, Process, Remedy};
 pub use rotation::Rotation;
 
 use serde::{Deserialize, Serialize};
