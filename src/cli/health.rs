@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A daemon that has not answered a ping by then does not answer: the checks run here.
-const PING: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -105,15 +105,16 @@ async fn look_from_here(ctx: &Context, args: &Args) -> Result<Vec<CheckRow>> {
         Ok(None) => Err(route::no_ledger(&ctx.home)),
         Err(error) => Err(error),
     };
-    let is_there = ctx.home.archives_dir().is_dir();
-    let store = ArchiveDir::open(ctx.home.root(), ctx.settings().archive.zstd_level, ports::writer());
+    // Opening an archive makes its folders: only where one is.
+    let is_there = ctx.home.objects_dir().is_dir() && ctx.home.sessions_dir().is_dir();
+    let open = || ArchiveDir::open(ctx.home.root(), ctx.settings().archive.zstd_level, ports::writer()).ok();
     let senses = Senses {
         home: ctx.home.clone(),
         settings: Arc::new(ctx.settings().clone()),
         clock: Arc::clone(&clock) as _,
         ledger: ledger.clone(),
         host: host(ctx),
-        archive: store.ok().filter(|_| is_there).map(|store| Arc::new(store) as Arc<dyn ArchiveStore>),
+        archive: is_there.then(open).flatten().map(|store| Arc::new(store) as Arc<dyn ArchiveStore>),
         index: Some(Arc::new(FtsIndex::read_only(&ctx.home.index_db())) as Arc<dyn SearchIndex>),
         routes: vec![],
         place: Place::Outside,

@@ -50,8 +50,18 @@ struct Known {
 
 impl Doctor {
     pub fn new(ports: &Ports, settings: &Health) -> Self {
-        let (checks, ledger) = (ports.checks.clone(), Some(Arc::clone(&ports.ledger)));
-        Self::with(checks, ledger, (Arc::clone(&ports.clock), Arc::clone(&ports.healer)), settings, true)
+        let (checks, ledger) = (ports.checks.clone(), Arc::clone(&ports.ledger));
+        Self::keeper(checks, ledger, Arc::clone(&ports.clock), Arc::clone(&ports.healer), settings)
+    }
+    /// Writes down what it finds.
+    pub fn keeper(
+        checks: Vec<Arc<dyn Check>>,
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        healer: Arc<dyn Healer>,
+        settings: &Health,
+    ) -> Self {
+        Self::with(checks, Some(ledger), (clock, healer), settings, true)
     }
     /// For a command beside or without a daemon: it looks, and writes nothing down.
     pub fn onlooker(
@@ -302,7 +312,3 @@ impl Drop for AbortOnDrop {
         self.0.abort();
     }
 }
-
-#[cfg(test)]
-#[path = "engine/tests.rs"]
-mod tests;

@@ -107,7 +107,15 @@ fn wanted(name: &str, finding: &Finding, rules: AlertRules) -> Vec<Wanted> {
         Some(Wanted { key: AlertKey::new(rule, subject), severity, message, hint: finding.hint.clone() })
     };
     let mut alerts: Vec<Wanted> = troubles.into_iter().filter_map(alert).collect();
+    // The worst first, each key once: what two troubles say of the same thing is one alert.
     alerts.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
+    let mut seen = Vec::new();
+    alerts.retain(|alert| {
+        !seen.contains(&alert.key) && {
+            seen.push(alert.key.clone());
+            true
+        }
+    });
     alerts
 }
 

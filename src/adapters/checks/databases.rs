@@ -3,7 +3,7 @@
 //! What tables and columns a database has is remembered at the first look. More of them are learned in silence; fewer are damage until
 //! somebody says that it is meant (`moon health --accept`).
 
-use super::sqlite_file::{self, Stop, Tables};
+use super::sqlite_file::{self, Access, Stop, Tables};
 use super::{Senses, expand, jsonl, size};
 use async_trait::async_trait;
 use moon_actors::domain::{Condition, Figure, Finding, Trouble};
@@ -160,18 +160,13 @@ impl Walk {
     }
 
     fn database(&mut self, path: &Path, name: &str) {
-        let inspected = match sqlite_file::inspect(path, true, &self.stop) {
+        let inspected = match sqlite_file::inspect(path, Access::Foreign, &self.stop) {
             Ok(inspected) => inspected,
             Err(why) => return self.unread(name, &why),
         };
         self.bytes += inspected.bytes;
-        for damage in inspected.damages.iter().take(1) {
-            let more = inspected.damages.len() - 1;
-            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            self.trouble(name, Condition::Critical, format!("{name}: {damage}{more}"));
-        }
         if !inspected.damages.is_empty() {
-            return;
+            return self.trouble(name, Condition::Critical, format!("{name}: {}", inspected.told()));
         }
         let known = self.memory.files.entry(name.to_owned()).or_default();
         let lost = lost(known, &inspected.tables);

@@ -75,7 +75,8 @@ impl Check for DiskRoom {
         let condition = policy::room(free_f, total_f, floors);
         let reason = format!("{} free of {} ({percent:.0} %)", size(free), size(total));
         // Whichever floor is the higher one on this disk is the one that is met first.
-        let floor = |bytes: f64, percent: f64| Some(bytes.max(percent / 100.0 * total_f)).filter(|floor| *floor > 0.0);
+        let floor =
+            |bytes: f64, percent: f64| Some(bytes.max(percent / 100.0 * total_f).ceil()).filter(|floor| *floor > 0.0);
         let (low, critical) = (floor(floors.low, floors.low_percent), floor(floors.critical, floors.critical_percent));
         Finding::new(condition, reason)
             .hint(
@@ -108,7 +109,7 @@ impl Check for Inodes {
         }
         let (free, total, floors) = (disk.f_favail as f64, disk.f_files as f64, self.floors);
         let condition = policy::room(free, total, floors);
-        let floor = |percent: f64| Some(percent / 100.0 * total).filter(|floor| *floor > 0.0);
+        let floor = |percent: f64| Some((percent / 100.0 * total).ceil()).filter(|floor| *floor > 0.0);
         let figure = Figure::new(free, "").floor(floor(floors.low_percent), floor(floors.critical_percent)).max(total);
         Finding::new(condition, format!("{free:.0} free of {total:.0} ({:.0} %)", 100.0 * free / total))
             .hint("a file system without inodes takes no new file: look for folders with very many small files")

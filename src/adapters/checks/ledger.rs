@@ -1,7 +1,9 @@
 //! The ledger: SQLite's own checks with what they print read, over a connection of their own that holds up no writer.
 
-use super::sqlite_file::{self, Stop};
-use super::{Senses, shown, size};
+use super::sqlite_file::{self, Access, Stop};
+use super::{Place, Senses, shown, size};
+use crate::daemon::lock::HomeLock;
+use crate::home::Home;
 use async_trait::async_trait;
 use moon_actors::Error;
 use moon_actors::domain::{Condition, Figure, Finding};
@@ -12,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) struct LedgerSound {
+    home: Home,
+    place: Place,
     path: PathBuf,
     refused: Option<Error>,
     limit: Duration,
@@ -24,23 +28,25 @@ impl LedgerSound {
     pub(super) fn new(senses: &Senses) -> Self {
         let limit = senses.settings.health.database_timeout;
         let refused = senses.ledger.as_ref().err().cloned();
-        Self { path: senses.home.ledger_db(), refused, limit, lane: Default::default(), last: Mutex::default() }
+        let (home, place, path) = (senses.home.clone(), senses.place, senses.home.ledger_db());
+        Self { home, place, path, refused, limit, lane: Default::default(), last: Mutex::default() }
     }
 
     async fn inspect(&self) -> Finding {
         let (path, stop) = (self.path.clone(), Stop::default());
+        let is_alone = self.place == Place::Outside && HomeLock::holder(&self.home).is_none();
+        let access = if is_alone { Access::Alone } else { Access::Shared };
         let _guard = stop.guard();
         let begun = Instant::now();
-        let inspected = self.lane.run(move || sqlite_file::inspect(&path, false, &stop)).await;
+        let inspected = self.lane.run(move || sqlite_file::inspect(&path, access, &stop)).await;
         let inspected = match inspected {
             Ok(Ok(inspected)) => inspected,
             Ok(Err(why)) | Err(why) => return Finding::unknown(why),
         };
-        let told: Vec<String> = inspected.damages.iter().take(3).map(ToString::to_string).collect();
         let (took, bytes) = (begun.elapsed(), inspected.bytes);
-        let finding = match told.is_empty() {
+        let finding = match inspected.damages.is_empty() {
             true => Finding::ok(format!("sound: integrity and foreign keys, {}", size(bytes))),
-            false => Finding::critical(format!("damaged: {}", told.join("; ")))
+            false => Finding::critical(format!("damaged: {}", inspected.told()))
                 .hint("stop moon, keep a copy of state/, and restore a backup; the archives are untouched"),
         };
         finding.figure("size", Figure::new(bytes as f64, "B")).figure("time", Figure::new(took.as_secs_f64(), "s"))

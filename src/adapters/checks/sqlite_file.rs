@@ -92,11 +92,39 @@ impl Drop for StopGuard {
     }
 }
 
-/// Looks. `is_foreign`: nobody else in this process has it open, so that its bytes may be read besides. An error in a sentence: it
-/// could not be looked at.
-pub(super) fn inspect(path: &Path, is_foreign: bool, stop: &Stop) -> Result<Inspected, String> {
+/// Who else may have the file open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// This process itself.
+    Shared,
+    /// Programs of the user's, but nothing in this process: its bytes may be read besides.
+    Foreign,
+    /// Nobody writes it: it is read without the files that SQLite makes beside it even for a reader.
+    Alone,
+}
+
+impl Inspected {
+    /// What is wrong: the first complaint of each kind, and how many there are.
+    pub(super) fn told(&self) -> String {
+        let mut first: Vec<&Damage> = Vec::new();
+        for damage in &self.damages {
+            if !first.iter().any(|known| known.kind == damage.kind) {
+                first.push(damage);
+            }
+        }
+        let told: Vec<String> = first.iter().map(ToString::to_string).collect();
+        let more = match self.damages.len() - first.len() {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        format!("{}{more}", told.join("; "))
+    }
+}
+
+/// Looks. An error in a sentence: it could not be looked at.
+pub(super) fn inspect(path: &Path, access: Access, stop: &Stop) -> Result<Inspected, String> {
     let bytes = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    let looked = look(path, bytes, stop);
+    let looked = look(path, bytes, access, stop);
     let mut inspected = match looked {
         Ok(inspected) => inspected,
         Err(error) => match damage_of(&error) {
@@ -105,7 +133,7 @@ pub(super) fn inspect(path: &Path, is_foreign: bool, stop: &Stop) -> Result<Insp
         },
     };
     inspected.bytes = bytes;
-    if is_foreign
+    if access != Access::Shared
         && !inspected.damages.is_empty()
         && !reader::has_log(path)
         && let Some(detail) = truncation(path)
@@ -116,7 +144,12 @@ pub(super) fn inspect(path: &Path, is_foreign: bool, stop: &Stop) -> Result<Insp
     Ok(inspected)
 }
 
-fn look(path: &Path, bytes: u64, stop: &Stop) -> rusqlite::Result<Inspected> {
+fn look(path: &Path, bytes: u64, access: Access, stop: &Stop) -> rusqlite::Result<Inspected> {
+    if access == Access::Alone && !reader::has_log(path) {
+        let db = reader::immutable(path)?;
+        stop.watch(&db);
+        return complaints(&db);
+    }
     let db = reader::open(path, BUSY)?;
     stop.watch(&db);
     let mode: String = db.query_row("PRAGMA journal_mode", [], |r| r.get(0))?;
