@@ -227,3 +227,30 @@ fn damage_to_moons_own_ledger_and_archive_is_found_in_a_running_daemon() {
     assert_eq!(firing("memory_corrupt"), 0, "it is whole again");
     daemon.stop();
 }
+
+#[test]
+fn a_ledger_that_cannot_even_be_opened_is_named_and_everything_else_is_looked_at_all_the_same() {
+    let s = Scratch::new();
+    s.transcript("a").begin().exchange(1, 5);
+    s.daemon(&[]).stop();
+    let path = s.in_home("state/moon.db");
+    let whole = std::fs::read(&path).expect("readable");
+    let cases: [(&str, Vec<u8>); 3] = [
+        ("not a database", vec![b'x'; 9000]),
+        ("truncated file", whole[..whole.len() / 2].to_vec()),
+        (
+            "damaged page",
+            whole.iter().enumerate().map(|(at, b)| if at > 5000 && at % 3 == 0 { !b } else { *b }).collect(),
+        ),
+    ];
+    for (name, bytes) in cases {
+        std::fs::write(&path, bytes).expect("damaged");
+        let ran = s.json(&["health"]);
+        let report = ran.report();
+        assert_eq!((ran.code, super::names(&report).len()), (Some(1), super::OWN.len()), "{name}: {report}");
+        let row = report["data"]["checks"][2].clone();
+        assert_eq!((row["name"].as_str(), row["state"].as_str()), (Some("ledger"), Some("critical")), "{row}");
+        assert!(row["reason"].as_str().is_some_and(|reason| reason.contains(name)), "{name}: {row}");
+        assert_eq!(report["data"]["checks"][6]["state"], "ok", "the disk is fine: {report}");
+    }
+}

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as Turn, OnceCell};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-/// A service that was restarted gets this long before it is looked at again.
+/// A service that was restarted gets this long before it is looked at again, or the time between two looks if that is shorter.
 const AFTER_ACT: Duration = Duration::from_secs(5);
 
 /// All checks with what is known of them. Cheap to clone; every clone is the same.
@@ -96,7 +96,7 @@ impl Doctor {
         let Some(entry) = self.entry(name) else { return false };
         let (mut row, mut told) = self.examine(entry, false).await;
         if self.treat(&row, hands).await {
-            tokio::time::sleep(AFTER_ACT).await;
+            tokio::time::sleep(AFTER_ACT.min(self.inner.settings.every)).await;
             (row, _) = self.examine(entry, false).await;
             self.treat(&row, hands).await;
             told = true;

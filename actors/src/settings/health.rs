@@ -299,3 +299,57 @@ fn unique<'n>(rules: &mut Rules, key: &'static str, names: impl Iterator<Item = 
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+
+    /// The broken rules of a `[health]` section, as JSON.
+    fn problems(health: serde_json::Value) -> Vec<String> {
+        let settings: Settings = serde_json::from_value(serde_json::json!({ "health": health })).expect("readable");
+        settings.check().into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect()
+    }
+
+    #[test]
+    fn entries_that_could_never_work_are_refused_by_name() {
+        use serde_json::json;
+        let broken = problems(json!({
+            "databases": ["memory.db", "~/a.db", "~/a.db"],
+            "endpoints": [{"name": "mail", "url": "imap://localhost"}, {"name": "odd", "url": "http:///path"}],
+            "processes": [{"name": "idle"}, {"name": "agent", "pid_file": "agent.pid"}],
+            "logs": [{"name": "email", "path": "/var/log/mail", "lines": 0}],
+            "commands": [{"name": "own", "argv": ["check_raid"]}, {"name": "none", "argv": []}],
+            "recover": [{"rule": "daemon_critical"}, {"rule": "x", "actor": "index", "service": "y"}, {"rule": "", "actor": "index"}],
+            "disk_low_gib": 1,
+        }));
+        let has = |part: &str| assert!(broken.iter().any(|line| line.contains(part)), "{part}: {broken:#?}");
+        has("health.databases: an entry: \"memory.db\" must be an absolute path");
+        has("health.databases: \"~/a.db\" is there twice");
+        has("health.endpoints: mail: \"imap://localhost\" must be");
+        has("health.endpoints: odd:");
+        has("health.processes: idle: needs");
+        has("health.processes: agent: \"agent.pid\" must be an absolute path");
+        has("health.logs: 0 must be between 1 and 10000");
+        has("health.commands: own: \"check_raid\" must be an absolute path");
+        has("health.commands: none:");
+        has("health.recover: daemon_critical: needs exactly one");
+        has("health.recover: x: needs exactly one");
+        has("health.recover: needs the rule");
+        has("health.disk_critical_gib: must be at most health.disk_low_gib (1)");
+        assert_eq!(broken.len(), 13, "{broken:#?}");
+    }
+
+    #[test]
+    fn what_the_example_shows_is_accepted() {
+        use serde_json::json;
+        let fine = problems(json!({
+            "databases": ["~/agent/memory/**/*.db"],
+            "endpoints": [{"name": "mail-bridge", "url": "tcp://127.0.0.1:1143", "expect": "* OK"}],
+            "processes": [{"name": "agent", "heartbeat_file": "~/agent/status.json", "interval": "1h"}],
+            "logs": [{"name": "email", "path": "~/agent/logs/email_*.log"}],
+            "commands": [{"name": "raid", "argv": ["/usr/lib/nagios/plugins/check_raid"], "format": "exit"}],
+            "recover": [{"rule": "daemon_critical", "subject": "agent", "service": "agent.service"}],
+        }));
+        assert_eq!(fine, Vec::<String>::new());
+    }
+}

@@ -12,8 +12,11 @@ fn at(seconds: i64) -> DateTime<Utc> {
 fn found(condition: Condition) -> Finding {
     Finding::new(condition, format!("it is {}", condition.as_str()))
 }
+/// Rules raised and rules resolved.
+type Told = (Vec<String>, Vec<String>);
+
 /// Lives through findings, one a minute. Returns what was raised and resolved at each, and the last row.
-fn live(findings: impl IntoIterator<Item = Finding>) -> (Vec<(Vec<String>, Vec<String>)>, CheckRow) {
+fn live(findings: impl IntoIterator<Item = Finding>) -> (Vec<Told>, CheckRow) {
     let (mut row, mut told) = (None, Vec::new());
     for (minute, finding) in findings.into_iter().enumerate() {
         let stamp = (at(60 * minute as i64), Duration::from_millis(3));
