@@ -5,7 +5,7 @@ use moon::adapters::clock::{SystemClock, UuidIds};
 use moon::adapters::sqlite::SqliteLedger;
 use moon_actors::domain::{Condition, Finding};
 use moon_actors::health::engine::Doctor;
-use moon_actors::port::{AlertRules, Check, CheckGroup, Ledger, Look, NoHealer};
+use moon_actors::port::{AlertRules, AuditEntry, Check, CheckGroup, Ledger, Look, NoHealer};
 use moon_actors::settings::Health;
 use serde_json::json;
 use std::sync::Arc;
@@ -85,4 +85,25 @@ async fn what_a_check_remembers_survives_the_process_and_a_check_that_is_gone_le
     assert_eq!(ledger.alerts(true).await.expect("read"), vec![], "its alert has ended with it");
     let stranger = none.answer(&["counts".into()], true).await.expect_err("unknown");
     assert_eq!(stranger.code, "health.no_such_check");
+}
+
+#[tokio::test]
+async fn crashes_of_actors_are_read_from_the_audit_with_their_names_and_times() {
+    let ledger = ledger();
+    let crash =
+        |who: &str| AuditEntry::new("supervisor", "crashed", "failed", format!("{who} crashed: index out of bounds"));
+    for who in ["moon/pipeline/distill", "moon/pipeline/index", "moon/pipeline/distill"] {
+        ledger.audit(&crash(who)).await.expect("written");
+    }
+    // What somebody else says is no crash, whatever words it holds.
+    ledger
+        .audit(&AuditEntry::new("cli", "noted", "info", "\"actor\":\"supervisor\",\"event\":\"crashed\""))
+        .await
+        .expect("written");
+    let now = chrono::Utc::now();
+    let found = ledger.crashes(now - chrono::TimeDelta::hours(1)).await.expect("read");
+    let who: Vec<_> = found.iter().map(|(who, _)| who.as_str()).collect();
+    assert_eq!(who, ["moon/pipeline/distill", "moon/pipeline/index", "moon/pipeline/distill"]);
+    assert!(found.iter().all(|(_, at)| (now - *at).num_seconds().abs() < 60), "{found:?}");
+    assert_eq!(ledger.crashes(now + chrono::TimeDelta::hours(1)).await.expect("read"), vec![]);
 }
