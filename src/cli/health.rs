@@ -70,7 +70,7 @@ pub(super) fn unknown(error: &Error) -> Report {
 async fn rows(ctx: &Context, args: &Args) -> Result<Vec<CheckRow>> {
     ctx.home.refuse_unsafe()?;
     if ctx.home.exists()
-        && let Ok(Some(_)) = socket::ask_within(&ctx.home, &Request::Ping, PING).await
+        && let Ok(true) = socket::ping(&ctx.home, PING).await
     {
         let request = match &args.accept {
             Some(check) => Request::AcceptHealth { check: check.clone() },

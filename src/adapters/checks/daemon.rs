@@ -5,7 +5,6 @@ use crate::daemon::lock::HomeLock;
 use crate::daemon::socket;
 use crate::home::Home;
 use async_trait::async_trait;
-use moon_actors::contract::Request;
 use moon_actors::domain::{Figure, Finding};
 use moon_actors::port::{AlertRules, Check, CheckGroup, Ledger, Look};
 use std::sync::Arc;
@@ -85,16 +84,14 @@ impl Check for DaemonAlive {
         };
         let deadline = if self.place == Place::Outside { OUTSIDE } else { DEADLINE };
         let begun = Instant::now();
-        let answer = socket::ask_within(&self.home, &Request::Ping, deadline).await;
+        let answer = socket::ping(&self.home, deadline).await;
         let took = begun.elapsed();
         let why = match answer {
-            // A daemon of another version may not know the question; it is alive.
-            Ok(Some(report)) if report.error.as_ref().is_none_or(|e| e.code == "control.bad_request") => {
+            Ok(true) => {
                 let figure = Figure::new(took.as_secs_f64(), "s").above(None, Some(deadline.as_secs_f64()));
                 return Finding::ok(format!("{who} answers in {}", shown(took))).figure("answer", figure);
             }
-            Ok(Some(report)) => report.error.map(|error| error.to_string()).unwrap_or_default(),
-            Ok(None) => "its socket is not there".into(),
+            Ok(false) => "its socket is not there".into(),
             Err(error) => error.to_string(),
         };
         if self.place == Place::Daemon && self.begun.elapsed() < GRACE {
