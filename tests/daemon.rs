@@ -434,7 +434,11 @@ fn a_full_disk_is_told_and_recovered_from() {
     };
     let transcript = scratch.transcript("work");
     transcript.begin().exchange(0, 20);
-    let daemon: Daemon = scratch.daemon(&[&FAST[..], &["--set", "supervision.retry_max=1s"]].concat());
+    // A disk as small as this one is always low.
+    let names = ["low_gib", "critical_gib", "low_percent", "critical_percent"].map(|n| format!("health.disk_{n}=0"));
+    let small: Vec<&str> = names.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+    let settings = [&FAST[..], &small, &["--set", "supervision.retry_max=1s"]].concat();
+    let daemon: Daemon = scratch.daemon(&settings);
     until_archived(&scratch, transcript.path());
     let filler = home.join("logs/filler");
     fill(&filler);

@@ -16,6 +16,7 @@ pub mod control;
 pub mod distill;
 pub mod domain;
 pub mod error;
+pub mod health;
 pub mod index;
 pub mod port;
 pub mod projection;

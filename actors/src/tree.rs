@@ -4,10 +4,11 @@
 //! optional one is parked and shown, and everybody else goes on: losing distillation must not stop archiving.
 
 use crate::domain::Stage::{Archive, Continuity, Distill, Index, Prune};
+use crate::port::CheckGroup;
 use crate::schedule::Task;
 use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
-use crate::{alert, bridge, control, projection, schedule, stage, threshold, usage};
+use crate::{alert, bridge, control, health, projection, schedule, stage, threshold, usage};
 use std::sync::Arc;
 
 pub fn tree(w: &Wiring) -> SupervisorSpec {
@@ -27,6 +28,7 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
                 .vital("usage", usage::actor::start(w))
                 .vital("bridge", bridge::actor::start(w)),
         )
+        .branch(checks(w, supervisor("health", OneForOne, limits())))
         .branch(
             supervisor("care", OneForOne, limits())
                 .optional("rotation", schedule::actor::start(w, Task::Rotation, |w| Arc::new(w.rotation()))),
@@ -36,4 +38,27 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
                 .vital("router", control::actor::router(w))
                 .vital("socket", control::actor::socket(w)),
         )
+}
+
+/// One actor per group of checks: none delays another, and each may be lost alone.
+fn checks(w: &Wiring, branch: SupervisorSpec) -> SupervisorSpec {
+    branch
+        .optional("check-daemon", health::actor::start(w, CheckGroup::Daemon))
+        .optional("check-heartbeat", health::actor::start(w, CheckGroup::Heartbeat))
+        .optional("check-ledger", health::actor::start(w, CheckGroup::Ledger))
+        .optional("check-archive", health::actor::start(w, CheckGroup::Archive))
+        .optional("check-index", health::actor::start(w, CheckGroup::Index))
+        .optional("check-host", health::actor::start(w, CheckGroup::Host))
+        .optional("check-disk", health::actor::start(w, CheckGroup::Disk))
+        .optional("check-inodes", health::actor::start(w, CheckGroup::Inodes))
+        .optional("check-log-size", health::actor::start(w, CheckGroup::LogSize))
+        .optional("check-clock", health::actor::start(w, CheckGroup::Clock))
+        .optional("check-backup", health::actor::start(w, CheckGroup::Backup))
+        .optional("check-delivery", health::actor::start(w, CheckGroup::Delivery))
+        .optional("check-restarts", health::actor::start(w, CheckGroup::Restarts))
+        .optional("check-databases", health::actor::start(w, CheckGroup::Databases))
+        .optional("check-endpoints", health::actor::start(w, CheckGroup::Endpoints))
+        .optional("check-processes", health::actor::start(w, CheckGroup::Processes))
+        .optional("check-logs", health::actor::start(w, CheckGroup::Logs))
+        .optional("check-commands", health::actor::start(w, CheckGroup::Commands))
 }

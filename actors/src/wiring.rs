@@ -12,6 +12,7 @@ use crate::control::engine::Hands;
 use crate::control::{ControlMsg, Transport};
 use crate::distill::engine::DistillStage;
 use crate::domain::Stage;
+use crate::health::engine::Doctor;
 use crate::index::engine::{IndexStage, Indexer};
 use crate::port::Ports;
 use crate::projection::ProjectionMsg;
@@ -95,6 +96,8 @@ pub struct Wiring {
     pub turns: Turns,
     /// What of the archive was compared with the host in this life.
     pub proven: Proven,
+    /// The checks, and what each has found.
+    pub doctor: Doctor,
     pub transport: Arc<dyn Transport>,
     pub hands: MakeHands,
 }

@@ -11,6 +11,7 @@ mod ctl;
 mod demo;
 mod distill;
 pub mod exit;
+mod health;
 mod index;
 mod install;
 mod logs;
@@ -101,6 +102,8 @@ pub enum Command {
     Continuity(continuity::Command),
     /// Check the audit chain, every archive's hash, the ledger, the projections and the installation
     Verify(verify::Args),
+    /// Check everything Moon and the agent need: 0 healthy, 1 critical, 2 degraded
+    Health(health::Args),
     /// Put the bridge into the session host and settle who leads
     Install(install::Args),
     /// Take the bridge out of the session host again; archives and memory stay
@@ -176,6 +179,10 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
     }
     let loaded = match loaded {
         Ok(loaded) => loaded,
+        // Whoever watches plugins takes every other code for something else.
+        Err(problems) if matches!(&cli.command, Command::Health(args) if args.format == health::Format::Nagios) => {
+            return out.report(&health::unknown(&crate::config::as_error(&problems)));
+        }
         Err(problems) => return refuse(&out, name, &problems),
     };
     for warning in &loaded.warnings {
@@ -206,6 +213,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Distill(args) => distill::run(ctx, args),
         Command::Continuity(command) => continuity::run(ctx, command),
         Command::Verify(args) => verify::run(ctx, args),
+        Command::Health(args) => health::run(ctx, args),
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
@@ -231,6 +239,7 @@ impl Command {
             Self::Distill(_) => "distill",
             Self::Continuity(_) => "continuity show",
             Self::Verify(_) => "verify",
+            Self::Health(_) => "health",
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),

@@ -2,6 +2,8 @@
 
 use crate::adapters::archive_dir::ArchiveDir;
 use crate::adapters::bridge_dir::BridgeDir;
+use crate::adapters::checks::healer::SystemHealer;
+use crate::adapters::checks::{self, Place, Senses};
 use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::fts::FtsIndex;
 use crate::adapters::log_notifier::LogNotifier;
@@ -21,7 +23,8 @@ use moon_actors::alert::desk::Desk;
 use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
-use moon_actors::port::{Bridge, Clock, Ids, Ledger, Notifier, Ports, SessionHost};
+use moon_actors::health::engine::Doctor;
+use moon_actors::port::{ArchiveStore, Bridge, Clock, Ids, Ledger, Notifier, Ports, SearchIndex, SessionHost};
 use moon_actors::settings::{HostChoice, Settings};
 use moon_actors::wiring::{MakeHands, Wiring};
 use moon_actors::{Error, Result};
@@ -187,16 +190,33 @@ fn assemble(
     let bridge: Arc<dyn Bridge> = Arc::new(BridgeDir::open(home.root()).map_err(opened("the bridge"))?);
     let archive = ArchiveDir::open(home.root(), settings.archive.zstd_level, writer());
     let archive = archive.map_err(opened("the archive"))?;
+    let archive: Arc<dyn ArchiveStore> = Arc::new(LeavesRoom::new(Arc::new(archive), home.root()));
+    let index: Arc<dyn SearchIndex> = Arc::new(LeavesRoom::new(Arc::new(index), home.root()));
+    let notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")))];
+    let projector = Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock)));
+    let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+    let senses = Senses {
+        home: home.clone(),
+        settings: Arc::new(settings.clone()),
+        clock: Arc::clone(&clock),
+        ledger: Ok(Arc::clone(&ledger)),
+        host: Arc::clone(&host),
+        archive: Some(Arc::clone(&archive)),
+        index: Some(Arc::clone(&index)),
+        place: Place::Daemon,
+    };
     Ok(Ports {
         host,
         bridge,
-        archive: Arc::new(LeavesRoom::new(Arc::new(archive), home.root())),
-        index: Arc::new(LeavesRoom::new(Arc::new(index), home.root())),
+        archive,
+        index,
         distiller: Arc::new(LocalDistiller),
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
-        projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock))),
-        ledger: Arc::new(ledger),
-        notifiers: notifiers(home, settings),
+        projector,
+        ledger,
+        notifiers,
+        checks: checks::all(&senses),
+        healer: Arc::new(SystemHealer),
         clock,
         ids,
         probe: probe::from_environment(),
@@ -218,7 +238,8 @@ pub fn alone(ports: Ports, settings: Settings) -> Wiring {
 
 pub fn wire(ports: Ports, settings: Settings, transport: Arc<dyn Transport>, hands: MakeHands) -> Wiring {
     let (mail, bells, turns, proven) = Default::default();
-    Wiring { ports, settings: Arc::new(settings), mail, bells, turns, proven, transport, hands }
+    let doctor = Doctor::new(&ports, &settings.health);
+    Wiring { ports, settings: Arc::new(settings), mail, bells, turns, proven, doctor, transport, hands }
 }
 
 /// A one-shot command is not asked anything.

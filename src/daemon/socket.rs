@@ -21,7 +21,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path as FsPath, PathBuf};
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 /// Largest request, bytes: the longest query with every character of it escaped, and some names.
@@ -184,6 +185,45 @@ pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
             Err(e) if e.is_connect() => {}
             Err(e) => return Err(failed(&e)),
         }
+    }
+    Ok(None)
+}
+
+/// Longest answer to a ping that is read, bytes.
+const PONG_LIMIT: u64 = 64 << 10;
+
+/// Whether the daemon of a home answers a ping by then; a daemon that was stopped in its tracks accepts connections and never does.
+/// False when nobody listens. Spoken by hand: the daemon asks itself this for ever, and a whole HTTP client with TLS costs it
+/// megabytes.
+pub async fn ping(home: &Home, limit: Duration) -> Result<bool> {
+    let silent = |cause: String| {
+        Error::transient("control.io", "no answer from the daemon").cause(cause).hint("see `moon logs`")
+    };
+    let waited = || silent(format!("none within {}", humantime::format_duration(limit)));
+    let pong = tokio::time::timeout(limit, exchange(home)).await.map_err(|_| waited())?;
+    let Some(pong) = pong.map_err(|e| silent(e.to_string()))? else { return Ok(false) };
+    let (head, body) = pong.split_once("\r\n\r\n").unwrap_or((&pong, ""));
+    match head.split(' ').nth(1) {
+        // 400: a daemon of another version, which does not know the question and is alive.
+        Some("200" | "400") => Ok(true),
+        Some("422") => {
+            let error = serde_json::from_str::<Report>(body).ok().and_then(|report| report.error);
+            Err(error.unwrap_or_else(|| silent("an error without words".into())))
+        }
+        _ => Err(silent("what came is no answer of a moon".into())),
+    }
+}
+
+async fn exchange(home: &Home) -> std::io::Result<Option<String>> {
+    for path in home.socket_candidates() {
+        let Ok(mut stream) = UnixStream::connect(&path).await else { continue };
+        let body = serde_json::to_string(&Request::Ping).map_err(std::io::Error::other)?;
+        let head = "POST /v1/request HTTP/1.1\r\nHost: moon\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(PONG_LIMIT).read_to_end(&mut answer).await?;
+        return Ok(Some(String::from_utf8_lossy(&answer).into_owned()));
     }
     Ok(None)
 }

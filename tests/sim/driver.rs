@@ -120,6 +120,8 @@ impl World {
             memory: me.clone(),
             ledger: Arc::new(self.ledger.clone()),
             notifiers: vec![me.clone()],
+            checks: vec![],
+            healer: Arc::new(moon_actors::port::NoHealer),
             clock: Arc::clone(&self.time) as _,
             ids: Arc::clone(&self.time) as _,
             projector: me.clone(),

@@ -43,8 +43,21 @@ pub enum Request {
         session: Option<String>,
         limit: usize,
     },
+    /// What the checks found; with `now`, what they find now. No names: all of them.
+    Health {
+        #[serde(default)]
+        checks: Vec<String>,
+        #[serde(default)]
+        now: bool,
+    },
+    /// Forget what a check remembers, and look again. Needs a daemon.
+    AcceptHealth {
+        check: String,
+    },
     /// Let waiting jobs run now.
     Hurry,
+    /// Answered when the root of the tree and the ledger have answered: whoever asks with a deadline knows that Moon is alive.
+    Ping,
     /// Restart an actor; revives a parked one. Needs a daemon.
     Restart {
         actor: String,

@@ -31,6 +31,8 @@ pub trait Hands: Send + Sync {
     async fn tree(&self) -> Result<Vec<ChildStatus>>;
     async fn restart(&self, actor: &str) -> Result<()>;
     async fn stop(&self) -> Result<()>;
+    /// Returns when the root of the tree has answered.
+    async fn ping(&self) -> Result<()>;
 }
 
 pub struct Commands {
@@ -72,6 +74,21 @@ impl Commands {
                 }
                 let rows = ports.ledger.continuity(session.as_ref(), limit).await?;
                 Ok(Report::new("continuity").data(json!({ "continuity": rows })))
+            }
+            Request::Health { checks, now } => {
+                let rows = self.wiring.doctor.answer(&checks, now).await?;
+                self.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
+                Ok(Report::new("health").data(crate::health::document(&rows)))
+            }
+            Request::AcceptHealth { check } => {
+                let rows = self.wiring.doctor.accept(&check).await?;
+                self.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
+                Ok(Report::new("health").data(crate::health::document(&rows)))
+            }
+            Request::Ping => {
+                self.hands.ping().await?;
+                ports.ledger.last_audited().await?;
+                Ok(Report::new("ping"))
             }
             Request::Hurry => {
                 let hurried = ports.ledger.hurry().await?;
@@ -282,6 +299,8 @@ fn name(request: &Request) -> &'static str {
         Request::Recall { .. } => "recall",
         Request::Distill { .. } => "distill",
         Request::Continuity { .. } => "continuity",
+        Request::Health { .. } | Request::AcceptHealth { .. } => "health",
+        Request::Ping => "ping",
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",
         Request::RotateLogs { .. } => "rotate-logs",
@@ -315,6 +334,9 @@ impl Hands for OwnHands {
         Err(no_daemon())
     }
     async fn stop(&self) -> Result<()> {
+        Err(no_daemon())
+    }
+    async fn ping(&self) -> Result<()> {
         Err(no_daemon())
     }
 }
@@ -377,6 +399,11 @@ impl Hands for DaemonHands {
     async fn stop(&self) -> Result<()> {
         (self.stop)();
         Ok(())
+    }
+    async fn ping(&self) -> Result<()> {
+        let silent =
+            || Error::transient("daemon.silent", "the root of the tree does not answer").hint("see `moon logs`");
+        if self.running()?.answers().await { Ok(()) } else { Err(silent()) }
     }
 }
 

@@ -17,7 +17,12 @@ pub async fn document(ports: &Ports, settings: &Settings) -> Result<Value> {
         Ok(status) => json!(status),
         Err(error) => json!({ "error": error.to_string() }),
     };
+    let health = match ledger.checks().await {
+        Ok(rows) => crate::health::document(&rows),
+        Err(error) => json!({ "verdict": crate::domain::Condition::Unknown, "checks": [], "error": error.to_string() }),
+    };
     Ok(json!({
+        "health": health,
         "host": { "name": ports.host.name(), "description": ports.host.describe(), "capabilities": ports.host.capabilities() },
         "mode": settings.openclaw.mode,
         "bridge": { "alive": bridge.alive, "version": bridge.version, "detail": bridge.detail },

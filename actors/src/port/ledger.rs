@@ -3,7 +3,7 @@
 //! A stage's completion, the next job and the audit row commit together; nothing is ever recorded as done before its
 //! effect is. Cooldowns, cursors and claims live here, so that a restart forgets nothing.
 
-use super::{Alert, AlertBook, AlertKey, Severity, Stored};
+use super::{Alert, AlertBook, AlertKey, CheckRow, Severity, Stored};
 use crate::domain::{
     BootId, Claim, CycleId, CycleKind, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger,
     UsageReading,
@@ -190,6 +190,15 @@ pub struct Recovery {
     pub clock_behind_secs: i64,
 }
 
+/// One life of a process that wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    pub started_at: DateTime<Utc>,
+    /// `None`: it was cut off.
+    pub ended_at: Option<DateTime<Utc>>,
+    pub reason: Option<String>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub segments: i64,
@@ -365,6 +374,21 @@ pub trait Ledger: AlertBook {
     async fn begin_chore(&self, task: Task, due: DateTime<Utc>) -> Result<u32>;
     /// Ends the attempt with what was done, or why it was not. Audited.
     async fn end_chore(&self, task: Task, outcome: std::result::Result<&String, &Error>) -> Result<()>;
+
+    // ---- health -----------------------------------------------------------------------------------------------------
+    /// What each check found last, by name.
+    async fn checks(&self) -> Result<Vec<CheckRow>>;
+    async fn save_check(&self, row: &CheckRow) -> Result<()>;
+    /// Drops the rows of checks that are not among these, and ends their alerts.
+    async fn forget_checks(&self, known: &[String]) -> Result<()>;
+    /// What crashed since then: actors by path, and lives of the whole process as `moon`. Oldest first.
+    async fn crashes(&self, since: DateTime<Utc>) -> Result<Vec<(String, DateTime<Utc>)>>;
+    /// The last life that wrote here, the present one aside.
+    async fn last_life(&self) -> Result<Option<Life>>;
+    /// When the last row of the audit was written.
+    async fn last_audited(&self) -> Result<Option<DateTime<Utc>>>;
+    /// Segments in the order of their hashes, behind one: a walk that comes by all of them, in no order that means anything.
+    async fn segments_by_hash(&self, after: &str, limit: usize) -> Result<Vec<Segment>>;
 
     // ---- overview ---------------------------------------------------------------------------------------------------
     async fn totals(&self) -> Result<Totals>;

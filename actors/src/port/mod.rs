@@ -6,6 +6,7 @@
 mod alert_book;
 mod archive_store;
 mod bridge;
+mod check;
 mod clock;
 mod distiller;
 mod ledger;
@@ -20,6 +21,7 @@ mod session_host;
 pub use alert_book::*;
 pub use archive_store::{ArchiveStore, SegmentDraft, Stored};
 pub use bridge::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Slot};
+pub use check::{AlertRules, Check, CheckGroup, CheckRow, Episode, Healer, Kept, Look, NoHealer, Raised};
 pub use clock::{Clock, Ids};
 pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
@@ -44,6 +46,9 @@ pub struct Ports {
     pub memory: Arc<dyn MemoryStore>,
     pub ledger: Arc<dyn Ledger>,
     pub notifiers: Vec<Arc<dyn Notifier>>,
+    /// What is looked at, all of it.
+    pub checks: Vec<Arc<dyn Check>>,
+    pub healer: Arc<dyn Healer>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub projector: Arc<dyn Projector>,

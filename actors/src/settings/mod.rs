@@ -13,7 +13,7 @@ pub mod route;
 pub use alerts::Alerts;
 pub use backup::Backup;
 pub use dashboard::Dashboard;
-pub use health::Health;
+pub use health::{Command, CommandFormat, Endpoint, Health, LogErrors, Process, Remedy};
 pub use rotation::{LogPattern, Rotation};
 
 use serde::{Deserialize, Serialize};

@@ -56,6 +56,8 @@ pub(super) enum Msg {
         name: String,
         reply: RpcReplyPort<Restarted>,
     },
+    /// Answers as soon as it has nothing more urgent to do.
+    Ping(RpcReplyPort<()>),
 }
 
 /// The typed reason of a supervisor that gave up: what its parent finds in the event.
@@ -153,6 +155,8 @@ impl Actor for Supervisor {
             Msg::Onward { child } => state.onward(child),
             Msg::Overdue { child, life } => state.kill_overdue(child, life),
             Msg::Restart { name, reply } => state.restart(name, reply).await,
+            // Whoever asked may have gone.
+            Msg::Ping(reply) => drop(reply.send(())),
             // A timer of an earlier life.
             Msg::Due { .. } | Msg::Settled { .. } => {}
         }

@@ -33,6 +33,9 @@ use tokio::sync::watch;
 /// Longest wait for a restart that was asked for: a drain at its deadline, and a start.
 const RESTART_WAIT: Duration = Duration::from_secs(60);
 
+/// Longest wait for the root's answer: a drain at its usual deadline and some more.
+const PING_WAIT: Duration = Duration::from_secs(8);
+
 /// What a child is to its supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -178,6 +181,11 @@ impl Tree {
             Err(_) => Err(RestartError::Stopping),
             Ok(CallResult::Timeout | CallResult::SenderError) => Err(RestartError::NoAnswer),
         }
+    }
+
+    /// Whether the root supervisor deals with its messages. False also when it is busy with a child that does not end.
+    pub async fn answers(&self) -> bool {
+        matches!(self.root.call(Msg::Ping, Some(PING_WAIT)).await, Ok(CallResult::Success(())))
     }
 
     /// Stops everything, last started first; each child may take `deadline` to finish what it has accepted and is killed

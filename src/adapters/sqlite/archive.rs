@@ -149,6 +149,13 @@ pub(super) fn all_segments(db: &Connection) -> rusqlite::Result<Vec<Segment>> {
     db.prepare_cached(&format!("{SEGMENT} ORDER BY g.id"))?.query_map([], segment_row)?.collect()
 }
 
+pub(super) fn by_hash(db: &Connection, after: &str, limit: usize) -> rusqlite::Result<Vec<Segment>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(&format!("{SEGMENT} WHERE g.sha256 > ?1 ORDER BY g.sha256, g.id LIMIT ?2"))?
+        .query_map((after, limit), segment_row)?
+        .collect()
+}
+
 pub(super) fn rows(db: &Connection, after: i64, limit: usize) -> rusqlite::Result<Vec<(i64, ArchiveRecord)>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     db.prepare_cached(&format!("{SEGMENT} WHERE g.id > ?1 ORDER BY g.id LIMIT ?2"))?

@@ -9,6 +9,7 @@ mod alerts;
 mod archive;
 mod audit;
 mod chores;
+mod health;
 mod jobs;
 mod memory;
 mod outbox;
@@ -25,8 +26,8 @@ use moon_actors::domain::{
     BootId, Claim, CycleId, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, UsageReading,
 };
 use moon_actors::port::{
-    Alert, AlertKey, AuditEntry, AuditRow, ChoreRow, Clock, ContinuityRow, DistillationRow, Effect, Ids, JobRow,
-    Ledger, NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
+    Alert, AlertKey, AuditEntry, AuditRow, CheckRow, ChoreRow, Clock, ContinuityRow, DistillationRow, Effect, Ids,
+    JobRow, Ledger, Life, NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
 };
 use moon_actors::schedule::Task;
 use moon_actors::{Error, Result};
@@ -44,8 +45,12 @@ pub const SQLITE_FLOOR: i32 = 3_051_003;
 const SMALLEST_ROOM: u64 = 256 << 10;
 
 /// The schema, step by step. A released step is never changed.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("0001_init.sql"), include_str!("0002_chores.sql"), include_str!("0003_alerts.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("0001_init.sql"),
+    include_str!("0002_chores.sql"),
+    include_str!("0003_alerts.sql"),
+    include_str!("0004_health.sql"),
+];
 
 /// Room kept free so that "the disk is full" can still be written down.
 const RESERVE_BYTES: u64 = 8 << 20;
@@ -555,6 +560,31 @@ impl Ledger for SqliteLedger {
     async fn end_chore(&self, task: Task, outcome: std::result::Result<&String, &Error>) -> Result<()> {
         let outcome = outcome.cloned().map_err(Clone::clone);
         self.write("end a task of the calendar", move |tx, stamp| chores::end(tx, stamp, task, outcome.as_ref())).await
+    }
+
+    async fn checks(&self) -> Result<Vec<CheckRow>> {
+        self.read("read what the checks found", |db, _| health::all(db)).await
+    }
+    async fn save_check(&self, row: &CheckRow) -> Result<()> {
+        let row = row.clone();
+        self.write("write down what a check found", move |tx, stamp| health::save(tx, stamp, &row)).await
+    }
+    async fn forget_checks(&self, known: &[String]) -> Result<()> {
+        let known = known.to_vec();
+        self.write("forget checks that are gone", move |tx, stamp| health::forget(tx, stamp, &known)).await
+    }
+    async fn crashes(&self, since: DateTime<Utc>) -> Result<Vec<(String, DateTime<Utc>)>> {
+        self.read("read what crashed", move |db, _| health::crashes(db, since)).await
+    }
+    async fn last_life(&self) -> Result<Option<Life>> {
+        self.read("read the last life", health::last_life).await
+    }
+    async fn last_audited(&self) -> Result<Option<DateTime<Utc>>> {
+        self.read("read the end of the audit", |db, _| audit::newest(db)).await
+    }
+    async fn segments_by_hash(&self, after: &str, limit: usize) -> Result<Vec<Segment>> {
+        let after = after.to_owned();
+        self.read("list segments by their hash", move |db, _| archive::by_hash(db, &after, limit)).await
     }
 
     async fn totals(&self) -> Result<Totals> {

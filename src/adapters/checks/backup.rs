@@ -1,0 +1,100 @@
+//! The age of the newest backup that was restored and compared: the only one that counts.
+
+use super::{Senses, shown};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use moon_actors::domain::{Figure, Finding};
+use moon_actors::health::policy;
+use moon_actors::port::{AlertRules, Check, CheckGroup, Clock, Look};
+use serde::Deserialize;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Records of backups read at most, and the size of each.
+const MOST_FILES: usize = 4096;
+const MOST_BYTES: u64 = 64 << 10;
+
+pub(super) struct BackupAge {
+    folder: PathBuf,
+    is_off: bool,
+    limits: (Duration, Duration),
+    clock: Arc<dyn Clock>,
+    lane: super::lane::Lane,
+}
+
+/// What stands beside each backup.
+#[derive(Deserialize)]
+struct Sidecar {
+    id: String,
+    verified_at: Option<DateTime<Utc>>,
+}
+
+impl BackupAge {
+    pub(super) fn new(senses: &Senses) -> Self {
+        let health = &senses.settings.health;
+        Self {
+            folder: senses.home.backups_dir(),
+            is_off: senses.settings.backup.at.trim().is_empty(),
+            limits: (health.backup_warning, health.backup_critical),
+            clock: Arc::clone(&senses.clock),
+            lane: Default::default(),
+        }
+    }
+}
+
+/// The newest one that was verified, and how many there are.
+fn newest(folder: &Path) -> Result<(Option<Sidecar>, usize), String> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((None, 0)),
+        Err(e) => return Err(e.to_string()),
+    };
+    let is_record = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
+    let mut all: Vec<Sidecar> = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()).filter(is_record).take(MOST_FILES) {
+        let mut text = Vec::new();
+        let read = crate::durable::open_regular(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
+        all.extend(read.ok().and_then(|_| serde_json::from_slice::<Sidecar>(&text).ok()));
+    }
+    let count = all.len();
+    Ok((all.into_iter().filter(|one| one.verified_at.is_some()).max_by_key(|one| one.verified_at), count))
+}
+
+#[async_trait]
+impl Check for BackupAge {
+    fn name(&self) -> &str {
+        "backup"
+    }
+    fn group(&self) -> CheckGroup {
+        CheckGroup::Backup
+    }
+    fn rules(&self) -> Option<AlertRules> {
+        Some(AlertRules::both("backup.old"))
+    }
+    async fn look(&self, _: &Look) -> Finding {
+        let folder = self.folder.clone();
+        let (newest, count) = match self.lane.run(move || newest(&folder)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(why)) | Err(why) => return Finding::unknown(format!("the backups could not be listed: {why}")),
+        };
+        let hint = "`moon backup` makes and verifies one; `moon logs` says why the last one failed";
+        let (id, at) = match newest {
+            Some(Sidecar { id, verified_at: Some(at) }) => (id, at),
+            _ if self.is_off && count == 0 => return Finding::ok("no backups are made here (backup.at is empty)"),
+            _ if count == 0 => return Finding::warning("there is no backup yet").hint(hint),
+            _ => {
+                let there = moon_actors::contract::count(count, "backup");
+                return Finding::warning(format!("none of {there} was ever verified")).hint(hint);
+            }
+        };
+        let age = (self.clock.now() - at).to_std().unwrap_or_default();
+        let (warning, critical) = self.limits;
+        let limit = |span: Duration| Some(span.as_secs_f64());
+        Finding::new(policy::aged(age, warning, critical), format!("{id} was verified {} ago", shown(age)))
+            .hint(hint)
+            .figure("verified_age", Figure::new(age.as_secs_f64(), "s").above(limit(warning), limit(critical)))
+            .figure("backups", Figure::new(count as f64, ""))
+    }
+}
