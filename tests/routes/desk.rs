@@ -161,15 +161,15 @@ async fn a_command_that_fails_hangs_floods_or_is_not_there_is_told_apart() {
     let run = script(&scene, &format!("sleep 300 & echo $! > '{}'", left.display()));
     let begun = Instant::now();
     scene.route(&format!("kind = \"command\"\nargv = [{run:?}]")).deliver(&firing(1)).await.expect("ran");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     ended(&left);
     // Ends with everything it started.
     let pid = scene.path("pid");
     let run = script(&scene, &format!("sleep 300 & echo $! > '{}'; wait", pid.display()));
     let begun = Instant::now();
-    let route = scene.route(&format!("kind = \"command\"\nargv = [{run:?}]\ntimeout = \"500ms\""));
+    let route = scene.route(&format!("kind = \"command\"\nargv = [{run:?}]\ntimeout = \"2s\""));
     failed(route.deliver(&firing(1)).await, "route.timeout");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     ended(&pid);
 }
 

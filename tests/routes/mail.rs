@@ -226,7 +226,7 @@ fn plain(scene: &Scene, port: u16, tls: &str) -> Arc<dyn Notifier> {
     let file = scene.secret("password", PASSWORD);
     scene.route(&format!(
         "kind = \"email\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"{tls}\"\nusername = \"moon\"\npassword_file = {file:?}\n\
-         to = [\"me@example.org\"]\ntimeout = \"500ms\""
+         to = [\"me@example.org\"]\ntimeout = \"2s\""
     ))
 }
 
@@ -246,7 +246,7 @@ async fn what_a_server_says_later_is_tried_again_and_what_it_refuses_is_not() {
         let begun = Instant::now();
         let error = failed(plain(&scene, port, "none").deliver(&firing(1)).await, code);
         assert_eq!(error.kind, kind, "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(5), "{error} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{error} took {:?}", begun.elapsed());
         let plain = data_encoding::BASE64.encode(format!("\0moon\0{PASSWORD}").as_bytes());
         let shown = format!("{error:?}");
         assert!(!shown.contains(PASSWORD) && !shown.contains(&plain), "{shown}");

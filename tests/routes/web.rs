@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const HTTP: &str = "allow_http = true\nallow_private = true\ntimeout = \"600ms\"";
+const HTTP: &str = "allow_http = true\nallow_private = true\ntimeout = \"2s\"";
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ async fn every_fault_of_a_receiver_ends_in_time_and_with_the_right_kind() {
         let begun = Instant::now();
         let error = failed(route.deliver(&firing(1)).await, code);
         assert_eq!(error.kind, kind, "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(3), "{error} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{error} took {:?}", begun.elapsed());
         assert_eq!(server.seen().len(), 1, "asked once: {error}");
     }
     // A receiver that takes it and then talks without end has taken it.
@@ -300,7 +300,7 @@ async fn a_name_that_turns_private_is_refused_where_the_connection_is_made() {
     scene.knows("both.test", &[&["192.88.99.77", "127.0.0.1"]]);
     let route = |name: &str, more: &str| {
         scene.route(&format!(
-            "kind = \"webhook\"\nurl = \"http://{name}:{}/\"\nallow_http = true\ntimeout = \"300ms\"\n{more}",
+            "kind = \"webhook\"\nurl = \"http://{name}:{}/\"\nallow_http = true\ntimeout = \"1s\"\n{more}",
             server.port
         ))
     };
