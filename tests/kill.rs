@@ -80,6 +80,8 @@ fn the_list_of_points_is_the_one_in_the_sources() {
             }
         });
     }
+    // The path of alerts has a campaign of its own: tests/alerts/kill.rs.
+    found.retain(|point| !point.starts_with("alert."));
     assert_eq!(found, POINTS.map(str::to_owned).into_iter().collect());
 }
 
