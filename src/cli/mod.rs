@@ -6,22 +6,29 @@
 mod bench;
 mod config;
 mod continuity;
+mod cron;
 mod ctl;
 mod demo;
 mod distill;
 pub mod exit;
 mod index;
 mod install;
+mod lifecycle;
 mod logs;
 mod once;
 pub mod output;
 pub(crate) mod recall;
+mod restart;
 mod route;
 pub mod runtime;
+mod service;
 mod sessions;
 mod snapshot;
+mod start;
 mod status;
+mod stop;
 mod tail;
+mod troubleshoot;
 mod uninstall;
 mod verify;
 mod watch;
@@ -78,7 +85,7 @@ pub enum Command {
     #[command(alias = "moon-watch")]
     Watch(watch::Args),
     /// Show the daemon, its actors, the sessions and what needs attention
-    #[command(alias = "moon-status")]
+    #[command(aliases = ["moon-status", "s"])]
     Status(status::Args),
     /// List the sessions with their fill level and what is archived of them
     Sessions(sessions::Args),
@@ -99,14 +106,30 @@ pub enum Command {
     Continuity(continuity::Command),
     /// Check the audit chain, every archive's hash, the ledger, the projections and the installation
     Verify(verify::Args),
-    /// Put the bridge into the session host and settle who leads
+    /// Start the daemon, as a service if it is installed as one, and wait until it is up
+    Start(start::Args),
+    /// Stop the daemon and keep it stopped until somebody starts it
+    Stop(stop::Args),
+    /// Stop the daemon in order and start it again
+    Restart(restart::Args),
+    /// Run Moon as a service of this machine
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Put Moon's checks into the crontab too, for those who want them from outside
+    #[command(alias = "cron")]
+    CronInstall(cron::Args),
+    /// Gather what helps to find a fault, without secrets and without a word of a conversation
+    #[command(aliases = ["trouble", "t"])]
+    Troubleshoot(troubleshoot::Args),
+    /// Put the bridge into the session host, settle who leads, and install the service
     Install(install::Args),
-    /// Take the bridge out of the session host again; archives and memory stay
+    /// Take the bridge and the service out again; archives and memory stay
     Uninstall(uninstall::Args),
     /// Show or check the settings
     #[command(subcommand)]
     Config(config::Command),
     /// Show the daemon's log
+    #[command(aliases = ["log", "l"])]
     Logs(logs::Args),
     /// Talk to the running daemon
     #[command(subcommand)]
@@ -142,13 +165,17 @@ impl Context {
     }
     /// A path from the settings: `~` is the user's home, empty is none, relative is refused.
     pub fn setting_path(&self, key: &str, text: &str) -> Result<Option<PathBuf>> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        crate::config::expand(Path::new(text), &self.environment).map(Some).map_err(|message| {
-            Error::config("config.invalid", "could not use the configuration").cause(format!("{key}: {message}"))
-        })
+        setting_path(&self.environment, key, text)
     }
+}
+
+fn setting_path(environment: &Environment, key: &str, text: &str) -> Result<Option<PathBuf>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    crate::config::expand(Path::new(text), environment).map(Some).map_err(|message| {
+        Error::config("config.invalid", "could not use the configuration").cause(format!("{key}: {message}"))
+    })
 }
 
 /// Runs the command line and returns the code to end with. The process's first act must already have been the umask.
@@ -169,6 +196,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
     }
     let loaded = match loaded {
         Ok(loaded) => loaded,
+        // Wrong settings are one of the things it is there for.
+        Err(problems) if matches!(cli.command, Command::Troubleshoot(_)) => match without_settings(&sources, &problems)
+        {
+            Ok(loaded) => loaded,
+            Err(problems) => return refuse(&out, name, &problems),
+        },
         Err(problems) => return refuse(&out, name, &problems),
     };
     for warning in &loaded.warnings {
@@ -199,6 +232,12 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Distill(args) => distill::run(ctx, args),
         Command::Continuity(command) => continuity::run(ctx, command),
         Command::Verify(args) => verify::run(ctx, args),
+        Command::Start(args) => start::run(ctx, args),
+        Command::Stop(args) => stop::run(ctx, args),
+        Command::Restart(args) => restart::run(ctx, args),
+        Command::Service(command) => service::run(ctx, command),
+        Command::CronInstall(args) => cron::run(ctx, args),
+        Command::Troubleshoot(args) => troubleshoot::run(ctx, args),
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
@@ -222,6 +261,12 @@ impl Command {
             Self::Distill(_) => "distill",
             Self::Continuity(_) => "continuity show",
             Self::Verify(_) => "verify",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+            Self::Service(command) => command.name(),
+            Self::CronInstall(_) => "service cron",
+            Self::Troubleshoot(_) => "troubleshoot",
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),
@@ -242,6 +287,16 @@ fn sources(cli: &Cli, environment: &Environment) -> Sources {
     let Globals { home, config, set, .. } = cli.globals.clone();
     let installation = cli.command.uses_installation();
     Sources { home, file: config, set, environment: environment.clone(), installation }
+}
+
+/// The defaults over the same home, with what is wrong as warnings.
+fn without_settings(sources: &Sources, problems: &[Problem]) -> std::result::Result<Loaded, Vec<Problem>> {
+    let set = sources.environment.get(std::ffi::OsStr::new("MOON_HOME")).filter(|home| !home.is_empty());
+    let home = sources.home.clone().or_else(|| set.map(PathBuf::from));
+    let apart = Sources { home, environment: sources.environment.clone(), ..Sources::default() };
+    let mut loaded = crate::config::load(&apart)?;
+    loaded.warnings.extend(problems.iter().map(|problem| format!("the settings are wrong: {problem}")));
+    Ok(loaded)
 }
 
 fn conclude(out: Output, name: &str, run: impl FnOnce(&Output) -> Result<Report>) -> Exit {

@@ -49,6 +49,8 @@ pub enum Request {
     Restart {
         actor: String,
     },
+    /// Read the settings anew and run on with them; refused as long as they are wrong. Needs a daemon.
+    Reload,
     /// Stop the daemon.
     Stop,
 }

@@ -24,6 +24,8 @@ pub trait Hands: Send + Sync {
     async fn work(&self, cycles: &[CycleId]) -> Result<()>;
     async fn tree(&self) -> Result<Vec<ChildStatus>>;
     async fn restart(&self, actor: &str) -> Result<()>;
+    /// Reads the settings anew, and begins anew with them if they are right.
+    async fn reload(&self) -> Result<()>;
     async fn stop(&self) -> Result<()>;
 }
 
@@ -75,6 +77,10 @@ impl Commands {
             Request::Restart { actor } => {
                 self.hands.restart(&actor).await?;
                 Ok(Report::new("restart").detail(format!("{actor} was restarted")))
+            }
+            Request::Reload => {
+                self.hands.reload().await?;
+                Ok(Report::new("reload").detail("the settings are right; moon begins anew with them"))
             }
             Request::Stop => {
                 self.hands.stop().await?;
@@ -257,6 +263,7 @@ fn name(request: &Request) -> &'static str {
         Request::Continuity { .. } => "continuity",
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",
+        Request::Reload => "reload",
         Request::Stop => "stop",
     }
 }
@@ -280,6 +287,9 @@ impl Hands for OwnHands {
     async fn restart(&self, _: &str) -> Result<()> {
         Err(no_daemon())
     }
+    async fn reload(&self) -> Result<()> {
+        Err(no_daemon())
+    }
     async fn stop(&self) -> Result<()> {
         Err(no_daemon())
     }
@@ -287,7 +297,7 @@ impl Hands for OwnHands {
 
 fn no_daemon() -> Error {
     Error::unavailable("daemon.not_running", "no moon daemon is running in this home")
-        .hint("start one with `moon watch --daemon`")
+        .hint("start one with `moon start`")
 }
 
 /// Hands of a daemon: its actors.
@@ -296,6 +306,8 @@ pub struct DaemonHands {
     pub tree: Arc<std::sync::OnceLock<Tree>>,
     /// Asks the composition root to begin the stop.
     pub stop: Arc<dyn Fn() + Send + Sync>,
+    /// Checks the settings as they stand now, and asks the composition root to begin anew with them.
+    pub reload: Arc<dyn Fn() -> Result<()> + Send + Sync>,
 }
 
 const POLL: Duration = Duration::from_millis(25);
@@ -328,6 +340,9 @@ impl Hands for DaemonHands {
                 .cause(e)
                 .hint("`moon ctl tree` lists the actors")
         })
+    }
+    async fn reload(&self) -> Result<()> {
+        (self.reload)()
     }
     async fn stop(&self) -> Result<()> {
         (self.stop)();

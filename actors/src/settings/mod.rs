@@ -8,12 +8,14 @@ mod backup;
 mod dashboard;
 mod health;
 mod rotation;
+mod service;
 
 pub use alerts::Alerts;
 pub use backup::Backup;
 pub use dashboard::Dashboard;
 pub use health::Health;
 pub use rotation::Rotation;
+pub use service::Service;
 
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -52,6 +54,7 @@ pub struct Settings {
     pub backup: Backup,
     pub rotation: Rotation,
     pub dashboard: Dashboard,
+    pub service: Service,
     pub log: Log,
 }
 
@@ -376,6 +379,7 @@ impl Settings {
         self.backup.check(&mut rules);
         self.rotation.check(&mut rules);
         self.dashboard.check(&mut rules);
+        self.service.check(&mut rules);
         rules.within("log.max_mib", self.log.max_mib, 1..=1024);
         rules.within("log.keep", self.log.keep, 1..=1000);
         rules.broken

@@ -3,6 +3,7 @@
 //! ```text
 //! spec.rs (the tree as data) ─► actor.rs (one Supervisor per branch) ─► policy.rs (restart, park or escalate: pure)
 //! address.rs (how actors reach each other over restarts)              ─► board.rs (what status reads)
+//! pulse.rs (since when an actor has been busy with one message: what the watchdog reads)
 //! ```
 //!
 //! A crash is a bug or a broken invariant, never weather: the outside world's troubles are values with a retry policy in the
@@ -14,11 +15,13 @@ mod actor;
 mod address;
 mod board;
 pub mod policy;
+mod pulse;
 mod spec;
 mod start;
 
 pub use address::Address;
 pub use policy::Limits;
+pub use pulse::Pulse;
 pub use spec::Strategy::{OneForOne, RestForOne};
 pub use spec::{StartFn, Started, Strategy, SupervisorSpec, child, max, supervisor};
 
@@ -167,6 +170,11 @@ impl Tree {
     /// Every child in start order, branches with theirs. Never waits for a busy supervisor.
     pub async fn status(&self) -> Vec<ChildStatus> {
         self.board.snapshot()
+    }
+
+    /// True when the root and every branch that is up took a message and answered within `limit`: supervision itself works.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        matches!(self.root.call(|reply| Msg::Ping { reply, limit }, Some(limit)).await, Ok(CallResult::Success(true)))
     }
 
     /// Drains the child of that name, wherever it is in the tree, and starts it afresh; revives a parked one with a clean
