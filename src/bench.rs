@@ -110,7 +110,7 @@ pub async fn archive(bytes: u64) -> Result<Archived> {
     settings.watch.window_tokens = u64::MAX;
     let lock = HomeLock::take(&home, "bench")?;
     let host = Arc::new(TranscriptsHost::new(folder, &settings));
-    let daemon = Daemon::start(&home, settings, lock, host, None).await?;
+    let daemon = Daemon::start(&home, settings, lock, host).await?;
     let watch = Watch { ledger: Arc::clone(&daemon.wiring.ports.ledger), key: "transcripts:bench".into(), peak: 0 };
     let measured = measure(watch, &transcript, bytes, &home).await;
     daemon.stop("the measurement is over").await?;

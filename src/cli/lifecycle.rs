@@ -9,7 +9,7 @@ use super::{Context, runtime, service};
 use crate::daemon::lock::{Holder, HomeLock};
 use crate::daemon::socket;
 use crate::service::manager::Manager;
-use crate::service::wish;
+use crate::service::{Scope, wish};
 use moon_actors::contract::Request;
 use moon_actors::supervisor::{ChildKind, ChildStatus, Phase};
 use moon_actors::{Error, Result};
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 const UNTIL_HELD: Duration = Duration::from_secs(10);
 /// And to be up.
 const UNTIL_UP: Duration = Duration::from_secs(30);
-/// How long an old one may take to end.
-pub(super) const UNTIL_GONE: Duration = Duration::from_secs(30);
+/// How long an old one may take to end, unless somebody says so.
+const UNTIL_GONE: Duration = Duration::from_secs(30);
 /// After SIGKILL only the kernel is in the way.
 const UNTIL_DEAD: Duration = Duration::from_secs(5);
 /// How long a question over the socket may take.
@@ -32,6 +32,17 @@ const ANSWER: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(25);
 /// Most of what a daemon said is repeated when it ended at once.
 const LAST_WORDS: usize = 600;
+
+/// How an old daemon is made to end.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Ending {
+    /// Kill it if it has not ended in time
+    #[arg(long)]
+    pub force: bool,
+    /// How long it may take to end
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub within: Duration,
+}
 
 /// The daemon that holds the home.
 pub(super) fn running(ctx: &Context) -> Option<Holder> {
@@ -153,8 +164,10 @@ fn ask(ctx: &Context, request: &Request) -> Option<serde_json::Value> {
 }
 
 /// Stops whoever runs and waits for the end of it. False when nobody ran. `is_for_good`: nothing may bring it back.
-pub(super) fn stop(ctx: &Context, force: bool, is_for_good: bool) -> Result<bool> {
-    let service = service::installed(ctx);
+pub(super) fn stop(ctx: &Context, ending: &Ending, is_for_good: bool) -> Result<bool> {
+    // A system service can be stopped by its user, too: by a word to the daemon, which ends in order and stays away.
+    let may = |m: &Manager| m.scope == Scope::User || rustix::process::geteuid().is_root();
+    let service = service::installed(ctx).filter(may);
     if is_for_good && ctx.home.state_dir().is_dir() {
         wish::stopped(&ctx.home, "moon stop");
     }
@@ -166,8 +179,8 @@ pub(super) fn stop(ctx: &Context, force: bool, is_for_good: bool) -> Result<bool
         return Ok(false);
     };
     match service.filter(|m| m.state().is_ok_and(|state| state.pid == Some(holder.pid))) {
-        Some(manager) => stop_service(ctx, &manager, force)?,
-        None => stop_process(ctx, &holder, force)?,
+        Some(manager) => stop_service(ctx, &manager, ending)?,
+        None => stop_process(ctx, &holder, ending)?,
     }
     if is_for_good {
         // An orderly end leaves this note itself; a killed one cannot.
@@ -176,27 +189,27 @@ pub(super) fn stop(ctx: &Context, force: bool, is_for_good: bool) -> Result<bool
     Ok(true)
 }
 
-fn stop_service(ctx: &Context, manager: &Manager, force: bool) -> Result<()> {
-    if !force {
+fn stop_service(ctx: &Context, manager: &Manager, ending: &Ending) -> Result<()> {
+    if !ending.force {
         manager.stop()?;
-        return gone(ctx, UNTIL_GONE).then_some(()).ok_or_else(|| still_there(ctx));
+        return gone(ctx, ending.within).then_some(()).ok_or_else(|| still_there(ctx));
     }
     // In time by itself, else by force; then the manager is told that this was wanted.
-    if ask(ctx, &Request::Stop).is_none() || !gone(ctx, UNTIL_GONE) {
+    if ask(ctx, &Request::Stop).is_none() || !gone(ctx, ending.within) {
         manager.kill()?;
     }
     manager.stop()?;
     gone(ctx, UNTIL_DEAD).then_some(()).ok_or_else(|| still_there(ctx))
 }
 
-fn stop_process(ctx: &Context, holder: &Holder, force: bool) -> Result<()> {
+fn stop_process(ctx: &Context, holder: &Holder, ending: &Ending) -> Result<()> {
     if ask(ctx, &Request::Stop).is_none() {
         signal(holder, Signal::TERM)?;
     }
-    if gone(ctx, UNTIL_GONE) {
+    if gone(ctx, ending.within) {
         return Ok(());
     }
-    if !force {
+    if !ending.force {
         return Err(still_there(ctx));
     }
     // The lock is still held by the one that was asked: this is no stranger with its number.

@@ -1,5 +1,6 @@
 //! `moon restart`: stops the daemon in order and starts it again, after a backup if one is wanted.
 
+use super::lifecycle::Ending;
 use super::output::Report;
 use super::{Context, lifecycle};
 use crate::service::command;
@@ -13,9 +14,8 @@ const BACKUP: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Kill the old one if it has not ended after 30 seconds
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub ending: Ending,
     /// Make a backup first; without one nothing is restarted
     #[arg(long)]
     pub backup: bool,
@@ -29,7 +29,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         report.detail("a backup is made and verified");
     }
     let before = lifecycle::running(ctx);
-    let ran = lifecycle::stop(ctx, args.force, false)?;
+    let ran = lifecycle::stop(ctx, &args.ending, false)?;
     report.detail(if ran { "the old one has stopped" } else { "no moon was running" });
     lifecycle::start(ctx, &mut report)?;
     report.data(&json!({ "before": before, "daemon": lifecycle::running(ctx) }));

@@ -50,7 +50,7 @@ fn daemon(ctx: &Context, args: &Args) -> Result<Report> {
         let log = crate::logging::daemon(&home, &settings.log);
         let ended = runtime.block_on(async {
             let host = plan.start(&settings, &home);
-            Daemon::start(&home, settings, lock, host, Some(Arc::clone(&renew))).await?.run().await
+            Daemon::start_renewable(&home, settings, lock, host, Some(Arc::clone(&renew))).await?.run().await
         });
         drop(log);
         match ended {

@@ -89,8 +89,13 @@ impl Wishes {
 }
 
 impl Daemon {
-    /// Starts everything over a home that `lock` holds. Must be called inside a runtime. Without `renew` it cannot reload.
-    pub async fn start(
+    /// Starts everything over a home that `lock` holds. Must be called inside a runtime.
+    pub async fn start(home: &Home, settings: Settings, lock: HomeLock, host: Arc<dyn SessionHost>) -> Result<Self> {
+        Self::start_renewable(home, settings, lock, host, None).await
+    }
+
+    /// The same for a daemon that can read its settings anew.
+    pub async fn start_renewable(
         home: &Home,
         settings: Settings,
         lock: HomeLock,
@@ -128,7 +133,7 @@ impl Daemon {
             None => {
                 notify::reloading();
                 let wishes = self.wishes.clone();
-                let lock = self.stop("begins anew with new settings").await?;
+                let lock = self.end("begins anew with new settings").await?;
                 let renewal = wishes.take_renewal().expect("it is put there before anybody is told");
                 Ok(Ended::Renewed(Box::new(renewal), lock))
             }
@@ -158,8 +163,12 @@ impl Daemon {
         }
     }
 
-    /// Drains the tree and closes the ledger. The home stays held.
-    pub async fn stop(self, reason: &str) -> Result<HomeLock> {
+    /// Drains the tree, closes the ledger and lets go of the home.
+    pub async fn stop(self, reason: &str) -> Result<()> {
+        self.end(reason).await.map(drop)
+    }
+
+    async fn end(self, reason: &str) -> Result<HomeLock> {
         tracing::info!(reason, "stopping");
         let killed = tokio::select! {
             killed = self.tree.stop(self.wiring.settings.supervision.drain) => killed,

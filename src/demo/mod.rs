@@ -72,7 +72,7 @@ pub async fn run(home: &Home, lock: HomeLock, tell: &mut (dyn FnMut(&str) + Send
     let bridge: Arc<dyn Bridge> = Arc::new(BridgeDir::open(home.root()).map_err(io_failed)?);
     let agent = Arc::new(DemoAgent::new(&home.root().join("demo"), &settings, bridge)?);
     let plugin = DemoPlugin::load(home.root())?;
-    let daemon = Daemon::start(home, settings.clone(), lock, Arc::clone(&agent) as _, None).await?;
+    let daemon = Daemon::start(home, settings.clone(), lock, Arc::clone(&agent) as _).await?;
     let mut story = Story::new(agent, plugin, Arc::clone(&daemon.wiring.ports.ledger));
     story.converse(&settings, tell).await?;
     story.remember(&daemon, tell).await?;

@@ -46,7 +46,7 @@ pub fn times() -> Vec<&'static str> {
 
 /// A crontab with the block in it: where it stood, else at the end.
 pub fn merged(crontab: &[u8], block: &str) -> Result<Vec<u8>> {
-    let mut text = match find(crontab)? {
+    Ok(match find(crontab)? {
         Some(range) => [&crontab[..range.start], block.as_bytes(), &crontab[range.end..]].concat(),
         None => {
             let mut text = crontab.to_vec();
@@ -56,11 +56,7 @@ pub fn merged(crontab: &[u8], block: &str) -> Result<Vec<u8>> {
             text.extend(block.as_bytes());
             text
         }
-    };
-    if !text.ends_with(b"\n") {
-        text.push(b'\n');
-    }
-    Ok(text)
+    })
 }
 
 /// A crontab without the block.

@@ -4,13 +4,22 @@
 //! no such file. What the file says is for people; that it is there is the fact.
 
 use crate::home::Home;
+use std::os::unix::fs::MetadataExt;
 
 /// Notes that Moon shall stay away. Best effort while stopping: the stop itself matters more.
 pub fn stopped(home: &Home, why: &str) {
+    if !is_own(home) {
+        // An administrator acts for the owner: a file of root's in the home would be in the owner's way.
+        return;
+    }
     let note = serde_json::json!({ "at": chrono::Utc::now().to_rfc3339(), "why": why });
     if let Err(error) = crate::durable::replace(&home.stopped_file(), format!("{note}\n").as_bytes()) {
         tracing::warn!(%error, "could not note that moon was stopped on purpose");
     }
+}
+
+fn is_own(home: &Home) -> bool {
+    home.state_dir().metadata().is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// True while Moon shall stay away.

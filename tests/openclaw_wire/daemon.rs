@@ -37,7 +37,7 @@ async fn start_as(mode: Mode, scratch: &Path, url: &str) -> Daemon {
     assert!(settings.watch.poll > 3 * PATIENCE, "a poll would hide what is not rung");
     settings.watch.poll = Duration::from_secs(3600);
     let lock = HomeLock::take(&home, "test").expect("nobody else");
-    Daemon::start(&home, settings, lock, Arc::new(host), None).await.expect("starts")
+    Daemon::start(&home, settings, lock, Arc::new(host)).await.expect("starts")
 }
 
 async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
