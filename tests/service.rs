@@ -374,6 +374,12 @@ fn the_manager_hears_ready_watchdog_reloading_and_stopping() {
     manager.until("WATCHDOG=1", 3);
     assert!(manager.heard().iter().any(|(_, line)| line.starts_with("STATUS=watching ")), "{:?}", manager.heard());
 
+    let tree = scratch.json(&["ctl", "tree"]).expect(0).report();
+    let watched = moon_actors::wiring::Mailboxes::default().vital().map(|(name, _)| name).to_vec();
+    let mut vital = Vec::new();
+    names_of_vital(&tree["data"]["tree"], &mut vital);
+    assert_eq!(watched, vital, "the watchdog looks after all that are vital");
+
     let settings = scratch.in_home("moon.toml");
     let other = scratch.path().join("right.toml");
     std::fs::write(&other, "").expect("written");
@@ -405,6 +411,15 @@ fn the_manager_hears_ready_watchdog_reloading_and_stopping() {
     daemon.stop();
     assert_eq!(manager.count("STOPPING=1"), 1);
     assert!(scratch.in_home("state/stopped").exists());
+}
+
+fn names_of_vital(tree: &Value, into: &mut Vec<String>) {
+    for child in tree.as_array().into_iter().flatten() {
+        if child["kind"] == "vital" {
+            into.push(child["name"].as_str().expect("a name").to_owned());
+        }
+        names_of_vital(&child["children"], into);
+    }
 }
 
 #[test]

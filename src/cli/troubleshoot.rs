@@ -68,7 +68,10 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let told: Vec<Value> = bundle
         .findings
         .iter()
-        .map(|f| json!({ "symptom": bundle.clean(&f.symptom), "likely_cause": f.cause, "next_step": f.step }))
+        .map(|f| {
+            let (symptom, step) = (bundle.clean_text(&f.symptom), bundle.clean_text(&f.step));
+            json!({ "symptom": symptom, "likely_cause": f.cause, "next_step": step })
+        })
         .collect();
     bundle.add("findings.json", &pretty(&json!(told)));
     let out = match &args.out {
@@ -81,9 +84,9 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     bundle.write(&out)?;
     let mut report = Report::new("troubleshoot");
     for finding in &bundle.findings {
-        report.detail(format!("{}", bundle.clean(&finding.symptom)));
+        report.detail(bundle.clean_text(&finding.symptom));
         report.detail(format!("  likely cause  {}", finding.cause));
-        report.detail(format!("  next step     {}", finding.step));
+        report.detail(format!("  next step     {}", bundle.clean_text(&finding.step)));
     }
     if bundle.findings.is_empty() {
         report.detail("nothing looks wrong from here");

@@ -9,29 +9,33 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What all pulses count from.
-static ORIGIN: OnceLock<Instant> = OnceLock::new();
-
-fn now() -> u64 {
-    // Never zero, which means idle.
-    u64::try_from(ORIGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
-}
-
 /// Shared between an actor and whoever watches it; outlives its restarts.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<AtomicU64>);
+pub struct Pulse(Arc<Beat>);
+
+#[derive(Debug, Default)]
+struct Beat {
+    /// What `since` counts from: the first message of all.
+    origin: OnceLock<Instant>,
+    /// Milliseconds, and one; zero is idle.
+    since: AtomicU64,
+}
 
 impl Pulse {
     /// How long the actor has been at the message in its hands. `None`: it waits for one, or is not there.
     pub fn busy_for(&self) -> Option<Duration> {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.since.load(Ordering::Acquire) {
             0 => None,
-            since => Some(Duration::from_millis(now().saturating_sub(since))),
+            since => Some(Duration::from_millis(self.now().saturating_sub(since))),
         }
     }
     fn begin(&self) -> Busy {
-        self.0.store(now(), Ordering::Release);
+        self.0.since.store(self.now(), Ordering::Release);
         Busy(self.clone())
+    }
+    fn now(&self) -> u64 {
+        let elapsed = self.0.origin.get_or_init(Instant::now).elapsed();
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 }
 
@@ -40,7 +44,7 @@ struct Busy(Pulse);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.store(0, Ordering::Release);
+        self.0.0.since.store(0, Ordering::Release);
     }
 }
 
