@@ -76,7 +76,7 @@ fn the_crontab_kept_its_foreign_lines(container: &Container, seen: &BTreeMap<&st
     let (before, with) = (read("cron.before"), read("cron.with"));
     assert!(before.contains("7 4 * * * /usr/bin/true  \n"), "{before}");
     assert!(with.starts_with(&before) && with.len() > before.len(), "{with}");
-    assert_eq!(with.lines().filter(|line| line.contains("--home /root/moon")).count(), 5, "{with}");
+    assert_eq!(with.lines().filter(|line| line.contains("--home /opt/moon")).count(), 5, "{with}");
     assert_eq!(read("cron.twice"), with);
     assert_eq!(read("cron.after"), before);
 }

@@ -86,13 +86,13 @@ fn no_secret_and_no_word_of_a_conversation_is_in_the_bundle() {
     assert_eq!(out.metadata().expect("there").permissions().mode() & 0o777, 0o600);
     let members = members(&out);
     for name in [
-        "machine.txt",
-        "settings.txt",
-        "daemon.txt",
-        "ledger.txt",
-        "service.txt",
-        "disk.txt",
-        "rights.txt",
+        "about/machine.txt",
+        "about/settings.txt",
+        "about/daemon.txt",
+        "about/ledger.txt",
+        "about/service.txt",
+        "about/disk.txt",
+        "about/rights.txt",
         "findings.json",
         "logs/moon.log",
         "alerts.jsonl",
@@ -106,7 +106,7 @@ fn no_secret_and_no_word_of_a_conversation_is_in_the_bundle() {
         );
     }
     assert!(members["logs/moon.log"].lines().count() >= 7, "the lines themselves are there");
-    assert!(members["settings.txt"].contains("variable MOON_CANARY_TOKEN is set"));
+    assert!(members["about/settings.txt"].contains("variable MOON_CANARY_TOKEN is set"));
     for (name, text) in &members {
         for canary in CANARIES {
             assert!(!text.contains(canary), "{canary} in {name}: {text}");

@@ -171,7 +171,7 @@ impl Bundle {
             file("/etc/os-release").trim(),
             file("/proc/uptime").trim(),
         );
-        self.add("machine.txt", &text);
+        self.add("about/machine.txt", &text);
     }
 
     fn settings(&mut self, ctx: &Context) {
@@ -197,7 +197,7 @@ impl Bundle {
                 );
             }
         }
-        self.add("settings.txt", &text);
+        self.add("about/settings.txt", &text);
     }
 
     fn daemon(&mut self, ctx: &Context) {
@@ -231,7 +231,7 @@ impl Bundle {
                 }
             }
         }
-        self.add("daemon.txt", &text);
+        self.add("about/daemon.txt", &text);
     }
 
     fn parked(&mut self, tree: &Value) {
@@ -262,7 +262,7 @@ impl Bundle {
             )))
         });
         match outcome.and_then(|inner| inner) {
-            Ok(None) => self.add("ledger.txt", "there is no ledger yet"),
+            Ok(None) => self.add("about/ledger.txt", "there is no ledger yet"),
             Ok(Some((complaints, audit, alerts, chores, jobs))) => {
                 for complaint in &complaints {
                     self.find(
@@ -286,10 +286,10 @@ impl Bundle {
                 self.add("alerts.jsonl", &recent.join("\n"));
                 self.add("chores.json", &json!(chores).to_string());
                 self.add("jobs.json", &json!(jobs).to_string());
-                self.add("ledger.txt", &format!("complaints {complaints:?}\naudit {audit:?}\n"));
+                self.add("about/ledger.txt", &format!("complaints {complaints:?}\naudit {audit:?}\n"));
             }
             Err(error) => {
-                self.add("ledger.txt", &format!("{error}"));
+                self.add("about/ledger.txt", &format!("{error}"));
                 self.find(
                     error.to_string(),
                     "The database is damaged, locked or not readable",
@@ -321,7 +321,7 @@ impl Bundle {
             let text_there = std::fs::read_to_string(&unit.path).unwrap_or_else(|e| format!("({e})"));
             text.push_str(&format!("\n# {}\n{text_there}\n", unit.path.display()));
         }
-        self.add("service.txt", &text);
+        self.add("about/service.txt", &text);
         if is_installed && let Ok(lines) = manager.log(&d, 500) {
             self.add("service-log.txt", &lines.join("\n"));
         }
@@ -349,7 +349,7 @@ impl Bundle {
                 self.find(format!("the logs take {}", size(bytes)), "Logs are not rotated", "`moon rotate-logs`");
             }
         }
-        self.add("disk.txt", &text);
+        self.add("about/disk.txt", &text);
     }
 
     fn rights(&mut self, ctx: &Context) {
@@ -368,21 +368,28 @@ impl Bundle {
             self.find(
                 format!("{wide} files or folders of the home can be used by others"),
                 "Somebody widened them, or a copy did",
-                "The next start narrows what Moon knows; see rights.txt",
+                "The next start narrows what Moon knows; see about/rights.txt",
             );
         }
-        self.add("rights.txt", &text);
+        self.add("about/rights.txt", &text);
     }
 
     fn logs(&mut self, ctx: &Context) {
-        let names = ["moon.log", "alerts.log", "daemon.out", "cron.log", "launchd_stdout.log", "launchd_stderr.log"];
+        let names = [
+            "logs/moon.log",
+            "logs/alerts.log",
+            "logs/daemon.out",
+            "logs/cron.log",
+            "logs/launchd_stdout.log",
+            "logs/launchd_stderr.log",
+        ];
         for name in names {
             let mut budget = LOG_BYTES;
-            let lines = tail::last_matching(&ctx.home.logs_dir().join(name), LOG_LINES, &mut budget, |_| true);
+            let lines = tail::last_matching(&ctx.home.root().join(name), LOG_LINES, &mut budget, |_| true);
             if let Ok(lines) = lines
                 && !lines.is_empty()
             {
-                self.add(&format!("logs/{name}"), &lines.join("\n"));
+                self.add(name, &lines.join("\n"));
             }
         }
     }

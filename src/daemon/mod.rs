@@ -104,6 +104,8 @@ impl Daemon {
     ) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
         ports::begin(&ports, &ledger).await?;
+        // What a service manager told when it had given up is over.
+        ledger.resolve(&AlertKey::new("daemon_critical", "moon")).await?;
         let (wishes, slot) = (Wishes::new(renew), Arc::new(OnceLock::new()));
         let wiring = wire(home, settings, ports, wishes.clone(), Arc::clone(&slot));
         let scribe = Scribe::start(ledger.clone());

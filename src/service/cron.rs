@@ -24,13 +24,13 @@ pub fn block(d: &Description) -> String {
     for (times, verb) in TABLE {
         let mut call: Vec<String> = d.call(verb).iter().map(|word| quoted(word)).collect();
         if verb.contains(&"--html") {
-            call.push(quoted(&d.log("dashboard.html").display().to_string()));
+            call.push(quoted(&d.in_home("logs/dashboard.html").display().to_string()));
         }
         let is_weekly = times.starts_with("0 9");
         // In a crontab a percent sign is the end of the command.
         let to = match is_weekly {
-            true => d.log("weekly_health_").display().to_string(),
-            false => d.log("cron.log").display().to_string(),
+            true => d.in_home("logs/weekly_health_").display().to_string(),
+            false => d.in_home("logs/cron.log").display().to_string(),
         };
         let to = if is_weekly { format!("{}\"$(date +\\%Y\\%m\\%d)\".log", quoted(&to)) } else { quoted(&to) };
         lines.push(format!("{times} umask 077; {} >> {to} 2>&1", call.join(" ")));

@@ -15,7 +15,7 @@ const THROTTLE: i64 = 60;
 /// The agent as an XML property list.
 pub fn agent(d: &Description) -> Result<String> {
     let text = |text: &str| Value::String(text.to_owned());
-    let path = |name: &str| Value::String(d.log(name).display().to_string());
+    let path = |name: &str| Value::String(d.in_home(name).display().to_string());
     let number = |number: i64| Value::Integer(number.into());
     let map = |pairs: Vec<(&str, Value)>| {
         Value::Dictionary(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Dictionary>())
@@ -36,8 +36,8 @@ pub fn agent(d: &Description) -> Result<String> {
         ("ExitTimeOut", number(60)),
         ("Umask", number(0o077)),
         ("WorkingDirectory", Value::String(d.home.display().to_string())),
-        ("StandardOutPath", path("launchd_stdout.log")),
-        ("StandardErrorPath", path("launchd_stderr.log")),
+        ("StandardOutPath", path("logs/launchd_stdout.log")),
+        ("StandardErrorPath", path("logs/launchd_stderr.log")),
     ]);
     let mut out = Vec::new();
     root.to_writer_xml(&mut out)

@@ -252,8 +252,8 @@ impl Manager {
                 }
                 ran.text()
             }
-            Kind::Launchd => ["launchd_stdout.log", "launchd_stderr.log"]
-                .map(|name| std::fs::read_to_string(d.log(name)).unwrap_or_default())
+            Kind::Launchd => ["logs/launchd_stdout.log", "logs/launchd_stderr.log"]
+                .map(|name| std::fs::read_to_string(d.in_home(name)).unwrap_or_default())
                 .concat(),
         };
         let all: Vec<String> = text.lines().map(str::to_owned).collect();

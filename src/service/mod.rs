@@ -118,9 +118,9 @@ impl Description {
         call
     }
 
-    /// Where what launchd and `moon start` catch of the standard streams goes.
-    pub fn log(&self, name: &str) -> PathBuf {
-        self.home.join("logs").join(name)
+    /// A place in the home, for files that others write: launchd, cron.
+    pub fn in_home(&self, path: &str) -> PathBuf {
+        self.home.join(path)
     }
 }
 

@@ -15,6 +15,8 @@ pub const FAILED: &str = "moon-failed.service";
 /// What is told when systemd has given up.
 const GAVE_UP: &str = "moon kept failing and systemd has given up starting it";
 
+const NEXT_STEP: &str = "moon service logs says why; moon start tries again";
+
 /// Every unit by its file name, in the order they are written.
 pub fn units(d: &Description) -> Vec<(&'static str, String)> {
     vec![(FAILED, failed(d)), (SERVICE, service(d))]
@@ -64,7 +66,7 @@ fn service(d: &Description) -> String {
 
 /// One sentence into Moon's own alert path. It stands alone: when the daemon cannot run, this has to.
 fn failed(d: &Description) -> String {
-    let told = command(&d.call(&["alerts", "raise", "daemon_critical", "moon", GAVE_UP]));
+    let told = command(&d.call(&["alerts", "raise", "daemon_critical", "--message", GAVE_UP, "--hint", NEXT_STEP]));
     let mut lines = vec!["Type=oneshot".to_owned(), format!("ExecStart={told}"), "TimeoutStartSec=60".into()];
     lines.extend(identity(d));
     lines.extend(walls(d));

@@ -79,12 +79,12 @@ say verified "$(as_ada moon --home $home verify > /out/verify 2>&1; echo $?)"
 # The crontab of a real cron.
 printf '# mine\nMAILTO=""\n7 4 * * * /usr/bin/true  \n' | crontab -
 crontab -l > /out/cron.before
-moon --home /root/moon service cron --yes > /out/cron.told 2>&1
+moon --home /opt/moon service cron --yes > /out/cron.told 2>&1
 say cron "$?"
 crontab -l > /out/cron.with
-moon --home /root/moon service cron --yes > /dev/null 2>&1
+moon --home /opt/moon service cron --yes > /dev/null 2>&1
 crontab -l > /out/cron.twice
-moon --home /root/moon cron-install --remove --yes > /dev/null 2>&1
+moon --home /opt/moon cron-install --remove --yes > /dev/null 2>&1
 say cron_removed "$?"
 crontab -l > /out/cron.after
 
