@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::process::{Daemon, Ran, Scratch, wait_for};
+use support::process::{Daemon, Ran, Scratch, log, wait_for};
 use support::skip;
 
 /// The example of `deploy/README.md`, without the kind of service.
@@ -406,6 +406,8 @@ fn the_manager_hears_ready_watchdog_reloading_and_stopping() {
     manager.until("READY=1", 3);
     with(&["ctl", "restart"]).expect(0);
     manager.until("READY=1", 4);
+    let lives = log(&scratch.home()).iter().filter(|line| line["message"] == "moon is watching").count();
+    assert_eq!(lives, 4, "each life goes on writing the log");
     assert!(manager.fed_within(Duration::from_millis(1200)) >= 1);
     assert!(daemon.is_running());
     daemon.stop();
@@ -441,6 +443,21 @@ fn a_hung_vital_actor_starves_the_watchdog_and_a_hung_optional_one_does_not() {
             assert!(manager.fed_within(Duration::from_millis(1600)) >= 2, "{}", daemon.said());
         }
         daemon.kill();
+    }
+}
+
+#[test]
+fn a_stop_that_comes_in_the_midst_of_a_reload_is_not_lost() {
+    let scratch = Scratch::new();
+    let manager = Manager::new(&scratch);
+    for pause in [0, 5, 20, 60] {
+        let ready = manager.count("READY=1");
+        let daemon = manager.start(&scratch, &[], &[]);
+        manager.until("READY=1", ready + 1);
+        daemon.hang_up();
+        std::thread::sleep(Duration::from_millis(pause));
+        daemon.terminate();
+        assert_eq!(daemon.end().code(), Some(0), "{pause} ms: {}", daemon.said());
     }
 }
 

@@ -15,6 +15,9 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     const TEST: &str = "the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd";
     let Some(container) = Container::make(TEST) else { return };
     container.program("moon", Path::new(env!("CARGO_BIN_EXE_moon")));
+    std::fs::create_dir_all(container.root().join("home/ada/bin")).expect("a folder");
+    std::fs::hard_link(container.root().join("opt/lab/moon"), container.root().join("home/ada/bin/moon"))
+        .expect("linked");
     let home = container.root().join("home/ada/.lilac_metaflora");
     std::fs::create_dir_all(container.root().join("home/ada/transcripts")).expect("a folder");
     std::fs::create_dir_all(&home).expect("a folder");
@@ -24,6 +27,7 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     transcript.begin().exchange(0, 40);
     for path in [
         "home/ada",
+        "home/ada/bin",
         "home/ada/transcripts",
         "home/ada/transcripts/work.jsonl",
         "home/ada/.lilac_metaflora",

@@ -220,6 +220,7 @@ impl Bundle {
                 match (answer(Request::Status), answer(Request::Tree)) {
                     (Some(status), Some(tree)) => {
                         self.parked(&tree.data["tree"]);
+                        self.checks(&status.data["health"]["checks"]);
                         self.add("tree.json", &tree.data.to_string());
                         self.add("status.json", &status.data.to_string());
                     }
@@ -232,6 +233,17 @@ impl Bundle {
             }
         }
         self.add("about/daemon.txt", &text);
+    }
+
+    /// Health checks that are not in order, as the status document has them.
+    fn checks(&mut self, checks: &Value) {
+        for check in checks.as_array().into_iter().flatten() {
+            let text = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+            if ["warning", "critical"].contains(&text("state").as_str()) {
+                let symptom = format!("{} is {}: {}", text("name"), text("state"), text("reason"));
+                self.find(symptom, "See the check", text("hint"));
+            }
+        }
     }
 
     fn parked(&mut self, tree: &Value) {

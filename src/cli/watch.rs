@@ -9,7 +9,8 @@ use crate::daemon::ports::HostPlan;
 use crate::daemon::{Daemon, Ended, Renew, Renewal};
 use moon_actors::supervisor::EndReason;
 use moon_actors::{Error, Result};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -44,13 +45,16 @@ fn daemon(ctx: &Context, args: &Args) -> Result<Report> {
     let lock = HomeLock::take(&home, "daemon")?;
     let runtime = runtime::daemon()?;
     let renew = renew(ctx);
+    let told = Told::listen(&runtime);
     let mut next = (Renewal { settings: ctx.settings().clone(), plan }, lock);
     let ended = loop {
         let (Renewal { settings, plan }, lock) = next;
         let log = crate::logging::daemon(&home, &settings.log);
         let ended = runtime.block_on(async {
             let host = plan.start(&settings, &home);
-            Daemon::start_renewable(&home, settings, lock, host, Some(Arc::clone(&renew))).await?.run().await
+            let daemon = Daemon::start_renewable(&home, settings, lock, host, Some(Arc::clone(&renew))).await?;
+            told.hand_over(daemon.stopper());
+            daemon.run().await
         });
         drop(log);
         match ended {
@@ -76,6 +80,35 @@ fn daemon(ctx: &Context, args: &Args) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// Whether the process was told to stop, for the whole of its life: between two trees nobody else listens, and a stop must not be
+/// lost there.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<(bool, Option<Arc<Notify>>)>>);
+
+impl Told {
+    fn listen(runtime: &tokio::runtime::Runtime) -> Self {
+        let told = Self::default();
+        let listening = told.clone();
+        runtime.spawn(async move {
+            crate::daemon::told_to_stop().await;
+            let mut state = listening.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = true;
+            if let Some(stopper) = &state.1 {
+                stopper.notify_one();
+            }
+        });
+        told
+    }
+    /// From now on this one hears of it; at once if it was told already.
+    fn hand_over(&self, stopper: Arc<Notify>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            stopper.notify_one();
+        }
+        state.1 = Some(stopper);
+    }
 }
 
 /// How a running daemon reads its settings again: from where it had them the first time.

@@ -119,6 +119,11 @@ impl Daemon {
         Ok(Self { wiring, tree, home: home.clone(), ledger, wishes, scribe, watchdog, lock })
     }
 
+    /// Ringing this is the same as a signal that comes while it runs; a ring before that is kept.
+    pub fn stopper(&self) -> Arc<Notify> {
+        Arc::clone(&self.wishes.stop)
+    }
+
     /// Runs until it is told to stop or to begin anew, or gives up; returns why.
     pub async fn run(self) -> Result<Ended> {
         let telling = tokio::spawn(notify::tell(self.tree.clone(), self.wiring.clone()));

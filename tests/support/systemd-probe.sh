@@ -2,6 +2,8 @@
 # Runs inside the container, as root, under a real systemd. Says what it sees as key=value lines; the test judges them.
 export PATH=/opt/lab:/usr/bin:/usr/sbin HOME=/root
 home=/home/ada/.lilac_metaflora
+# Where `cargo install` puts it: inside of what ProtectHome hides.
+program=/home/ada/bin/moon
 now() { date +%s%3N; }
 value() { systemctl show "${2:-moon.service}" --property="$1" --value; }
 say() { echo "$1=$2"; }
@@ -12,12 +14,12 @@ is_back() { [ "$(value ActiveState)" = active ] && [ "$(value MainPID)" != "$1" 
 took() { echo $(($2 - $1)); }
 failures() { journalctl --no-pager -u moon-failed.service -o cat | grep -c "^Starting moon-failed.service"; }
 
-moon --home $home service install --system --as ada --user-home /home/ada --program /opt/lab/moon > /out/install 2>&1
+moon --home $home service install --system --as ada --user-home /home/ada --program $program > /out/install 2>&1
 say installed $?
 say ready "$(value ActiveState) $(value SubState)"
 say status "$(value StatusText)"
 say user "$(ps -o user= -p "$(value MainPID)")"
-moon --home $home service install --system --as ada --user-home /home/ada --program /opt/lab/moon > /out/again 2>&1
+moon --home $home service install --system --as ada --user-home /home/ada --program $program > /out/again 2>&1
 say again "$? $(grep -c 'already so' /out/again) $(grep -c 'runs already' /out/again)"
 # Only the pause is made shorter; limits, watchdog and walls stay as they are written.
 mkdir -p /etc/systemd/system/moon.service.d
@@ -88,7 +90,7 @@ moon --home /opt/moon cron-install --remove --yes > /dev/null 2>&1
 say cron_removed "$?"
 crontab -l > /out/cron.after
 
-moon --home $home service uninstall --system --as ada --user-home /home/ada --program /opt/lab/moon > /out/uninstall 2>&1
+moon --home $home service uninstall --system --as ada --user-home /home/ada --program $program > /out/uninstall 2>&1
 say uninstalled "$? $(value LoadState) $(ls /etc/systemd/system/moon*.service 2> /dev/null | wc -l)"
 journalctl --no-pager -o short-monotonic -u moon.service -u moon-failed.service > /out/journal
 say done yes
