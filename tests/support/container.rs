@@ -39,7 +39,7 @@ impl Container {
     }
 
     fn furnish(&self) {
-        let folders = "usr etc/systemd/system/multi-user.target.wants proc sys dev run tmp root var/lib var/spool/cron/crontabs opt/lab out home/ada";
+        let folders = "usr etc/systemd/system/multi-user.target.wants proc sys dev run tmp root var/lib var/spool/cron/crontabs etc/pam.d opt/lab out home/ada";
         for folder in folders.split(' ') {
             std::fs::create_dir_all(self.root().join(folder)).expect("a folder");
         }
@@ -54,6 +54,10 @@ impl Container {
             "etc/group",
             "root:x:0:\ntty:x:5:\ncrontab:x:102:\nmessagebus:x:101:\nnogroup:x:65534:\nada:x:1000:\n",
         );
+        // A user's own systemd begins a session.
+        let session =
+            "account required pam_permit.so\nsession required pam_permit.so\nsession optional pam_systemd.so\n";
+        self.write("etc/pam.d/systemd-user", session);
         self.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
         self.write("etc/os-release", "ID=moon-test\nVERSION_ID=1\n");
         self.write(

@@ -92,5 +92,21 @@ crontab -l > /out/cron.after
 
 moon --home $home service uninstall --system --as ada --user-home /home/ada --program $program > /out/uninstall 2>&1
 say uninstalled "$? $(value LoadState) $(ls /etc/systemd/system/moon*.service 2> /dev/null | wc -l)"
-journalctl --no-pager -o short-monotonic -u moon.service -u moon-failed.service > /out/journal
+# The same as a user's own service, under that user's systemd.
+as_user() { as_ada env XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus "$@"; }
+say user_manager "$(systemctl start user@1000.service 2> /out/user_manager; echo $?)"
+as_user moon --home $home service install > /out/user_install 2>&1
+say user_installed "$? $(as_user systemctl --user show moon.service --property=ActiveState --value) $(as_user systemctl --user show moon.service --property=StatusText --value)"
+as_user moon --home $home restart > /out/user_restart 2>&1
+say user_restarted "$?"
+as_user moon --home $home stop >> /out/user_restart 2>&1
+say user_stopped "$? $(as_user systemctl --user show moon.service --property=ActiveState --value)"
+as_user moon --home $home start >> /out/user_restart 2>&1
+say user_started "$? $(as_user systemctl --user show moon.service --property=ActiveState --value)"
+as_user moon --home $home service status >> /out/user_restart 2>&1
+say user_status "$?"
+as_user moon --home $home service uninstall >> /out/user_restart 2>&1
+say user_uninstalled "$? $(ls /home/ada/.config/systemd/user | wc -l)"
+
+journalctl --no-pager -o short-monotonic -u moon.service -u moon-failed.service -u user@1000.service > /out/journal
 say done yes
