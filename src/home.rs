@@ -156,6 +156,10 @@ impl Home {
     pub fn state_json(&self) -> PathBuf {
         self.root.join("state/moon_state.json")
     }
+    /// `state/stopped`: there while Moon is away because somebody wanted it.
+    pub fn stopped_file(&self) -> PathBuf {
+        self.root.join("state/stopped")
+    }
     pub fn archives_dir(&self) -> PathBuf {
         self.root.join("archives")
     }
@@ -203,6 +207,10 @@ impl Home {
     /// `logs/moon.log`: the daemon's log, JSON lines; older ones are `moon.log-YYYYMMDD_HHMMSS` and so on.
     pub fn log_file(&self) -> PathBuf {
         self.root.join("logs/moon.log")
+    }
+    /// `logs/daemon.out`: what a daemon that `moon start` began says on its standard streams.
+    pub fn daemon_output(&self) -> PathBuf {
+        self.root.join("logs/daemon.out")
     }
     pub fn bridge_dir(&self) -> PathBuf {
         self.root.join("bridge")

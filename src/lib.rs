@@ -14,3 +14,4 @@ pub mod durable;
 pub mod home;
 pub mod logging;
 mod scratch;
+pub mod service;

@@ -305,7 +305,7 @@ fn every_damaged_object_is_named_and_the_others_are_searchable() {
 #[test]
 fn a_home_that_watches_a_folder_is_not_installed_into_an_openclaw() {
     let scratch = demo();
-    let refused = run_json(&scratch, &["install"]).expect(1).report();
+    let refused = run_json(&scratch, &["install", "--no-service"]).expect(1).report();
     assert_eq!(refused["data"]["error"]["code"], "install.not_watched");
     let file = scratch.in_home("moon.toml");
     let folder = format!("watch.transcripts_dir={}", file.display());
@@ -371,7 +371,8 @@ fn an_uninstall_beside_a_daemon_asks_for_its_restart() {
     let scratch = Scratch::new();
     scratch.transcript("work").begin().exchange(0, 10);
     let set = fake_openclaw(&scratch);
-    let uninstall = || assert_report(&scratch.json(&["--set", &set, "uninstall"]).expect(0), "uninstall");
+    let uninstall =
+        || assert_report(&scratch.json(&["--set", &set, "uninstall", "--no-service"]).expect(0), "uninstall");
     let daemon = scratch.daemon(&[]);
     let asks = |report: &Value| report["issues"].to_string().contains("restart it");
     assert!(!asks(&uninstall()), "nothing was changed");

@@ -110,7 +110,7 @@ async fn a_session_fills_up_and_nothing_is_lost() {
     let mut gateway = Gateway::prepare(&peers, &model.base_url(), json!({"enabled": false}));
     let config_before = gateway.config();
     let mut moon = Moon::beside(&gateway);
-    let installed = moon.run(&["install", "--mode", "lead"]);
+    let installed = moon.run(&["install", "--mode", "lead", "--no-service"]);
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
     gateway.start().await;
     moon.start();
@@ -127,7 +127,7 @@ async fn a_session_fills_up_and_nothing_is_lost() {
     assert!(stopped.status.success(), "{}", text(&stopped.stderr));
     let ended = moon.daemon.take().expect("started").wait().expect("ends");
     assert!(ended.success(), "{ended}\n{}", moon.log());
-    let uninstalled = moon.run(&["uninstall"]);
+    let uninstalled = moon.run(&["uninstall", "--no-service"]);
     assert!(uninstalled.status.success(), "{}", text(&uninstalled.stderr));
     let mut config_after = gateway.config();
     // OpenClaw's own command notes that it has touched the file.
@@ -143,7 +143,7 @@ async fn in_observe_mode_openclaw_decides_and_moon_archives_before_every_compact
     let model = MockModel::start(None).await;
     let mut gateway = Gateway::prepare(&peers, &model.base_url(), json!({"enabled": false}));
     let mut moon = Moon::beside(&gateway);
-    let installed = moon.run(&["install", "--mode", "observe"]);
+    let installed = moon.run(&["install", "--mode", "observe", "--no-service"]);
     assert!(installed.status.success(), "{}", text(&installed.stderr));
     gateway.start().await;
     moon.start();
@@ -179,7 +179,7 @@ async fn a_rollover_by_compaction_carries_the_map_as_its_summary() {
         moon.environment.push((format!("MOON_{key}"), value.into()));
     }
     moon.environment.push(("MOON_THRESHOLDS_ARCHIVE".into(), "0.5".into()));
-    let installed = moon.run(&["install", "--mode", "lead"]);
+    let installed = moon.run(&["install", "--mode", "lead", "--no-service"]);
     assert!(installed.status.success(), "{}", text(&installed.stderr));
     gateway.start().await;
     moon.start();

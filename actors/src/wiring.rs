@@ -23,7 +23,7 @@ use crate::schedule::actor::ChoreMsg;
 use crate::schedule::{Chore, Task};
 use crate::settings::Settings;
 use crate::stage::{Engine, StageMsg};
-use crate::supervisor::Address;
+use crate::supervisor::{Address, Pulse};
 use crate::threshold::actor::ThresholdMsg;
 use crate::threshold::engine::Judge;
 use crate::usage::actor::UsageMsg;
@@ -51,6 +51,17 @@ impl Mailboxes {
     }
     pub fn chore(&self, task: Task) -> &Address<ChoreMsg> {
         &self.chores[task as usize]
+    }
+    /// The pulses of the actors that Moon cannot do without, by their names in the tree.
+    pub fn vital(&self) -> [(&'static str, &Pulse); 6] {
+        [
+            (Stage::Archive.as_str(), self.stage(Stage::Archive).pulse()),
+            ("threshold", self.threshold.pulse()),
+            ("usage", self.usage.pulse()),
+            ("bridge", self.bridge.pulse()),
+            ("router", self.control.pulse()),
+            ("socket", self.socket.pulse()),
+        ]
     }
     /// Lets every stage look for due jobs.
     pub fn nudge_stages(&self) {

@@ -1,4 +1,5 @@
-//! Stops the process dead at a named point, so that tests can show that a restart loses and doubles nothing.
+//! Stops the process dead at a named point, or the worker that reaches it, so that tests can show that a restart loses and
+//! doubles nothing, and that a hung worker is found.
 //!
 //! Exists in debug builds only; a release build has [`NoProbe`] and reads no variable.
 
@@ -9,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// `MOON_TEST_KILL_AT=prune.acted` or `archive.stored:3` (the third time it is reached).
 const VARIABLE: &str = "MOON_TEST_KILL_AT";
+/// `MOON_TEST_HANG_AT=archive.claimed`: who reaches it waits for ever.
+const HANG: &str = "MOON_TEST_HANG_AT";
 
 struct KillAt {
     point: String,
@@ -26,10 +29,24 @@ impl Probe for KillAt {
     }
 }
 
+struct HangAt(String);
+
+#[async_trait]
+impl Probe for HangAt {
+    async fn reach(&self, point: &'static str) {
+        if point == self.0 {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// The probe this process runs with.
 pub fn from_environment() -> Arc<dyn Probe> {
-    let wanted = if cfg!(debug_assertions) { std::env::var(VARIABLE).ok() } else { None };
-    let Some(wanted) = wanted else { return Arc::new(NoProbe) };
+    let named = |variable| if cfg!(debug_assertions) { std::env::var(variable).ok() } else { None };
+    if let Some(point) = named(HANG) {
+        return Arc::new(HangAt(point));
+    }
+    let Some(wanted) = named(VARIABLE) else { return Arc::new(NoProbe) };
     let (point, times) = wanted.split_once(':').unwrap_or((&wanted, "1"));
     Arc::new(KillAt { point: point.to_owned(), left: AtomicU32::new(times.parse().unwrap_or(1)) })
 }

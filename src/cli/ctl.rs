@@ -1,6 +1,7 @@
 //! `moon ctl`: talks to the running daemon.
 
 use super::Context;
+use super::lifecycle;
 use super::output::{Report, table};
 use super::route::{self, Needs};
 use moon_actors::Result;
@@ -14,13 +15,15 @@ pub enum Command {
     Status,
     /// Show the supervision tree with states and restarts
     Tree,
-    /// Start one actor again, also one that was parked
+    /// Start one actor again, also one that was parked; without a name everything, with the settings read anew
     Restart {
         /// Its name as `moon ctl tree` shows it
-        actor: String,
+        actor: Option<String>,
     },
     /// Put log files aside, compress and remove them as the settings say
     RotateLogs,
+    /// Read the settings anew and go on with them; wrong ones are refused and everything goes on as it was
+    Reload,
     /// Let running work finish and end the daemon
     Stop,
 }
@@ -33,6 +36,7 @@ impl Command {
             Self::Tree => "ctl tree",
             Self::Restart { .. } => "ctl restart",
             Self::RotateLogs => "ctl rotate-logs",
+            Self::Reload => "ctl reload",
             Self::Stop => "ctl stop",
         }
     }
@@ -42,10 +46,12 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
     let request = match command {
         Command::Status => Request::Status,
         Command::Tree => Request::Tree,
-        Command::Restart { actor } => Request::Restart { actor: actor.clone() },
+        Command::Restart { actor: Some(actor) } => Request::Restart { actor: actor.clone() },
+        Command::Restart { actor: None } | Command::Reload => Request::Reload,
         Command::RotateLogs => Request::RotateLogs { dry_run: false },
         Command::Stop => Request::Stop,
     };
+    let before = lifecycle::SocketId::of(ctx);
     let answer = route::ask(ctx, request, Needs::Daemon)?;
     let mut report = match command {
         Command::Status => super::status::report(ctx, answer, true)?,
@@ -56,7 +62,14 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Tree => tree(&mut report),
         // "Stopped" is true only once the lock is free.
         Command::Stop => stopped(ctx, &mut report),
-        Command::Status | Command::Restart { .. } | Command::RotateLogs => {}
+        Command::Restart { actor: None } | Command::Reload => {
+            // The answer came before the end of the old tree.
+            match lifecycle::renewed(ctx, before.as_ref()) {
+                true => _ = report.detail("moon runs with them"),
+                false => _ = report.issue("moon is not up again yet: see `moon status` and `moon logs`"),
+            }
+        }
+        Command::Status | Command::Restart { actor: Some(_) } | Command::RotateLogs => {}
     }
     Ok(report)
 }

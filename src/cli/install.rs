@@ -1,6 +1,7 @@
-//! `moon install`: puts the bridge into OpenClaw and settles who leads.
+//! `moon install`: puts the bridge into OpenClaw, settles who leads, and lets the service manager run Moon.
 
 use super::output::Report;
+use super::service::{self, About};
 use super::{Context, runtime};
 use crate::adapters::openclaw::install::{Installer, Report as Installed, StepState};
 use crate::daemon::lock::HomeLock;
@@ -24,23 +25,42 @@ pub struct Args {
     /// Say what would be changed and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Put the bridge in and leave the service alone
+    #[arg(long)]
+    pub no_service: bool,
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    let mut report = bridge(ctx, args)?;
+    if !args.no_service {
+        also_service(&mut report, service::install(ctx, &About::default(), args.dry_run, true));
+    }
+    Ok(report)
+}
+
+/// Puts the bridge into OpenClaw. A home that watches a folder of transcripts has none, and needs none.
+fn bridge(ctx: &Context, args: &Args) -> Result<Report> {
     let mode = match args.mode {
         Some(ModeArg::Lead) => Mode::Lead,
         Some(ModeArg::Observe) => Mode::Observe,
         None => ctx.settings().openclaw.mode,
     };
+    let mut report = Report::new("install");
     if ctx.settings().watch.host == HostChoice::Transcripts {
-        // Its compaction would be turned off, and nobody here would ever look at it.
-        return Err(Error::config("install.not_watched", "this home watches a folder of transcripts, not OpenClaw")
+        if args.no_service || args.mode.is_some() {
+            // Its compaction would be turned off, and nobody here would ever look at it.
+            return Err(Error::config(
+                "install.not_watched",
+                "this home watches a folder of transcripts, not OpenClaw",
+            )
             .hint("name another home with --home, or set watch.host = \"openclaw\" in its moon.toml first"));
+        }
+        report.detail("this home watches a folder of transcripts: no bridge is put into OpenClaw");
+        return Ok(report);
     }
     let home = if args.dry_run { ctx.home.clone() } else { ctx.open_home()? };
     let installer = Installer::new(home.root(), &ctx.settings().openclaw);
     let installed = runtime::block_on(installer.install(mode, args.dry_run))??;
-    let mut report = Report::new("install");
     report.detail(match mode {
         Mode::Lead => "mode lead: Moon prunes and rolls over. OpenClaw's own threshold compaction is turned off; its recovery from an overflow stays on as the net.",
         Mode::Observe => "mode observe: OpenClaw decides when to compact. Moon archives continuously and before every compaction; nothing of OpenClaw's compaction is changed.",
@@ -56,6 +76,21 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         ask_to_restart(&mut report, &home);
     }
     Ok(report)
+}
+
+/// Adds what became of the service. It may be absent from a machine without making the rest wrong.
+pub(super) fn also_service(report: &mut Report, outcome: Result<Report>) {
+    match outcome {
+        Ok(done) => {
+            report.details.extend(done.details);
+            done.issues.into_iter().for_each(|issue| _ = report.remark(issue));
+            report.data["service"] = done.data;
+        }
+        Err(error) => {
+            report.data["service"] = serde_json::json!({ "error": error });
+            report.remark(error);
+        }
+    }
 }
 
 /// A running daemon keeps the mode it was started with.

@@ -7,6 +7,7 @@ pub(crate) mod alerts;
 mod bench;
 mod config;
 mod continuity;
+mod cron;
 mod ctl;
 mod demo;
 mod distill;
@@ -14,17 +15,23 @@ pub mod exit;
 mod health;
 mod index;
 mod install;
+mod lifecycle;
 mod logs;
 mod once;
 pub mod output;
 pub(crate) mod recall;
+mod restart;
 mod rotate_logs;
 mod route;
 pub mod runtime;
+mod service;
 mod sessions;
 mod snapshot;
+mod start;
 mod status;
+mod stop;
 mod tail;
+mod troubleshoot;
 mod uninstall;
 mod verify;
 mod watch;
@@ -81,7 +88,7 @@ pub enum Command {
     #[command(alias = "moon-watch")]
     Watch(watch::Args),
     /// Show the daemon, its actors, the sessions and what needs attention
-    #[command(alias = "moon-status")]
+    #[command(aliases = ["moon-status", "s"])]
     Status(status::Args),
     /// List the sessions with their fill level and what is archived of them
     Sessions(sessions::Args),
@@ -104,9 +111,24 @@ pub enum Command {
     Verify(verify::Args),
     /// Check everything Moon and the agent need: 0 healthy, 1 critical, 2 degraded
     Health(health::Args),
-    /// Put the bridge into the session host and settle who leads
+    /// Start the daemon, as a service if it is installed as one, and wait until it is up
+    Start(start::Args),
+    /// Stop the daemon and keep it stopped until somebody starts it
+    Stop(stop::Args),
+    /// Stop the daemon in order and start it again
+    Restart(restart::Args),
+    /// Run Moon as a service of this machine
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Put Moon's checks into the crontab too, for those who want them from outside
+    #[command(alias = "cron")]
+    CronInstall(cron::Args),
+    /// Gather what helps to find a fault, without secrets and without a word of a conversation
+    #[command(aliases = ["trouble", "t"])]
+    Troubleshoot(troubleshoot::Args),
+    /// Put the bridge into the session host, settle who leads, and install the service
     Install(install::Args),
-    /// Take the bridge out of the session host again; archives and memory stay
+    /// Take the bridge and the service out again; archives and memory stay
     Uninstall(uninstall::Args),
     /// Show or check the settings
     #[command(subcommand)]
@@ -115,6 +137,7 @@ pub enum Command {
     #[command(subcommand)]
     Alerts(alerts::Command),
     /// Show the daemon's log
+    #[command(aliases = ["log", "l"])]
     Logs(logs::Args),
     /// Put log files aside, compress and remove them as the settings say, now
     RotateLogs(rotate_logs::Args),
@@ -152,13 +175,17 @@ impl Context {
     }
     /// A path from the settings: `~` is the user's home, empty is none, relative is refused.
     pub fn setting_path(&self, key: &str, text: &str) -> Result<Option<PathBuf>> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        crate::config::expand(Path::new(text), &self.environment).map(Some).map_err(|message| {
-            Error::config("config.invalid", "could not use the configuration").cause(format!("{key}: {message}"))
-        })
+        setting_path(&self.environment, key, text)
     }
+}
+
+fn setting_path(environment: &Environment, key: &str, text: &str) -> Result<Option<PathBuf>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    crate::config::expand(Path::new(text), environment).map(Some).map_err(|message| {
+        Error::config("config.invalid", "could not use the configuration").cause(format!("{key}: {message}"))
+    })
 }
 
 /// Runs the command line and returns the code to end with. The process's first act must already have been the umask.
@@ -183,6 +210,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
         Err(problems) if matches!(&cli.command, Command::Health(args) if args.format == health::Format::Nagios) => {
             return out.report(&health::unknown(&crate::config::as_error(&problems)));
         }
+        // Wrong settings are one of the things it is there for.
+        Err(problems) if matches!(cli.command, Command::Troubleshoot(_)) => match without_settings(&sources, &problems)
+        {
+            Ok(loaded) => loaded,
+            Err(problems) => return refuse(&out, name, &problems),
+        },
         Err(problems) => return refuse(&out, name, &problems),
     };
     for warning in &loaded.warnings {
@@ -214,6 +247,12 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Continuity(command) => continuity::run(ctx, command),
         Command::Verify(args) => verify::run(ctx, args),
         Command::Health(args) => health::run(ctx, args),
+        Command::Start(args) => start::run(ctx, args),
+        Command::Stop(args) => stop::run(ctx, args),
+        Command::Restart(args) => restart::run(ctx, args),
+        Command::Service(command) => service::run(ctx, command),
+        Command::CronInstall(args) => cron::run(ctx, args),
+        Command::Troubleshoot(args) => troubleshoot::run(ctx, args),
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
@@ -240,6 +279,12 @@ impl Command {
             Self::Continuity(_) => "continuity show",
             Self::Verify(_) => "verify",
             Self::Health(_) => "health",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+            Self::Service(command) => command.name(),
+            Self::CronInstall(_) => "service cron",
+            Self::Troubleshoot(_) => "troubleshoot",
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),
@@ -262,6 +307,16 @@ fn sources(cli: &Cli, environment: &Environment) -> Sources {
     let Globals { home, config, set, .. } = cli.globals.clone();
     let installation = cli.command.uses_installation();
     Sources { home, file: config, set, environment: environment.clone(), installation }
+}
+
+/// The defaults over the same home, with what is wrong as warnings.
+fn without_settings(sources: &Sources, problems: &[Problem]) -> std::result::Result<Loaded, Vec<Problem>> {
+    let set = sources.environment.get(std::ffi::OsStr::new("MOON_HOME")).filter(|home| !home.is_empty());
+    let home = sources.home.clone().or_else(|| set.map(PathBuf::from));
+    let apart = Sources { home, environment: sources.environment.clone(), ..Sources::default() };
+    let mut loaded = crate::config::load(&apart)?;
+    loaded.warnings.extend(problems.iter().map(|problem| format!("the settings are wrong: {problem}")));
+    Ok(loaded)
 }
 
 fn conclude(out: Output, name: &str, run: impl FnOnce(&Output) -> Result<Report>) -> Exit {

@@ -110,7 +110,7 @@ fn no_daemon(ctx: &Context) -> Error {
         .hint("it may be starting or busy with a one-shot command: try again, then see `moon logs`");
     }
     Error::unavailable("daemon.not_running", format!("no moon daemon runs in {}", ctx.home.root().display()))
-        .hint("start one with `moon watch --daemon`")
+        .hint("start one with `moon start`")
 }
 
 async fn read(ctx: &Context, request: Request) -> Result<contract::Report> {

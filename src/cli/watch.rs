@@ -3,10 +3,14 @@
 use super::exit::Exit;
 use super::output::Report;
 use super::{Context, once, route, runtime};
-use crate::daemon::Daemon;
+use crate::config::Sources;
 use crate::daemon::lock::HomeLock;
+use crate::daemon::ports::HostPlan;
+use crate::daemon::{Daemon, Ended, Renew, Renewal};
 use moon_actors::supervisor::EndReason;
 use moon_actors::{Error, Result};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,28 +23,48 @@ pub struct Args {
     /// Say what would be done and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Leave the terminal's session; `moon start` says so
+    #[arg(long, hide = true, requires = "daemon")]
+    pub own_session: bool,
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if args.dry_run {
         return once::preview(ctx, once::Preview::Watch, None);
     }
-    if args.once { once::pass(ctx) } else { daemon(ctx) }
+    if args.once { once::pass(ctx) } else { daemon(ctx, args) }
 }
 
-fn daemon(ctx: &Context) -> Result<Report> {
+fn daemon(ctx: &Context, args: &Args) -> Result<Report> {
+    if args.own_session {
+        // Fails only for the leader of a session, which has one of its own already.
+        let _ = rustix::process::setsid();
+    }
     let plan = route::host_plan(ctx)?;
     let home = ctx.open_home()?;
     let lock = HomeLock::take(&home, "daemon")?;
-    let log = crate::logging::daemon(&home, &ctx.settings().log);
     let runtime = runtime::daemon()?;
-    let ended = runtime.block_on(async {
-        let host = plan.start(ctx.settings(), &home);
-        Daemon::start(&home, ctx.settings().clone(), lock, host).await?.run().await
-    });
+    let renew = renew(ctx);
+    let told = Told::listen(&runtime);
+    let mut next = (Renewal { settings: ctx.settings().clone(), plan }, lock);
+    let ended = loop {
+        let (Renewal { settings, plan }, lock) = next;
+        let log = crate::logging::daemon(&home, &settings.log);
+        let ended = runtime.block_on(async {
+            let host = plan.start(&settings, &home);
+            let daemon = Daemon::start_renewable(&home, settings, lock, host, Some(Arc::clone(&renew))).await?;
+            told.hand_over(daemon.stopper());
+            daemon.run().await
+        });
+        drop(log);
+        match ended {
+            Ok(Ended::Renewed(renewal, lock)) => next = (*renewal, lock),
+            Ok(Ended::For(reason)) => break Ok(reason),
+            Err(error) => break Err(error),
+        }
+    };
     // A blocking read of a hung disk must not hold the process: the ledger is closed.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    drop(log);
     let mut report = Report::new("watch");
     match ended? {
         EndReason::Stopped => {
@@ -56,4 +80,58 @@ fn daemon(ctx: &Context) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// Whether the process was told to stop, for the whole of its life: between two trees nobody else listens, and a stop must not be
+/// lost there.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<(bool, Option<Arc<Notify>>)>>);
+
+impl Told {
+    fn listen(runtime: &tokio::runtime::Runtime) -> Self {
+        let told = Self::default();
+        let listening = told.clone();
+        runtime.spawn(async move {
+            crate::daemon::told_to_stop().await;
+            let mut state = listening.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = true;
+            if let Some(stopper) = &state.1 {
+                stopper.notify_one();
+            }
+        });
+        told
+    }
+    /// From now on this one hears of it; at once if it was told already.
+    fn hand_over(&self, stopper: Arc<Notify>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            stopper.notify_one();
+        }
+        state.1 = Some(stopper);
+    }
+}
+
+/// How a running daemon reads its settings again: from where it had them the first time.
+fn renew(ctx: &Context) -> Renew {
+    let globals = &ctx.globals;
+    let sources = Sources {
+        home: globals.home.clone(),
+        file: globals.config.clone(),
+        set: globals.set.clone(),
+        environment: ctx.environment.clone(),
+        installation: true,
+    };
+    let home = ctx.home.clone();
+    Arc::new(move || {
+        let loaded = crate::config::load(&sources).map_err(|problems| crate::config::as_error(&problems))?;
+        if crate::home::Home::at(&loaded.home) != home {
+            return Err(Error::config("config.invalid", "could not use the configuration")
+                .cause("home.path: a running daemon cannot move to another home")
+                .hint("stop it, move the home, and start it again"));
+        }
+        let folder =
+            super::setting_path(&sources.environment, "watch.transcripts_dir", &loaded.settings.watch.transcripts_dir)?;
+        let plan = HostPlan::find(&loaded.settings, folder)?;
+        Ok(Renewal { settings: loaded.settings, plan })
+    })
 }

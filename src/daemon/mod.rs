@@ -4,8 +4,10 @@
 //! code that the service manager understands.
 
 pub mod lock;
+mod notify;
 pub mod ports;
 pub mod socket;
+mod watchdog;
 
 use crate::adapters::routes;
 use crate::adapters::sqlite::SqliteLedger;
@@ -18,7 +20,8 @@ use moon_actors::supervisor::{self, EndReason, Notice, Sink, Tree};
 use moon_actors::tree::tree;
 use moon_actors::wiring::{MakeHands, Wiring};
 use moon_actors::{Error, Result};
-use std::sync::{Arc, OnceLock};
+use ports::HostPlan;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -26,58 +29,166 @@ use tokio::sync::{Notify, mpsc};
 /// How long alerts and notices may take to go out when Moon ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// What a daemon begins anew with.
+pub struct Renewal {
+    pub settings: Settings,
+    pub plan: HostPlan,
+}
+
+/// Reads the settings as they stand now; an error says all that is wrong with them, and changes nothing.
+pub type Renew = Arc<dyn Fn() -> Result<Renewal> + Send + Sync>;
+
+/// How a daemon ended.
+pub enum Ended {
+    /// As it was asked to, or because it gave up.
+    For(EndReason),
+    /// Everything has stopped in order; the home is still held. Begin anew with these.
+    Renewed(Box<Renewal>, HomeLock),
+}
+
 /// A running daemon, in this process.
 pub struct Daemon {
     pub wiring: Wiring,
     pub tree: Tree,
+    home: Home,
     ledger: SqliteLedger,
-    stop: Arc<Notify>,
+    wishes: Wishes,
     scribe: Scribe,
-    _lock: HomeLock,
+    watchdog: Option<tokio::task::JoinHandle<()>>,
+    lock: HomeLock,
+}
+
+/// What somebody wants of the daemon as a whole.
+#[derive(Clone)]
+struct Wishes {
+    stop: Arc<Notify>,
+    renew: Option<Renew>,
+    renewal: Arc<Mutex<Option<Renewal>>>,
+    renewed: Arc<Notify>,
+}
+
+impl Wishes {
+    fn new(renew: Option<Renew>) -> Self {
+        Self { stop: Arc::default(), renew, renewal: Arc::default(), renewed: Arc::default() }
+    }
+
+    /// Settings that are wrong are told to whoever asked, and the daemon runs on as it is.
+    fn reload(&self) -> Result<()> {
+        let Some(renew) = &self.renew else {
+            return Err(Error::unavailable("daemon.no_reload", "this daemon cannot read its settings anew")
+                .hint("stop it and start it again"));
+        };
+        let renewal = renew()?;
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = Some(renewal);
+        self.renewed.notify_one();
+        Ok(())
+    }
+
+    fn take_renewal(&self) -> Option<Renewal> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Daemon {
     /// Starts everything over a home that `lock` holds. Must be called inside a runtime.
     pub async fn start(home: &Home, settings: Settings, lock: HomeLock, host: Arc<dyn SessionHost>) -> Result<Self> {
+        Self::start_renewable(home, settings, lock, host, None).await
+    }
+
+    /// The same for a daemon that can read its settings anew.
+    pub async fn start_renewable(
+        home: &Home,
+        settings: Settings,
+        lock: HomeLock,
+        host: Arc<dyn SessionHost>,
+        renew: Option<Renew>,
+    ) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
         ports::begin(&ports, &ledger).await?;
         for sentence in routes::unready(&settings.alerts, routes::Around::of_process()) {
             tracing::warn!("{sentence}");
         }
-        let (stop, slot) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
-        let wiring = wire(home, settings, ports, Arc::clone(&stop), Arc::clone(&slot));
+        // What a service manager told when it had given up is over.
+        ledger.resolve(&AlertKey::new("daemon_critical", "moon")).await?;
+        let (wishes, slot) = (Wishes::new(renew), Arc::new(OnceLock::new()));
+        let wiring = wire(home, settings, ports, wishes.clone(), Arc::clone(&slot));
         let scribe = Scribe::start(ledger.clone());
         wiring.connect_bells();
         let tree = supervisor::run(tree(&wiring), scribe.sink()).await;
         let _ = slot.set(tree.clone());
+        // It runs because somebody wants it to: an earlier wish for a stop is over.
+        crate::service::wish::clear(home);
+        let watchdog = watchdog::start(&tree, &wiring, &ledger);
         tracing::info!(home = %home.root().display(), host = %wiring.ports.host.describe(), "moon is watching");
-        Ok(Self { wiring, tree, ledger, stop, scribe, _lock: lock })
+        Ok(Self { wiring, tree, home: home.clone(), ledger, wishes, scribe, watchdog, lock })
     }
 
-    /// Runs until it is told to stop or gives up; returns why.
-    pub async fn run(self) -> Result<EndReason> {
-        let asked = tokio::select! {
-            reason = self.tree.finished() => Some(reason),
-            () = self.stop.notified() => None,
-            () = told_to_stop() => None,
-        };
-        match asked {
-            Some(reason) => self.give_up(reason).await,
-            None => {
+    /// Ringing this is the same as a signal that comes while it runs; a ring before that is kept.
+    pub fn stopper(&self) -> Arc<Notify> {
+        Arc::clone(&self.wishes.stop)
+    }
+
+    /// Runs until it is told to stop or to begin anew, or gives up; returns why.
+    pub async fn run(self) -> Result<Ended> {
+        let telling = tokio::spawn(notify::tell(self.tree.clone(), self.wiring.clone()));
+        let ended = self.wait().await;
+        telling.abort();
+        match ended {
+            Some(Some(reason)) => self.give_up(reason).await.map(Ended::For),
+            Some(None) => {
+                crate::service::wish::stopped(&self.home, "asked to stop");
+                notify::stopping();
                 self.stop("stopped as asked").await?;
-                Ok(EndReason::Stopped)
+                Ok(Ended::For(EndReason::Stopped))
+            }
+            None => {
+                notify::reloading();
+                let wishes = self.wishes.clone();
+                let lock = self.end("begins anew with new settings").await?;
+                let renewal = wishes.take_renewal().expect("it is put there before anybody is told");
+                Ok(Ended::Renewed(Box::new(renewal), lock))
             }
         }
     }
 
-    /// Drains the tree and closes the ledger.
+    /// `None`: begin anew. `Some(None)`: stop. Else why the tree has ended by itself.
+    async fn wait(&self) -> Option<Option<EndReason>> {
+        // Made once: a signal between two looks would be lost.
+        let (stop, mut hangup) = (told_to_stop(), Hangup::listen());
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                reason = self.tree.finished() => return Some(Some(reason)),
+                () = self.wishes.stop.notified() => return Some(None),
+                () = &mut stop => return Some(None),
+                () = self.wishes.renewed.notified() => return None,
+                () = hangup.heard() => {
+                    if hangup.ends_the_terminal {
+                        return Some(None);
+                    }
+                    if let Err(error) = self.wishes.reload() {
+                        tracing::error!(code = error.code, "not reloaded, everything goes on as it was: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drains the tree, closes the ledger and lets go of the home.
     pub async fn stop(self, reason: &str) -> Result<()> {
+        self.end(reason).await.map(drop)
+    }
+
+    async fn end(self, reason: &str) -> Result<HomeLock> {
         tracing::info!(reason, "stopping");
         let killed = tokio::select! {
             killed = self.tree.stop(self.wiring.settings.supervision.drain) => killed,
             // A second signal means now.
             () = told_to_stop() => vec!["everything".to_owned()],
         };
+        if let Some(watchdog) = self.watchdog {
+            watchdog.abort();
+        }
         if !killed.is_empty() {
             tracing::warn!(
                 killed = killed.join(", "),
@@ -85,7 +196,8 @@ impl Daemon {
             );
         }
         self.scribe.finish().await;
-        conclude(&self.ledger, &self.wiring, reason).await
+        conclude(&self.ledger, &self.wiring, reason).await?;
+        Ok(self.lock)
     }
 
     async fn give_up(self, reason: EndReason) -> Result<EndReason> {
@@ -103,12 +215,13 @@ impl Daemon {
     }
 }
 
-fn wire(home: &Home, settings: Settings, ports: Ports, stop: Arc<Notify>, slot: Arc<OnceLock<Tree>>) -> Wiring {
+fn wire(home: &Home, settings: Settings, ports: Ports, wishes: Wishes, slot: Arc<OnceLock<Tree>>) -> Wiring {
     let hands: MakeHands = Arc::new(move |wiring| -> Arc<dyn Hands> {
-        let stop = Arc::clone(&stop);
+        let (stop, renew) = (Arc::clone(&wishes.stop), wishes.clone());
         // `notify_one` keeps the wish for a `run` that is not waiting yet.
         let stop = Arc::new(move || stop.notify_one());
-        Arc::new(DaemonHands { wiring: wiring.clone(), tree: Arc::clone(&slot), stop })
+        let reload = Arc::new(move || renew.reload());
+        Arc::new(DaemonHands { wiring: wiring.clone(), tree: Arc::clone(&slot), stop, reload })
     });
     ports::wire(ports, settings, Arc::new(socket::SocketTransport::new(home.clone())), hands)
 }
@@ -121,6 +234,25 @@ pub(crate) async fn told_to_stop() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+/// SIGHUP: a service manager's wish for a reload, or the end of the terminal that Moon was started in.
+struct Hangup {
+    signals: Option<tokio::signal::unix::Signal>,
+    ends_the_terminal: bool,
+}
+
+impl Hangup {
+    fn listen() -> Self {
+        let ends_the_terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
+        Self { signals: signal(SignalKind::hangup()).ok(), ends_the_terminal }
+    }
+    async fn heard(&mut self) {
+        match &mut self.signals {
+            Some(signals) => _ = signals.recv().await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -168,7 +168,7 @@ async fn idle_beside_a_live_gateway() {
         command.env("OPENCLAW_BIN", gateway.command()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
-    let (install, mut watch) = (moon(&["install"]).status(), moon(&["watch", "--daemon"]));
+    let (install, mut watch) = (moon(&["install", "--no-service"]).status(), moon(&["watch", "--daemon"]));
     assert!(install.expect("moon runs").success(), "installed");
     gateway.start().await;
     let mut daemon = watch.spawn().expect("the daemon starts");

@@ -189,6 +189,11 @@ impl Daemon {
         let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).expect("a pid is not zero");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal to a child");
     }
+    /// SIGHUP, without waiting.
+    pub fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).expect("a pid is not zero");
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("a signal to a child");
+    }
     /// SIGTERM, waits, and expects an orderly end.
     pub fn stop(&self) {
         self.terminate();

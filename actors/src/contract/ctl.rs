@@ -70,6 +70,8 @@ pub enum Request {
     Alerts {
         alerts: super::AlertsRequest,
     },
+    /// Read the settings anew and run on with them; refused as long as they are wrong. Needs a daemon.
+    Reload,
     /// Stop the daemon.
     Stop,
 }

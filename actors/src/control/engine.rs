@@ -30,6 +30,8 @@ pub trait Hands: Send + Sync {
     async fn run(&self, task: Task) -> Result<String>;
     async fn tree(&self) -> Result<Vec<ChildStatus>>;
     async fn restart(&self, actor: &str) -> Result<()>;
+    /// Reads the settings anew, and begins anew with them if they are right.
+    async fn reload(&self) -> Result<()>;
     async fn stop(&self) -> Result<()>;
     /// Returns when the root of the tree has answered.
     async fn ping(&self) -> Result<()>;
@@ -101,6 +103,10 @@ impl Commands {
             }
             Request::RotateLogs { dry_run } => self.rotate_logs(dry_run).await,
             Request::Alerts { alerts } => self.wiring.desk().answer(alerts).await,
+            Request::Reload => {
+                self.hands.reload().await?;
+                Ok(Report::new("reload").detail("the settings are right; moon begins anew with them"))
+            }
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))
@@ -305,6 +311,7 @@ fn name(request: &Request) -> &'static str {
         Request::Restart { .. } => "restart",
         Request::RotateLogs { .. } => "rotate-logs",
         Request::Alerts { alerts } => alerts.name(),
+        Request::Reload => "reload",
         Request::Stop => "stop",
     }
 }
@@ -333,6 +340,9 @@ impl Hands for OwnHands {
     async fn restart(&self, _: &str) -> Result<()> {
         Err(no_daemon())
     }
+    async fn reload(&self) -> Result<()> {
+        Err(no_daemon())
+    }
     async fn stop(&self) -> Result<()> {
         Err(no_daemon())
     }
@@ -343,7 +353,7 @@ impl Hands for OwnHands {
 
 fn no_daemon() -> Error {
     Error::unavailable("daemon.not_running", "no moon daemon is running in this home")
-        .hint("start one with `moon watch --daemon`")
+        .hint("start one with `moon start`")
 }
 
 /// Hands of a daemon: its actors.
@@ -352,9 +362,13 @@ pub struct DaemonHands {
     pub tree: Arc<std::sync::OnceLock<Tree>>,
     /// Asks the composition root to begin the stop.
     pub stop: Arc<dyn Fn() + Send + Sync>,
+    /// Checks the settings as they stand now, and asks the composition root to begin anew with them.
+    pub reload: Arc<dyn Fn() -> Result<()> + Send + Sync>,
 }
 
 const POLL: Duration = Duration::from_millis(25);
+/// A tree that is well answers at once; a busy supervisor may be ending a child.
+const PING_WAIT: Duration = Duration::from_secs(5);
 const WORK_WAIT: Duration = Duration::from_secs(570);
 
 #[async_trait]
@@ -396,6 +410,9 @@ impl Hands for DaemonHands {
                 .hint("`moon ctl tree` lists the actors")
         })
     }
+    async fn reload(&self) -> Result<()> {
+        (self.reload)()
+    }
     async fn stop(&self) -> Result<()> {
         (self.stop)();
         Ok(())
@@ -403,7 +420,7 @@ impl Hands for DaemonHands {
     async fn ping(&self) -> Result<()> {
         let silent =
             || Error::transient("daemon.silent", "the root of the tree does not answer").hint("see `moon logs`");
-        if self.running()?.answers().await { Ok(()) } else { Err(silent()) }
+        if self.running()?.answers(PING_WAIT).await { Ok(()) } else { Err(silent()) }
     }
 }
 

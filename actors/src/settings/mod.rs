@@ -9,12 +9,14 @@ mod dashboard;
 mod health;
 mod rotation;
 pub mod route;
+mod service;
 
 pub use alerts::Alerts;
 pub use backup::Backup;
 pub use dashboard::Dashboard;
 pub use health::{Command, CommandFormat, Endpoint, Health, LogErrors, Process, Remedy};
 pub use rotation::{LogPattern, Rotation};
+pub use service::Service;
 
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -53,6 +55,7 @@ pub struct Settings {
     pub backup: Backup,
     pub rotation: Rotation,
     pub dashboard: Dashboard,
+    pub service: Service,
     pub log: Log,
 }
 
@@ -377,6 +380,7 @@ impl Settings {
         self.backup.check(&mut rules);
         self.rotation.check(&mut rules);
         self.dashboard.check(&mut rules);
+        self.service.check(&mut rules);
         rules.within("log.max_mib", self.log.max_mib, 1..=1024);
         rules.within("log.keep", self.log.keep, 1..=1000);
         rules.broken

@@ -56,8 +56,11 @@ pub(super) enum Msg {
         name: String,
         reply: RpcReplyPort<Restarted>,
     },
-    /// Answers as soon as it has nothing more urgent to do.
-    Ping(RpcReplyPort<()>),
+    /// Is this supervisor there, and are those below it?
+    Ping {
+        reply: RpcReplyPort<bool>,
+        limit: Duration,
+    },
 }
 
 /// The typed reason of a supervisor that gave up: what its parent finds in the event.
@@ -155,8 +158,7 @@ impl Actor for Supervisor {
             Msg::Onward { child } => state.onward(child),
             Msg::Overdue { child, life } => state.kill_overdue(child, life),
             Msg::Restart { name, reply } => state.restart(name, reply).await,
-            // Whoever asked may have gone.
-            Msg::Ping(reply) => drop(reply.send(())),
+            Msg::Ping { reply, limit } => state.pong(reply, limit),
             // A timer of an earlier life.
             Msg::Due { .. } | Msg::Settled { .. } => {}
         }
@@ -396,6 +398,24 @@ impl State {
             tracing::warn!(child = self.plan.children[i].path, "did not end in time for its restart, killed");
             cell.kill();
         }
+    }
+}
+
+/// Being asked whether it is there.
+impl State {
+    /// Answers for itself and the branches that are up. In a task of its own: a branch may ask back meanwhile.
+    fn pong(&self, reply: RpcReplyPort<bool>, limit: Duration) {
+        let is_up = |i: &usize| matches!(self.children[*i].slot, Slot::Up { .. });
+        let branches = (0..self.children.len()).filter(is_up).filter_map(|i| self.plan.children[i].branch.clone());
+        let branches: Vec<_> = branches.collect();
+        tokio::spawn(async move {
+            let mut all = true;
+            for branch in branches {
+                all &= branch.ask(|reply| Msg::Ping { reply, limit }, limit).await == Some(true);
+            }
+            // Whoever asked may have given up.
+            let _ = reply.send(all);
+        });
     }
 }
 

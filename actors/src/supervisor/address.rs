@@ -4,6 +4,7 @@
 //! [`Address`]. A message is only a doorbell ("look again at the ledger"): it may be lost between a crash and the next
 //! start, and whoever must not lose something writes it to the ledger first. Never put the only copy of anything in here.
 
+use super::pulse::Pulse;
 use ractor::{ActorRef, ActorStatus, Message, RpcReplyPort, rpc::CallResult};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,12 +12,13 @@ use std::time::Duration;
 /// A clonable place for messages of type `M`, whoever lives there at the moment.
 pub struct Address<M> {
     slot: Arc<RwLock<Option<ActorRef<M>>>>,
+    pulse: Pulse,
 }
 
 impl<M: Message> Address<M> {
     /// A place where nobody lives yet.
     pub fn new() -> Self {
-        Self { slot: Arc::default() }
+        Self { slot: Arc::default(), pulse: Pulse::default() }
     }
     /// Sends and forgets. False when nobody is there: the doorbell is lost.
     pub fn cast(&self, msg: M) -> bool {
@@ -38,6 +40,10 @@ impl<M: Message> Address<M> {
     pub fn is_up(&self) -> bool {
         self.resident().is_some_and(|actor| actor.get_status() < ActorStatus::Draining)
     }
+    /// Since when whoever lives here has been busy with one message.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
     /// Called at each start by [`child`](super::child).
     pub(super) fn fill(&self, actor: ActorRef<M>) {
         *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
@@ -55,6 +61,6 @@ impl<M: Message> Default for Address<M> {
 
 impl<M> Clone for Address<M> {
     fn clone(&self) -> Self {
-        Self { slot: Arc::clone(&self.slot) }
+        Self { slot: Arc::clone(&self.slot), pulse: self.pulse.clone() }
     }
 }

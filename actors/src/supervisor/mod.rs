@@ -3,6 +3,7 @@
 //! ```text
 //! spec.rs (the tree as data) ─► actor.rs (one Supervisor per branch) ─► policy.rs (restart, park or escalate: pure)
 //! address.rs (how actors reach each other over restarts)              ─► board.rs (what status reads)
+//! pulse.rs (since when an actor has been busy with one message: what the watchdog reads)
 //! ```
 //!
 //! A crash is a bug or a broken invariant, never weather: the outside world's troubles are values with a retry policy in the
@@ -14,11 +15,13 @@ mod actor;
 mod address;
 mod board;
 pub mod policy;
+mod pulse;
 mod spec;
 mod start;
 
 pub use address::Address;
 pub use policy::Limits;
+pub use pulse::Pulse;
 pub use spec::Strategy::{OneForOne, RestForOne};
 pub use spec::{StartFn, Started, Strategy, SupervisorSpec, child, max, supervisor};
 
@@ -32,9 +35,6 @@ use tokio::sync::watch;
 
 /// Longest wait for a restart that was asked for: a drain at its deadline, and a start.
 const RESTART_WAIT: Duration = Duration::from_secs(60);
-
-/// Longest wait for the root's answer: a drain at its usual deadline and some more.
-const PING_WAIT: Duration = Duration::from_secs(8);
 
 /// What a child is to its supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +172,11 @@ impl Tree {
         self.board.snapshot()
     }
 
+    /// True when the root and every branch that is up took a message and answered within `limit`: supervision itself works.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        matches!(self.root.call(|reply| Msg::Ping { reply, limit }, Some(limit)).await, Ok(CallResult::Success(true)))
+    }
+
     /// Drains the child of that name, wherever it is in the tree, and starts it afresh; revives a parked one with a clean
     /// count. Answers when it is up.
     pub async fn restart(&self, name: &str) -> Result<(), RestartError> {
@@ -181,11 +186,6 @@ impl Tree {
             Err(_) => Err(RestartError::Stopping),
             Ok(CallResult::Timeout | CallResult::SenderError) => Err(RestartError::NoAnswer),
         }
-    }
-
-    /// Whether the root supervisor deals with its messages. False also when it is busy with a child that does not end.
-    pub async fn answers(&self) -> bool {
-        matches!(self.root.call(Msg::Ping, Some(PING_WAIT)).await, Ok(CallResult::Success(())))
     }
 
     /// Stops everything, last started first; each child may take `deadline` to finish what it has accepted and is killed

@@ -13,6 +13,7 @@ use super::actor::{Msg, Supervisor};
 use super::address::Address;
 use super::board::{Board, Row};
 use super::policy::Limits;
+use super::pulse::Watched;
 use super::{ChildKind, Phase};
 use ractor::{Actor, ActorCell, SpawnErr};
 use std::collections::HashSet;
@@ -67,6 +68,7 @@ pub fn child<A: Actor>(
     Arc::new(move |supervisor: ActorCell| {
         let (address, (actor, arguments)) = (address.clone(), make());
         Box::pin(async move {
+            let actor = Watched { actor, pulse: address.pulse().clone() };
             // Unnamed: ractor's names are global to the process, and two trees may share one.
             let (actor, task) = supervisor.spawn_linked(None, actor, arguments).await?;
             address.fill(actor.clone());

@@ -162,3 +162,11 @@ pub(super) fn set_spool_position(db: &Connection, position: u64) -> rusqlite::Re
         .execute([position.to_string()])
         .map(drop)
 }
+
+pub(super) fn beat(db: &Connection, stamp: &Stamp) -> rusqlite::Result<()> {
+    let now = super::millis(stamp.now).to_string();
+    db.prepare_cached("INSERT OR REPLACE INTO facts (name, value) VALUES ('watchdog', ?1)")?.execute([&now])?;
+    let read: String =
+        db.prepare_cached("SELECT value FROM facts WHERE name = 'watchdog'")?.query_row([], |r| r.get(0))?;
+    if read == now { Ok(()) } else { Err(rusqlite::Error::QueryReturnedNoRows) }
+}

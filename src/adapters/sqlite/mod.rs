@@ -245,6 +245,11 @@ impl SqliteLedger {
         .await
     }
 
+    /// Writes a stamp and reads it back: what shows that the ledger takes and gives. No audit row, it says nothing of the work.
+    pub async fn beat(&self) -> Result<()> {
+        self.write("write the heartbeat", |db, stamp| memory::beat(db, stamp)).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         what: &'static str,

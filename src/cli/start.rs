@@ -1,0 +1,21 @@
+//! `moon start`: starts the daemon and waits until it is up.
+
+use super::output::Report;
+use super::{Context, lifecycle};
+use moon_actors::Result;
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
+    ctx.home.refuse_unsafe()?;
+    let mut report = Report::new("start");
+    let before = lifecycle::running(ctx);
+    match &before {
+        Some(holder) => _ = report.detail(format!("moon runs already, pid {}", holder.pid)),
+        None => lifecycle::start(ctx, &mut report)?,
+    }
+    report.data(&json!({ "ran_already": before.is_some(), "daemon": lifecycle::running(ctx) }));
+    Ok(report)
+}
