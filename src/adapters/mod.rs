@@ -10,6 +10,7 @@ pub mod no_host;
 pub mod openclaw;
 pub mod probe;
 pub mod projections;
+pub mod restore;
 pub mod room;
 pub mod sqlite;
 pub mod transcripts;

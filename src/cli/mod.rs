@@ -16,6 +16,7 @@ mod logs;
 mod once;
 pub mod output;
 pub(crate) mod recall;
+mod restore;
 mod route;
 pub mod runtime;
 mod sessions;
@@ -99,6 +100,8 @@ pub enum Command {
     Continuity(continuity::Command),
     /// Check the audit chain, every archive's hash, the ledger, the projections and the installation
     Verify(verify::Args),
+    /// Put a backup in place of what is there, verified first; or undo that
+    Restore(restore::Args),
     /// Put the bridge into the session host and settle who leads
     Install(install::Args),
     /// Take the bridge out of the session host again; archives and memory stay
@@ -199,6 +202,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Distill(args) => distill::run(ctx, args),
         Command::Continuity(command) => continuity::run(ctx, command),
         Command::Verify(args) => verify::run(ctx, args),
+        Command::Restore(args) => restore::run(ctx, args),
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
@@ -222,6 +226,7 @@ impl Command {
             Self::Distill(_) => "distill",
             Self::Continuity(_) => "continuity show",
             Self::Verify(_) => "verify",
+            Self::Restore(_) => "restore",
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),

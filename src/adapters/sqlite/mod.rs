@@ -8,6 +8,7 @@ mod alerts;
 mod archive;
 mod audit;
 mod chores;
+pub(crate) mod copy;
 mod jobs;
 mod memory;
 pub(crate) mod reader;
