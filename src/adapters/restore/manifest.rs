@@ -15,17 +15,11 @@ pub(super) const CHECKSUMS: &str = "checksums.sha256";
 const VERSION: u64 = 1;
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Manifest {
-    pub format: String,
-    pub version: u64,
+pub struct Manifest {
     pub id: String,
     pub created_at: String,
     #[serde(default)]
-    pub moon: String,
-    #[serde(default)]
     pub host: String,
-    #[serde(default)]
-    pub home: String,
     #[serde(default)]
     pub include: Vec<Include>,
     #[serde(default)]
@@ -35,14 +29,14 @@ pub(super) struct Manifest {
 
 /// A folder from outside of the home.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Include {
+pub struct Include {
     pub n: usize,
     pub path: PathBuf,
 }
 
 /// Where the ledger stood.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct LedgerHead {
+pub struct LedgerHead {
     pub schema: i64,
     pub audit_seq: i64,
     /// `None` before the first row.
@@ -51,7 +45,7 @@ pub(super) struct LedgerHead {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub enum Kind {
     File,
     Sqlite,
     Folder,
@@ -59,7 +53,7 @@ pub(super) enum Kind {
 
 /// A member as the manifest lists it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Listed {
+pub struct Listed {
     pub path: String,
     pub kind: Kind,
     #[serde(default)]
@@ -79,7 +73,7 @@ impl Listed {
 
 /// What was seen of a member in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub struct Seen {
     pub bytes: u64,
     /// `None` for a folder.
     pub sha256: Option<Sha256>,

@@ -19,7 +19,7 @@ const FILLER_MAX: usize = 1 << 20;
 
 /// Whose layout an archive has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub enum Layout {
     /// Moon's own: `<id>/home`, `<id>/include`, `manifest.json`, `checksums.sha256`.
     Moon,
     /// The one of the operations document: `<stamp>/*.db`, `*.jsonl`, `checksums.sha256`.

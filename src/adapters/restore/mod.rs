@@ -23,6 +23,8 @@ mod tests;
 mod verify;
 
 pub use compare::{Changes, compare};
+pub use manifest::{Manifest, Seen};
+pub use members::Layout;
 pub use swap::Kept;
 pub use verify::Verified;
 
@@ -30,7 +32,6 @@ use crate::daemon::lock::HomeLock;
 use crate::home::Home;
 use beneath::Beneath;
 use futures_util::FutureExt as _;
-use members::Layout;
 use moon_actors::port::Probe;
 use moon_actors::{Error, Result};
 use source::Source;

@@ -28,7 +28,7 @@ const SMALL: u64 = 1 << 20;
 
 /// One folder and what takes its place. All three names lie beside each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Move {
+pub(super) struct Move {
     pub place: PathBuf,
     pub incoming: PathBuf,
     pub kept: PathBuf,

@@ -35,7 +35,7 @@ impl Verified {
 
 /// Checks everything that can be checked without writing. `progress` is told the bytes read of the file, twice over if there is a
 /// sidecar.
-pub fn verify(source: &Source, identity: Option<&Path>, progress: &dyn Fn(u64)) -> Result<Verified> {
+pub(super) fn verify(source: &Source, identity: Option<&Path>, progress: &dyn Fn(u64)) -> Result<Verified> {
     let has_sidecar = source.check_sidecar(progress)?;
     let read = source.unpack(identity, progress, |input| read_all(input, source.layout))?;
     let verified = Verified { has_sidecar, ..read };

@@ -1,0 +1,1 @@
+//! Good restores: swapped, started again, undone.
