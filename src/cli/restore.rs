@@ -72,8 +72,10 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let probe = probe::from_environment();
     let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
     let told = |bytes: u64| bar.set_position(bytes);
-    let prepared =
-        restore::prepare(&ctx.home, &source, args.identity.as_deref(), choice.clone(), &told, probe.as_ref());
+    // Inside a runtime: a write beyond the limit of a file's size is then an error and not the end of the process.
+    let prepared = runtime::block_on(async {
+        restore::prepare(&ctx.home, &source, args.identity.as_deref(), choice.clone(), &told, probe.as_ref())
+    })?;
     bar.finish_and_clear();
     let prepared = prepared?;
     let mut report = about(&source, &prepared);

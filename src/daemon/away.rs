@@ -104,10 +104,10 @@ fn not_started(away: &Away, has_ended: bool, said: &std::path::Path) -> Error {
     error.cause(why).hint("see `moon logs`; `moon restore --undo` brings the state before back")
 }
 
-/// The pid in the daemon's own answer; `None` when nobody answers.
+/// Who holds the home, once a daemon answers; `None` when nobody does.
 async fn daemon_pid(home: &Home) -> Result<Option<u32>> {
-    let Some(report) = socket::ask(home, &Request::Status).await? else { return Ok(None) };
-    Ok(report.data["daemon"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()))
+    let answers = socket::ask(home, &Request::Status).await?.is_some();
+    Ok(HomeLock::holder(home).filter(|_| answers).map(|holder| holder.pid))
 }
 
 impl Away {

@@ -3,7 +3,7 @@
 use super::build::{Entry, ID, Parts, extension, gzip, pax, publish, zstd};
 use super::support::process::{Ran, Scratch, changes, tree};
 use super::support::skip;
-use super::{lived_in, FAST};
+use super::{FAST, lived_in};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -212,9 +212,12 @@ fn changed_ledger(parts: &mut Parts, sql: &str) {
 
 /// The parts of a home that a daemon with nothing to do leaves alone, and everything beside the home.
 fn still(scratch: &Scratch) -> BTreeMap<PathBuf, String> {
-    let mut all = tree(&scratch.home());
-    let moving = ["state", "run", "bridge", "logs", "skills", "index"];
-    all.retain(|path, _| path.as_os_str().len() > 0 && !moving.iter().any(|folder| path.starts_with(folder)));
+    let mut all = BTreeMap::new();
+    for folder in ["moon.toml", "memory", "archives", "continuity", "backups"] {
+        all.extend(
+            tree(&scratch.in_home(folder)).into_iter().map(|(path, stamp)| (Path::new(folder).join(path), stamp)),
+        );
+    }
     for entry in std::fs::read_dir(scratch.path()).expect("listable").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with("home") {
@@ -275,7 +278,7 @@ fn a_file_that_is_cut_anywhere_or_packed_otherwise_is_refused() {
 #[test]
 fn a_bomb_ends_early() {
     let (scratch, mut good) = lived_in();
-    good.add("home/memory/zeros", "file", &vec![0; 64 << 20]);
+    good.add("home/memory/zeros", "file", &vec![0; 24 << 20]);
     let file = scratch.path().join("given.tar.zst");
     let packed = good.packed();
     assert!(packed.len() < 64 << 10, "it is small: {}", packed.len());
@@ -315,12 +318,16 @@ fn a_sidecar_that_does_not_fit_refuses_the_archive() {
     // Renamed: the sidecar is right, and the archive is another one.
     std::fs::write(&sidecar, right.to_string()).expect("a sidecar");
     for end in ["tar.zst", "json"] {
-        std::fs::rename(backups.join(format!("{ID}.{end}")), backups.join(format!("20261121_020000.{end}"))).expect("moved");
+        std::fs::rename(backups.join(format!("{ID}.{end}")), backups.join(format!("20261121_020000.{end}")))
+            .expect("moved");
     }
     let mut renamed = right;
     renamed["id"] = json!("20261121_020000");
     std::fs::write(backups.join("20261121_020000.json"), renamed.to_string()).expect("a sidecar");
-    assert_eq!(scratch.json(&["restore", "20261121_020000", "--yes"]).expect(1).report()["data"]["error"]["code"], "restore.unsafe");
+    assert_eq!(
+        scratch.json(&["restore", "20261121_020000", "--yes"]).expect(1).report()["data"]["error"]["code"],
+        "restore.unsafe"
+    );
 }
 
 #[test]

@@ -169,7 +169,8 @@ impl Parts {
 
     pub(crate) fn list(&mut self, path: &str, kind: &str, body: Option<&[u8]>) {
         let sha256 = body.map(|body| Sha256::of(body).as_str().to_owned());
-        self.members().push(json!({ "path": path, "kind": kind, "bytes": body.map_or(0, <[u8]>::len), "sha256": sha256,
+        self.members()
+            .push(json!({ "path": path, "kind": kind, "bytes": body.map_or(0, <[u8]>::len), "sha256": sha256,
             "mode": if kind == "folder" { "700" } else { "600" }, "mtime": "2026-11-20T01:00:00Z" }));
     }
 
@@ -244,6 +245,9 @@ pub(crate) fn publish(backups: &Path, packed: &[u8]) {
         "sha256": Sha256::of(packed).as_str(), "created_at": "2026-11-20T02:00:00Z", "verified_at": null });
     std::fs::write(backups.join(format!("{ID}.json")), sidecar.to_string()).expect("a sidecar");
     std::fs::write(backups.join("latest"), ID).expect("latest");
+    for entry in std::fs::read_dir(backups).expect("listable").flatten() {
+        std::fs::set_permissions(entry.path(), PermissionsExt::from_mode(0o600)).expect("rights");
+    }
 }
 
 /// A database as one consistent file.
