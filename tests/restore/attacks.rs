@@ -126,7 +126,7 @@ const ATTACKS: [Attack; 68] = [
         p.entries.push(entry);
     }),
     ("a name without an end", UNSAFE, |p| p.add(&format!("home/memory/{}", "n".repeat(300)), "file", b"x")),
-    ("folders without an end", UNSAFE, |p| p.add(&format!("home/{}x", "d/".repeat(80)), "file", b"x")),
+    ("folders without an end", UNSAFE, |p| p.add(&format!("home/{}x", "d/".repeat(170)), "file", b"x")),
     ("a folder with content", UNSAFE, |p| p.entries.push(Entry { kind: b'5', ..Entry::file("home/f", b"x") })),
     ("a size in an odd spelling", UNSAFE, |p| {
         p.entry("home/memory/2026-11-19.md").twist = Some(|h| h[124..136].copy_from_slice(b"+0000000021\0"));
@@ -154,7 +154,7 @@ const OF_THE_LEDGER: [Attack; 11] = [
         p.entries.retain(|e| e.path != LEDGER.as_bytes());
         p.members().retain(|m| m["path"] != LEDGER);
     }),
-    ("a ledger listed as a plain file", UNSAFE, |p| {
+    ("a ledger listed as a plain file", "restore.choice", |p| {
         let m = p.members().iter_mut().find(|m| m["path"] == LEDGER).expect("listed");
         m["kind"] = json!("file");
     }),

@@ -302,6 +302,9 @@ fn an_encrypted_backup_opens_with_its_key_and_with_no_other() {
     assert_eq!(day(&scratch), "what was said\n");
 }
 
+/// How a good archive is turned into a bad one.
+type Spoil = fn(&mut Parts);
+
 /// An archive in the layout of the operations document, as macOS writes it.
 fn document() -> Parts {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -346,7 +349,7 @@ fn an_archive_of_the_documents_layout_is_unpacked_without_what_macos_added() {
     assert_eq!(open_to_others(&to), Vec::<String>::new());
     std::fs::remove_dir_all(&to).expect("removed");
 
-    let spoilt: [(&str, fn(&mut Parts)); 7] = [
+    let spoilt: [(&str, Spoil); 7] = [
         ("a wrong hash", |p| p.entries.last_mut().expect("one").body = b"{} \n".to_vec()),
         ("a member too few", |p| drop(p.entries.pop())),
         ("a member too many", |p| p.entries.push(Entry::file("evil.jsonl", b"x"))),

@@ -31,6 +31,7 @@ pub(super) fn check_ledger(path: &Path, expected: &LedgerHead) -> Result<()> {
     }
     match audit {
         Err(row) => Err(damaged(format!("the audit of its ledger does not fit at row {row}"))),
+        Ok((0, _)) if expected.audit_seq == 0 => Ok(()),
         Ok((seq, sha256)) if (seq, sha256.as_ref()) != (expected.audit_seq, expected.audit_sha256.as_ref()) => {
             Err(refused(format!("the audit of its ledger ends at row {seq}, not where the manifest says")))
         }

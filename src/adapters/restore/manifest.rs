@@ -113,14 +113,11 @@ impl Manifest {
             }
         }
         check_nesting(listed.iter().map(|(path, member)| (*path, member.kind == Kind::Folder)))?;
-        for (path, member) in &listed {
+        for path in listed.keys() {
             let is_side_file =
                 path.strip_suffix("-wal").or(path.strip_suffix("-shm")).or(path.strip_suffix("-journal"));
             if is_side_file.and_then(|db| listed.get(db)).is_some_and(|db| db.kind == Kind::Sqlite) {
                 return Err(refused(format!("{path} lies beside a database, which would obey it")));
-            }
-            if *path == "home/state/moon.db" && (member.kind != Kind::Sqlite || self.ledger.is_none()) {
-                return Err(refused("the ledger is not listed as one"));
             }
         }
         Ok(listed)

@@ -88,7 +88,7 @@ impl<'a> Members<'a> {
             let size = size(&header.as_old().size)?;
             match header.entry_type() {
                 EntryType::XHeader | EntryType::GNULongName => {
-                    self.extension(header.entry_type(), size, &mut extended)?
+                    self.extension(header.entry_type(), size, &mut extended)?;
                 }
                 EntryType::XGlobalHeader if self.layout == Layout::Document => {
                     // What the document's system says of all members is about its own world.

@@ -42,6 +42,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use swap::{Disk, Journal, KEPT, Marker, Move, PREPARING, RealDisk, Settled, beside};
 
+/// The ledger as a member.
+const LEDGER: &str = "home/state/moon.db";
+
 /// A folder in preparation without a lock is somebody's leftover after this time.
 const LEFTOVER: Duration = Duration::from_secs(3600);
 
@@ -165,15 +168,12 @@ impl Prepared {
     }
 
     fn check_databases(&self, roots: &[Beneath]) -> Result<()> {
-        for (path, seen) in &self.verified.members {
-            if seen.sha256.is_none() || !stage::is_database(&self.verified, path) {
-                continue;
-            }
+        for path in stage::databases(&self.verified) {
             let Some((root, below)) = self.place(path) else { continue };
             let file = roots[root].path().join(below);
             database::check(&file, path)?;
             let ledger = self.verified.manifest.as_ref().and_then(|m| m.ledger.as_ref());
-            if let Some(expected) = ledger.filter(|_| path == "home/state/moon.db") {
+            if let Some(expected) = ledger.filter(|_| path == LEDGER) {
                 database::check_ledger(&file, expected)?;
             }
         }
@@ -318,15 +318,16 @@ fn check_choice(home: &Path, verified: &Verified, choice: &Choice) -> Result<()>
                     return unfit(format!("{} lies around the home or in it", folder.display()), "use `--to DIR`");
                 }
             }
-            let has_ledger = verified.members.contains_key("home/state/moon.db");
-            if has_ledger {
-                Ok(())
-            } else {
-                unfit(
-                    "the archive holds no ledger".into(),
-                    "restore single files with `--only`, or all with `--to DIR`",
-                )
+            // A database that was damaged when it was taken is listed as a plain file.
+            if stage::databases(verified).contains(LEDGER)
+                && verified.manifest.as_ref().is_some_and(|m| m.ledger.is_some())
+            {
+                return Ok(());
             }
+            unfit(
+                "the archive holds no sound ledger".into(),
+                "restore single files with `--only`, or all with `--to DIR`",
+            )
         }
     }
 }

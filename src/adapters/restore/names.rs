@@ -7,9 +7,9 @@ use moon_actors::{Error, Result};
 /// Longest name of one file or folder, bytes: what Linux and macOS take.
 const NAME_MAX: usize = 255;
 /// Longest path of a member, bytes.
-const PATH_MAX: usize = 2048;
+const PATH_MAX: usize = 4096;
 /// Most folders in each other.
-const DEPTH_MAX: usize = 64;
+const DEPTH_MAX: usize = 160;
 
 /// An archive that is not what a backup is: somebody made or changed it.
 pub fn refused(why: impl std::fmt::Display) -> Error {
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn a_name_that_leaves_its_folder_or_lies_to_a_terminal_is_refused() {
-        let deep = "d/".repeat(65) + "f";
-        let (long, longer) = ("n".repeat(256), "p/".repeat(1200));
+        let deep = "d/".repeat(160) + "f";
+        let (long, longer) = ("n".repeat(256), "pqrs/".repeat(900));
         let names: [&[u8]; 17] = [
             b"",
             b"/",

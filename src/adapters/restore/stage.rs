@@ -4,7 +4,7 @@
 //! touched: a failure leaves a folder that nobody uses, and [`super::sweep`] removes it.
 
 use super::beneath::{Beneath, set_mtime};
-use super::members::{Layout, Members, read_error};
+use super::members::{Members, read_error};
 use super::names::refused;
 use super::source::Source;
 use super::verify::{Verified, changed, copy};
@@ -194,11 +194,14 @@ pub(super) fn write_error(error: &io::Error, path: &str) -> Error {
         .hint("check that Moon's home and the folder above it belong to you and are writable")
 }
 
-/// What the databases of the document's layout are called.
-pub(super) fn is_database(verified: &Verified, path: &str) -> bool {
+/// The members that are databases: as listed, in the document's layout by their name.
+pub(super) fn databases(verified: &Verified) -> BTreeSet<&str> {
     match &verified.manifest {
-        Some(manifest) => manifest.members.iter().any(|m| m.path == path && m.kind == super::manifest::Kind::Sqlite),
-        None => verified.layout == Layout::Document && path.ends_with(".db"),
+        Some(manifest) => {
+            let listed = manifest.members.iter().filter(|member| member.kind == super::manifest::Kind::Sqlite);
+            listed.map(|member| member.path.as_str()).collect()
+        }
+        None => verified.members.keys().map(String::as_str).filter(|path| path.ends_with(".db")).collect(),
     }
 }
 
