@@ -263,7 +263,7 @@ impl Read for Members<'_> {
 pub(super) fn too_large(why: impl std::fmt::Display) -> Error {
     Error::data("restore.too_large", "the archive is larger than it may be, and nothing was touched")
         .cause(why)
-        .hint("it was not made by `moon backup`, or holds what should be backed up otherwise")
+        .hint("it was not made by Moon, or holds what should be backed up otherwise")
 }
 
 /// Errors of the layers below: a decoder's own have no number of the system's.
