@@ -114,6 +114,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_lock_is_no_lock_of_the_home_that_took_the_place_of_the_locked_one() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("opens");
+        let lock = HomeLock::take(&home, "daemon").expect("free");
+        assert!(lock.is_of(&home));
+        std::fs::rename(home.root(), scratch.path().join("old")).expect("moved");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("opens");
+        assert!(!lock.is_of(&home));
+        HomeLock::take(&home, "daemon").expect("that one is free");
+    }
+
+    #[test]
     fn a_second_taker_is_told_who_holds_the_home_and_a_dead_holder_holds_nothing() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let (home, _) = Home::open(scratch.path().join("home")).expect("opens");

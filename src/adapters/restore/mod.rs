@@ -265,8 +265,8 @@ pub fn undo(home: &Home, _held: &HomeLock, probe: &Arc<dyn Probe>) -> Result<(Do
         kept.kept.parent() == kept.place.parent() && kept.kept.to_string_lossy().starts_with(&prefix)
     };
     let mut moves = Vec::new();
-    for (number, kept) in marker.kept.iter().enumerate() {
-        if !is_beside(kept) || !kept.kept.is_dir() || (number == 0) != (kept.place == place) {
+    for (number, kept) in marker.kept_beside(&place).iter().enumerate() {
+        if !is_beside(kept) || !kept.kept.is_dir() {
             return Err(nothing(format!("{} is not there any more", kept.kept.display())));
         }
         let aside = beside(&kept.place, &format!("{KEPT}{stamp}"));

@@ -36,6 +36,38 @@ pub(super) struct Move {
     pub is_home: bool,
 }
 
+impl Move {
+    /// As it is written down: a home and what lies beside it by name alone, because the folder above them may be found by another
+    /// way the next time.
+    fn by_name(&self) -> Self {
+        let name = |path: &PathBuf| path.file_name().map_or_else(|| path.clone(), PathBuf::from);
+        if !self.is_home {
+            return self.clone();
+        }
+        Self { place: name(&self.place), incoming: name(&self.incoming), kept: name(&self.kept), is_home: true }
+    }
+    /// As it was written down by [`Move::by_name`], beside this home.
+    fn beside_home(&self, home: &Path) -> Self {
+        let whole = |name: &PathBuf| home.parent().map_or_else(|| name.clone(), |folder| folder.join(name));
+        if !self.is_home {
+            return self.clone();
+        }
+        Self { place: whole(&self.place), incoming: whole(&self.incoming), kept: whole(&self.kept), is_home: true }
+    }
+}
+
+impl Marker {
+    /// Where what was before is kept, seen from the home that holds the marker.
+    pub(super) fn kept_beside(&self, home: &Path) -> Vec<Kept> {
+        let mut kept = self.kept.clone();
+        if let (Some(first), Some(folder)) = (kept.first_mut(), home.parent()) {
+            first.place = home.to_owned();
+            first.kept = first.kept.file_name().map_or_else(|| first.kept.clone(), |name| folder.join(name));
+        }
+        kept
+    }
+}
+
 /// What is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Journal {
@@ -127,7 +159,8 @@ pub(super) fn beside(folder: &Path, suffix: &str) -> PathBuf {
 /// Carries the moves out. On failure nothing was swapped, or the error is `restore.unfinished` and [`settle`] goes on.
 pub(super) fn swap(disk: &dyn Disk, journal: &Journal) -> Result<()> {
     let path = journal_path(&journal.moves[0].place);
-    let text = serde_json::to_vec_pretty(journal).expect("a journal is plain data");
+    let written = Journal { moves: journal.moves.iter().map(Move::by_name).collect(), ..journal.clone() };
+    let text = serde_json::to_vec_pretty(&written).expect("a journal is plain data");
     let done =
         disk.write(&path, &text).and_then(|()| journal.moves.iter().try_for_each(|m| advance(disk, m, &journal.stamp)));
     let done = done.and_then(|()| disk.remove(&path));
@@ -265,7 +298,8 @@ fn lock_all(journal: &Journal) -> Result<Vec<File>> {
 
 fn read_journal(path: &Path, home: &Path) -> Result<Option<Journal>> {
     let Some(text) = read_own(path).map_err(|e| unusable(path, &e))? else { return Ok(None) };
-    let journal: Journal = serde_json::from_slice(&text).map_err(|e| unusable(path, &e))?;
+    let mut journal: Journal = serde_json::from_slice(&text).map_err(|e| unusable(path, &e))?;
+    journal.moves = journal.moves.iter().map(|m| m.beside_home(home)).collect();
     let is_beside = |m: &Move| {
         let named = |path: &Path, what: &str| {
             path.parent() == m.place.parent()

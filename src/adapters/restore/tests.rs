@@ -225,6 +225,27 @@ fn an_undo_swaps_back_and_can_be_undone() {
 }
 
 #[test]
+fn an_interrupted_restore_is_finished_and_undone_where_its_folders_are_found() {
+    let stage = Stage::new(false, true);
+    let journal = Journal { version: 1, stamp: STAMP.into(), moves: stage.moves.clone() };
+    let kept = vec![Kept { place: stage.home(), kept: stage.moves[0].kept.clone() }];
+    let came = Marker { stamp: STAMP.into(), from: "x".into(), at: String::new(), kept };
+    mark(&stage.moves[0].incoming, &came).expect("marked");
+    swap(&Dying::after(2), &journal).expect_err("died behind the exchange");
+    // The disk is mounted elsewhere, or the home is named by another way.
+    let elsewhere = tempfile::tempdir_in(stage.scratch.path().parent().expect("a folder")).expect("a scratch folder");
+    let moved = elsewhere.path().join("disk");
+    std::fs::rename(stage.scratch.path(), &moved).expect("moved");
+    let home = Home::at(moved.join("home"));
+    let real = RealDisk { probe: Arc::new(NoProbe) };
+    assert_eq!(settle(home.root(), &real).expect("settled"), Some(Settled::Completed));
+    assert_eq!(std::fs::read_to_string(home.root().join("one")).expect("there"), "new");
+    let lock = HomeLock::take(&home, "restore").expect("free");
+    undo(&home, &lock, &(Arc::new(NoProbe) as Arc<dyn moon_actors::port::Probe>)).expect("undone");
+    assert_eq!(std::fs::read_to_string(home.root().join("one")).expect("there"), "old");
+}
+
+#[test]
 fn a_home_that_is_being_restored_is_not_settled_by_others() {
     let stage = Stage::new(false, true);
     let journal = Journal { version: 1, stamp: STAMP.into(), moves: stage.moves.clone() };
