@@ -98,3 +98,29 @@ pub(super) fn same_device(a: &Path, b: &Path) -> io::Result<bool> {
         |path: &Path| rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|found| found.st_dev);
     Ok(device(a)? == device(b)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn nothing_is_written_through_a_link_that_takes_a_folders_place_and_nothing_over_a_file() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let outside = scratch.path().join("outside");
+        std::fs::create_dir(&outside).expect("a folder");
+        let mut root = Beneath::make(&scratch.path().join("root")).expect("a new folder");
+        assert!(Beneath::make(root.path()).is_err(), "it is there already");
+        root.make_file("a/b/one", false).and_then(|mut file| file.write_all(b"1")).expect("a file");
+        std::fs::rename(root.path().join("a"), scratch.path().join("away")).expect("moved");
+        std::os::unix::fs::symlink(&outside, root.path().join("a")).expect("a link");
+        assert!(root.make_file("a/two", false).is_err());
+        assert!(root.make_folder("a/c").is_err());
+        assert!(root.open("a/b/one").is_err());
+        std::os::unix::fs::symlink(outside.join("x"), root.path().join("three")).expect("a link");
+        assert!(root.make_file("three", false).is_err());
+        root.make_file("four", true).expect("a file");
+        assert_eq!(root.make_file("four", false).expect_err("there").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_dir(&outside).expect("listable").count(), 0);
+    }
+}
