@@ -68,7 +68,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         return undo(ctx, must_ask);
     }
     let choice = choice(args);
-    let source = Source::find(&ctx.home.backups_dir(), &args.backup)?;
+    let source = Source::find(&folder(ctx), &args.backup)?;
     let probe = probe::from_environment();
     let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
     let told = |bytes: u64| bar.set_position(bytes);
@@ -116,6 +116,12 @@ fn undo(ctx: &Context, must_ask: bool) -> Result<Report> {
     };
     runtime::block_on(replace(ctx, &mut report, "put back the state from before the last restore", undone))??;
     Ok(report)
+}
+
+/// Where ids are looked for: the folder that `moon backup` writes to.
+fn folder(ctx: &Context) -> PathBuf {
+    let own = ctx.home.backups_dir().join("moon");
+    if own.is_dir() { own } else { ctx.home.backups_dir() }
 }
 
 fn choice(args: &Args) -> Choice {
