@@ -71,6 +71,7 @@ impl Home {
     /// Returns one sentence per narrowed path, to be logged once.
     pub fn open(root: impl AsRef<Path>) -> Result<(Self, Vec<String>)> {
         let home = Self::at(root);
+        crate::adapters::restore::settle(&home)?;
         home.refuse_unsafe()?;
         home.refuse_others_folder()?;
         for folder in FOLDERS {

@@ -12,6 +12,7 @@ pub mod no_host;
 pub mod openclaw;
 pub mod probe;
 pub mod projections;
+pub mod restore;
 pub mod room;
 pub mod rotation;
 pub mod routes;

@@ -33,6 +33,7 @@ impl Exit {
             | ("alert", "rule" | "silence") => Self::Usage,
             ("daemon", "gave_up") => Self::GaveUp,
             ("daemon" | "lock" | "control", "held" | "running" | "not_running" | "not_reachable") => Self::Held,
+            ("restore", "under_way") => Self::Held,
             ("host" | "openclaw" | "transcripts", _) if error.kind == Kind::Unavailable => Self::HostUnreachable,
             _ => Self::Error,
         }

@@ -21,6 +21,7 @@ mod once;
 pub mod output;
 pub(crate) mod recall;
 mod restart;
+mod restore;
 mod rotate_logs;
 mod route;
 pub mod runtime;
@@ -127,6 +128,8 @@ pub enum Command {
     #[command(aliases = ["trouble", "t"])]
     Troubleshoot(troubleshoot::Args),
     /// Put the bridge into the session host, settle who leads, and install the service
+    /// Put a backup in place of what is there, verified first; or undo that
+    Restore(restore::Args),
     Install(install::Args),
     /// Take the bridge and the service out again; archives and memory stay
     Uninstall(uninstall::Args),
@@ -253,6 +256,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Service(command) => service::run(ctx, command),
         Command::CronInstall(args) => cron::run(ctx, args),
         Command::Troubleshoot(args) => troubleshoot::run(ctx, args),
+        Command::Restore(args) => restore::run(ctx, args),
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
@@ -285,6 +289,7 @@ impl Command {
             Self::Service(command) => command.name(),
             Self::CronInstall(_) => "service cron",
             Self::Troubleshoot(_) => "troubleshoot",
+            Self::Restore(_) => "restore",
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),

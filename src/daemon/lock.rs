@@ -5,9 +5,13 @@
 use crate::home::Home;
 use moon_actors::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// How often a lock is taken anew because the home was exchanged meanwhile.
+const TRIES: usize = 5;
 
 /// Who holds the home, as written into the lock file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,13 +26,32 @@ pub struct Holder {
 /// Held until dropped.
 #[derive(Debug)]
 pub struct HomeLock {
-    _file: File,
+    file: File,
 }
 
 impl HomeLock {
     /// Takes the lock, or says who has it: `conflict` `daemon.held` with the holder's pid.
     pub fn take(home: &Home, what: &str) -> Result<Self> {
         let path = home.lock_file();
+        // A restore may exchange the whole home between the opening and the locking: then the lock is that of the old state.
+        for _ in 0..TRIES {
+            let lock = Self::take_at(&path, what)?;
+            if lock.is_of(home) {
+                return Ok(lock);
+            }
+        }
+        Err(held(None))
+    }
+
+    /// False once another home has taken the place of the one that was locked.
+    pub fn is_of(&self, home: &Home) -> bool {
+        let path = home.lock_file();
+        let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        let found = self.file.metadata().and_then(|mine| Ok((mine, std::fs::symlink_metadata(path)?)));
+        found.is_ok_and(|(mine, there)| same(&mine, &there))
+    }
+
+    fn take_at(path: &Path, what: &str) -> Result<Self> {
         let failed = |e: std::io::Error| {
             Error::config("home.lock", format!("could not open {}", path.display()))
                 .cause(e)
@@ -40,7 +63,7 @@ impl HomeLock {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path)
+            .open(path)
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -55,7 +78,7 @@ impl HomeLock {
         };
         let text = serde_json::to_vec(&me).expect("a holder is plain data");
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Who holds the home now, if anybody.
@@ -89,6 +112,18 @@ fn held(holder: Option<Holder>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_no_lock_of_the_home_that_took_the_place_of_the_locked_one() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("opens");
+        let lock = HomeLock::take(&home, "daemon").expect("free");
+        assert!(lock.is_of(&home));
+        std::fs::rename(home.root(), scratch.path().join("old")).expect("moved");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("opens");
+        assert!(!lock.is_of(&home));
+        HomeLock::take(&home, "daemon").expect("that one is free");
+    }
 
     #[test]
     fn a_second_taker_is_told_who_holds_the_home_and_a_dead_holder_holds_nothing() {

@@ -3,6 +3,7 @@
 //! Nothing here decides anything about sessions. A daemon that cannot go on writes down why, lets the alerts go out, and ends with a
 //! code that the service manager understands.
 
+pub mod away;
 pub mod lock;
 mod notify;
 pub mod ports;

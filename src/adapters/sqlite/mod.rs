@@ -9,6 +9,7 @@ mod alerts;
 mod archive;
 mod audit;
 mod chores;
+pub(crate) mod copy;
 mod health;
 mod jobs;
 mod memory;

@@ -1,0 +1,393 @@
+//! Restoring a backup: everything is verified before anything is touched, then two names are exchanged.
+//!
+//! [`source`] finds the archive and takes its wrapping off, [`verify`] reads it from end to end against its own lists, [`stage`]
+//! unpacks it into a fresh folder beside the home, [`database`] opens what is a database, [`swap`] puts the folder in the home's
+//! place. Until the last step the home is not touched and a daemon goes on working. It must never extract in place, follow a link,
+//! apply a right that an archive asks for, or remove the old state.
+//!
+//! Blocking throughout.
+
+mod beneath;
+mod carry;
+mod compare;
+mod database;
+mod manifest;
+mod members;
+pub mod names;
+mod only;
+pub mod source;
+mod stage;
+mod swap;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use compare::{Changes, compare};
+pub use manifest::{Manifest, Seen};
+pub use members::Layout;
+pub use swap::Kept;
+pub use verify::Verified;
+
+use crate::daemon::lock::HomeLock;
+use crate::home::Home;
+use beneath::Beneath;
+use futures_util::FutureExt as _;
+use moon_actors::port::Probe;
+use moon_actors::{Error, Result};
+use source::Source;
+use stage::{Reading, write_error};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use swap::{Disk, Journal, KEPT, Marker, Move, PREPARING, RealDisk, Settled, beside};
+
+/// The ledger as a member.
+const LEDGER: &str = "home/state/moon.db";
+
+/// A folder in preparation without a lock is somebody's leftover after this time.
+const LEFTOVER: Duration = Duration::from_secs(3600);
+
+/// What is to be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The home, and these included folders at their original places.
+    Whole { include: Vec<PathBuf> },
+    /// Single files and folders of the home, relative to it.
+    Only(Vec<String>),
+    /// Everything, into a folder that is new or empty.
+    To(PathBuf),
+}
+
+/// Where a test may stop the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Unpacked,
+    Swapped,
+}
+
+fn step(probe: &dyn Probe, step: Step) {
+    let reached = match step {
+        Step::Unpacked => probe.reach("restore.unpacked"),
+        Step::Swapped => probe.reach("restore.swapped"),
+    };
+    // Either it returns at once, or the process ends in it.
+    let _ = reached.now_or_never();
+}
+
+/// What happened, for the report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// What was replaced, and where the old is kept.
+    pub kept: Vec<Kept>,
+    /// Files and folders put in place.
+    pub placed: usize,
+}
+
+/// A verified archive, unpacked beside its place and durable; removed again unless it is put in place.
+#[derive(Debug)]
+pub struct Prepared {
+    pub verified: Verified,
+    home: PathBuf,
+    stamp: String,
+    choice: Choice,
+    /// What was unpacked where: the home or the one folder first.
+    moves: Vec<Move>,
+    /// Tells others that somebody works here.
+    lock: Option<HomeLock>,
+    is_placed: bool,
+}
+
+/// Verifies the archive and unpacks what `choice` wants of it. Touches nothing that is in use.
+pub fn prepare(
+    home: &Home,
+    source: &Source,
+    identity: Option<&Path>,
+    choice: Choice,
+    progress: &dyn Fn(u64),
+    probe: &dyn Probe,
+) -> Result<Prepared> {
+    let verified = verify::verify(source, identity, progress)?;
+    let home = std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))?;
+    check_choice(&home, &verified, &choice)?;
+    let stamp = free_stamp(&home);
+    let mut prepared = Prepared { verified, home, stamp, choice, moves: Vec::new(), lock: None, is_placed: false };
+    let mut roots = prepared.make_roots()?;
+    let reading = Reading { source, identity, verified: &prepared.verified, progress, probe };
+    stage::stage(&reading, &mut roots, &|path| prepared.place(path))?;
+    prepared.check_databases(&roots)?;
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Where things are unpacked to; each is removed with `self` unless it is put in place.
+    fn make_roots(&mut self) -> Result<Vec<Beneath>> {
+        let places = match &self.choice {
+            Choice::Whole { include } => std::iter::once(&self.home).chain(include).cloned().collect(),
+            Choice::Only(_) => vec![self.home.clone()],
+            Choice::To(folder) => vec![std::path::absolute(folder).map_err(|e| write_error(&e, "the folder's name"))?],
+        };
+        let has_lock = !matches!(self.choice, Choice::To(_));
+        let mut roots = Vec::new();
+        for (number, place) in places.iter().enumerate() {
+            sweep(place);
+            check_place(place)?;
+            let incoming = beside(place, &format!("{PREPARING}{}", self.stamp));
+            let mut root = Beneath::make(&incoming).map_err(|e| not_swappable(place, &e))?;
+            let kept = beside(place, &format!("{KEPT}{}", self.stamp));
+            self.moves.push(Move { place: place.clone(), incoming, kept, is_home: number == 0 && has_lock });
+            if number == 0 && has_lock {
+                root.make_folder("run").map_err(|e| write_error(&e, "run"))?;
+                self.lock = Some(HomeLock::take(&Home::at(root.path()), "restore")?);
+            }
+            roots.push(root);
+        }
+        Ok(roots)
+    }
+
+    fn place(&self, path: &str) -> Option<(usize, String)> {
+        let below = |folder: &str| path.strip_prefix(folder)?.strip_prefix('/').map(str::to_owned);
+        match &self.choice {
+            Choice::To(_) => Some((0, path.to_owned())),
+            Choice::Only(wanted) => {
+                let path = below("home")?;
+                wanted.iter().any(|w| only::is_within(&path, w)).then_some((0, path))
+            }
+            Choice::Whole { include } => {
+                if let Some(path) = below("home") {
+                    // Empty folders of these names may be listed; what belongs into them is the machine's.
+                    return (!["run", "backups", "index"].contains(&path.as_str())).then_some((0, path));
+                }
+                let manifest = self.verified.manifest.as_ref()?;
+                include.iter().enumerate().find_map(|(number, wanted)| {
+                    let entry = manifest.include.iter().find(|entry| entry.path == *wanted)?;
+                    Some((number + 1, below(&format!("include/{}", entry.n))?))
+                })
+            }
+        }
+    }
+
+    fn check_databases(&self, roots: &[Beneath]) -> Result<()> {
+        for path in stage::databases(&self.verified) {
+            let Some((root, below)) = self.place(path) else { continue };
+            let file = roots[root].path().join(below);
+            database::check(&file, path)?;
+            let ledger = self.verified.manifest.as_ref().and_then(|m| m.ledger.as_ref());
+            if let Some(expected) = ledger.filter(|_| path == LEDGER) {
+                database::check_ledger(&file, expected)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts everything in its place. `_held` is the lock of the home that is there now, if there is one: whoever calls has sent
+    /// the daemon away.
+    pub fn put_in_place(mut self, _held: Option<&HomeLock>, probe: &Arc<dyn Probe>) -> Result<Done> {
+        let disk = RealDisk { probe: Arc::clone(probe) };
+        let done = match &self.choice {
+            Choice::To(_) => self.put_into_folder(),
+            Choice::Only(wanted) => only::put_in_place(&self.moves[0].incoming, &self.home, wanted, &self.stamp),
+            Choice::Whole { .. } => {
+                let done = swap_all(&disk, &self.stamp, &self.verified.id, &self.moves);
+                // Even a failure may have begun: what is under way belongs to the journal.
+                self.is_placed = done.is_ok() || swap::journal_path(&self.home).exists();
+                done
+            }
+        };
+        if matches!(self.choice, Choice::To(_)) {
+            self.is_placed = done.is_ok();
+        }
+        done
+    }
+
+    fn put_into_folder(&self) -> Result<Done> {
+        let Move { place, incoming, .. } = &self.moves[0];
+        // Onto an empty folder a rename may go; onto anything else it fails.
+        let renamed = std::fs::rename(incoming, place).and_then(|()| crate::durable::sync_parent(place));
+        renamed.map_err(|e| write_error(&e, &place.display().to_string()))?;
+        Ok(Done { kept: Vec::new(), placed: self.verified.files() })
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            self.moves.iter().for_each(|m| swap::discard(&m.incoming));
+        }
+    }
+}
+
+/// Finishes or takes back a restore that was interrupted: called by every opening of a home for writing.
+pub fn settle(home: &Home) -> Result<()> {
+    let disk = RealDisk { probe: crate::adapters::probe::from_environment() };
+    match swap::settle(home.root(), &disk)? {
+        Some(Settled::Completed) => tracing::warn!("a restore that was interrupted has been finished"),
+        Some(Settled::TakenBack) => {
+            tracing::warn!("a restore was interrupted before anything was swapped: the home is as it was");
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+/// Takes the backups along, marks the home that comes in, and swaps.
+fn swap_all(disk: &dyn Disk, stamp: &str, from: &str, moves: &[Move]) -> Result<Done> {
+    let home = &moves[0];
+    let had_home = home.place.symlink_metadata().is_ok();
+    let failed = |e: io::Error| write_error(&e, "the folder that comes in");
+    carry::link_all(&home.place.join("backups"), &home.incoming.join("backups")).map_err(failed)?;
+    let is_there = |m: &&Move| m.place.symlink_metadata().is_ok();
+    let kept: Vec<Kept> =
+        moves.iter().filter(is_there).map(|m| Kept { place: m.place.clone(), kept: m.kept.clone() }).collect();
+    let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let marker = Marker { stamp: stamp.to_owned(), from: from.to_owned(), at, kept: kept.clone() };
+    swap::mark(&home.incoming, &marker).map_err(failed)?;
+    swap::swap(disk, &Journal { version: 1, stamp: stamp.to_owned(), moves: moves.to_vec() })?;
+    if had_home {
+        carry::unlink_doubles(&home.kept.join("backups"), &home.place.join("backups"));
+    }
+    Ok(Done { kept, placed: moves.len() })
+}
+
+/// Puts back what the last restore replaced. `_held` is the lock of the home that is there now.
+pub fn undo(home: &Home, _held: &HomeLock, probe: &Arc<dyn Probe>) -> Result<(Done, String)> {
+    let place = std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))?;
+    let nothing = |why: String| {
+        Error::config("restore.nothing_to_undo", "there is no restore to undo, and nothing was touched")
+            .cause(why)
+            .hint("name a backup to restore, or look for folders named like the home with .pre-restore- behind it")
+    };
+    let marker =
+        swap::marker(&place).ok_or_else(|| nothing(format!("{} was not put there by a restore", place.display())))?;
+    let stamp = free_stamp(&place);
+    let is_beside = |kept: &Kept| {
+        let prefix = beside(&kept.place, KEPT).to_string_lossy().into_owned();
+        kept.kept.parent() == kept.place.parent() && kept.kept.to_string_lossy().starts_with(&prefix)
+    };
+    let mut moves = Vec::new();
+    for (number, kept) in marker.kept_beside(&place).iter().enumerate() {
+        if !is_beside(kept) || !kept.kept.is_dir() {
+            return Err(nothing(format!("{} is not there any more", kept.kept.display())));
+        }
+        let aside = beside(&kept.place, &format!("{KEPT}{stamp}"));
+        let (incoming, is_home) = (kept.kept.clone(), number == 0);
+        moves.push(Move { place: kept.place.clone(), incoming, kept: aside, is_home });
+    }
+    if moves.is_empty() {
+        return Err(nothing(format!("nothing was in the place of {} before", place.display())));
+    }
+    let coming = Home::at(&moves[0].incoming);
+    crate::durable::create_folder(&coming.run_dir()).map_err(|e| write_error(&e, "run"))?;
+    let _lock = HomeLock::take(&coming, "restore")?;
+    let done = swap_all(&RealDisk { probe: Arc::clone(probe) }, &stamp, "undo", &moves)?;
+    Ok((done, marker.from))
+}
+
+fn check_choice(home: &Path, verified: &Verified, choice: &Choice) -> Result<()> {
+    let unfit = |why: String, hint: &str| {
+        Err(Error::config("restore.choice", "that cannot be restored, and nothing was touched").cause(why).hint(hint))
+    };
+    if verified.layout == Layout::Document && !matches!(choice, Choice::To(_)) {
+        return unfit(
+            "the archive has the layout of the operations document, which is not that of a home".into(),
+            "name a new folder for it: `--to DIR`",
+        );
+    }
+    match choice {
+        Choice::Only(wanted) => only::check(wanted, verified),
+        Choice::To(folder) => {
+            let is_free =
+                !folder.exists() || std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+            if is_free {
+                Ok(())
+            } else {
+                unfit(format!("{} is not an empty folder", folder.display()), "name a new folder")
+            }
+        }
+        Choice::Whole { include } => {
+            let known = verified.manifest.iter().flat_map(|m| &m.include).map(|entry| &entry.path);
+            let known: Vec<_> = known.collect();
+            for folder in include {
+                if !known.contains(&folder) {
+                    return unfit(
+                        format!("the archive holds no included folder {}", folder.display()),
+                        "`--dry-run` lists them",
+                    );
+                }
+                if !folder.is_absolute() || home.starts_with(folder) || folder.starts_with(home) {
+                    return unfit(format!("{} lies around the home or in it", folder.display()), "use `--to DIR`");
+                }
+            }
+            // A database that was damaged when it was taken is listed as a plain file.
+            if stage::databases(verified).contains(LEDGER)
+                && verified.manifest.as_ref().is_some_and(|m| m.ledger.is_some())
+            {
+                return Ok(());
+            }
+            unfit(
+                "the archive holds no sound ledger".into(),
+                "restore single files with `--only`, or all with `--to DIR`",
+            )
+        }
+    }
+}
+
+/// Whether the folder at `place` can be swapped at all: asked before anything is unpacked.
+fn check_place(place: &Path) -> Result<()> {
+    let Some(parent) = place.parent() else { return Err(not_swappable(place, &"it has no folder above it")) };
+    if place.symlink_metadata().is_err() {
+        return crate::durable::create_folder(parent).map_err(|e| not_swappable(place, &e));
+    }
+    if place.is_symlink() || !place.is_dir() {
+        return Err(not_swappable(place, &"it is not a folder"));
+    }
+    let backups = place.join("backups");
+    let is_one = |other: &Path| beneath::same_device(place, other).unwrap_or(true);
+    if !is_one(parent) || !backups.is_symlink() && !is_one(&backups) {
+        return Err(not_swappable(place, &"it, or its folder backups, is a disk of its own"));
+    }
+    Ok(())
+}
+
+fn not_swappable(place: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::config("restore.not_swappable", format!("{} cannot be swapped, and nothing was touched", place.display()))
+        .cause(why)
+        .hint("restore into a new folder with `--to DIR` and move it yourself while no moon runs")
+}
+
+/// Removes what dead restores left in preparation beside `place`.
+fn sweep(place: &Path) {
+    let (Some(parent), prefix) = (place.parent(), beside(place, PREPARING)) else { return };
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !path.to_string_lossy().starts_with(&*prefix.to_string_lossy())
+            || !entry.file_type().is_ok_and(|t| t.is_dir())
+        {
+            continue;
+        }
+        let is_dead = match crate::durable::open_regular(&path.join("run/moon.lock")) {
+            Ok(lock) => lock.try_lock().is_ok(),
+            Err(_) => {
+                let changed = entry.metadata().and_then(|m| m.modified()).unwrap_or_else(|_| SystemTime::now());
+                changed.elapsed().is_ok_and(|age| age > LEFTOVER)
+            }
+        };
+        if is_dead {
+            swap::discard(&path);
+        }
+    }
+}
+
+/// Now, as the folders are named by it, with a number where the name is taken.
+fn free_stamp(home: &Path) -> String {
+    let now = chrono::Local::now().format("%Y%m%d_%H%M%S").to_string();
+    let numbered = std::iter::once(now.clone()).chain((2..).map(|n: u64| format!("{now}-{n}")));
+    let is_free = |stamp: &String| {
+        [PREPARING, KEPT].iter().all(|what| beside(home, &format!("{what}{stamp}")).symlink_metadata().is_err())
+    };
+    numbered.into_iter().find(is_free).expect("there are more numbers than folders")
+}
+
+fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}

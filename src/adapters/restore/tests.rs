@@ -1,0 +1,312 @@
+//! A swap stopped after every single step, and its settling stopped after every step again: old or new, never a mixture.
+
+use super::swap::{
+    Disk, Journal, KEPT, Kept, Marker, Move, PREPARING, RealDisk, Settled, beside, journal_path, mark, marker, settle,
+    swap,
+};
+use super::{step, swap_all, undo};
+use crate::daemon::lock::HomeLock;
+use crate::home::Home;
+use moon_actors::port::NoProbe;
+use rustix::io::Errno;
+use std::cell::Cell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const STAMP: &str = "20261121_120000";
+
+/// Does what it is told until its steps are used up; every later step fails, as if the process had died.
+struct Dying {
+    real: RealDisk,
+    left: Cell<usize>,
+    done: Cell<usize>,
+    /// A file system without an exchange of names.
+    is_simple: bool,
+    /// Only the one step fails, and those behind it work again: an error, not a death.
+    is_error: bool,
+    /// The step is carried out, and fails all the same.
+    fails_after: bool,
+}
+
+impl Dying {
+    fn after(steps: usize) -> Self {
+        let real = RealDisk { probe: Arc::new(NoProbe) };
+        let (left, done) = (Cell::new(steps), Cell::new(0));
+        Self { real, left, done, is_simple: false, is_error: false, fails_after: false }
+    }
+    fn step(&self, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.done.set(self.done.get() + 1);
+        if self.left.get() == 0 {
+            if self.is_error {
+                self.left.set(usize::MAX);
+            }
+            if self.fails_after {
+                act()?;
+            }
+            return Err(io::Error::from_raw_os_error(Errno::IO.raw_os_error()));
+        }
+        self.left.set(self.left.get() - 1);
+        act()
+    }
+}
+
+impl Disk for Dying {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.step(|| self.real.write(path, bytes))
+    }
+    fn exchange(&self, a: &Path, b: &Path) -> io::Result<()> {
+        if self.is_simple {
+            return Err(io::Error::from_raw_os_error(Errno::INVAL.raw_os_error()));
+        }
+        self.step(|| self.real.exchange(a, b))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(|| self.real.rename(from, to))
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step(|| self.real.remove(path))
+    }
+    fn sync_parent(&self, path: &Path) -> io::Result<()> {
+        self.step(|| self.real.sync_parent(path))
+    }
+}
+
+/// A home and an included folder that say "old", with folders beside them that say "new".
+struct Stage {
+    scratch: tempfile::TempDir,
+    moves: Vec<Move>,
+}
+
+impl Stage {
+    fn new(with_include: bool, has_home: bool) -> Self {
+        // In memory where there is such a place: hundreds of states, each with a dozen fsyncs.
+        let memory = Path::new("/dev/shm");
+        let scratch = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let scratch = scratch.expect("a scratch folder");
+        let mut moves = Vec::new();
+        for name in ["home", "notes"].into_iter().take(1 + usize::from(with_include)) {
+            let place = scratch.path().join(name);
+            let (incoming, kept) =
+                (beside(&place, &format!("{PREPARING}{STAMP}")), beside(&place, &format!("{KEPT}{STAMP}")));
+            let is_home = name == "home";
+            for (folder, says) in [(&place, "old"), (&incoming, "new")] {
+                if is_home && says == "old" && !has_home {
+                    continue;
+                }
+                std::fs::create_dir_all(folder.join("run")).expect("a folder");
+                std::fs::write(folder.join("one"), says).expect("a file");
+                std::fs::write(folder.join("two"), says).expect("a file");
+            }
+            moves.push(Move { place, incoming, kept, is_home });
+        }
+        if has_home {
+            std::fs::create_dir_all(moves[0].place.join("backups")).expect("a folder");
+            std::fs::write(moves[0].place.join("backups/a.tar.zst"), "archive").expect("an archive");
+        }
+        Self { scratch, moves }
+    }
+    fn home(&self) -> PathBuf {
+        self.scratch.path().join("home")
+    }
+    /// What is in each place; an error when it is a mixture.
+    fn says(&self) -> Vec<String> {
+        let look = |m: &Move| {
+            let read = |name| std::fs::read_to_string(m.place.join(name)).unwrap_or_else(|_| "nothing".into());
+            let (one, two) = (read("one"), read("two"));
+            assert_eq!(one, two, "a mixture in {}", m.place.display());
+            one
+        };
+        self.moves.iter().map(look).collect()
+    }
+    fn has_old_somewhere(&self) -> bool {
+        let entries = std::fs::read_dir(self.scratch.path()).expect("listable").flatten();
+        entries.filter(|e| std::fs::read(e.path().join("one")).is_ok_and(|says| says == b"old")).count()
+            == self.moves.len()
+    }
+}
+
+/// Runs the swap with `disk`, dies, then settles: with a death after every step of the settling as well.
+fn interrupted(make: impl Fn() -> Stage, disk: impl Fn() -> Dying, before: &[&str], after: &[&str]) -> usize {
+    let mut settled_after = 0;
+    while settled_after < 40 {
+        let stage = make();
+        let first = disk();
+        let done = swap_all(&first, STAMP, "20261120_020000", &stage.moves);
+        assert!(stage.has_old_somewhere() || before.contains(&"nothing"), "the old state is there, whatever happens");
+        let dying = Dying { is_simple: first.is_simple, ..Dying::after(settled_after) };
+        let settled = settle(&stage.home(), &dying);
+        let has_died = settled.is_err() && dying.left.get() == 0;
+        let settled = if has_died { settle(&stage.home(), &RealDisk { probe: Arc::new(NoProbe) }) } else { settled };
+        settled.expect("a start settles it");
+        let says = stage.says();
+        assert!(says == before || says == after, "old or new: {says:?}");
+        if done.is_ok() {
+            assert_eq!(says, after, "what was reported is what is there");
+        }
+        assert!(!journal_path(&stage.home()).exists(), "the journal is gone");
+        if !before.contains(&"nothing") {
+            let archive = std::fs::read_to_string(stage.home().join("backups/a.tar.zst"));
+            assert_eq!(archive.expect("the backups are where the home is"), "archive");
+            assert!(stage.has_old_somewhere());
+        }
+        if !has_died {
+            break;
+        }
+        settled_after += 1;
+    }
+    settled_after
+}
+
+/// Every prefix of a swap, on each kind of disk, until a swap runs to its end.
+fn every_prefix(make: impl Fn() -> Stage + Copy, is_simple: bool, before: &[&str], after: &[&str]) -> usize {
+    let whole = Dying { is_simple, ..Dying::after(usize::MAX) };
+    swap_all(&whole, STAMP, "20261120_020000", &make().moves).expect("runs to its end");
+    let steps = whole.done.get();
+    assert!(steps >= 4, "{steps}");
+    let mut states = 0;
+    for left in 0..steps {
+        for fails_after in [false, true] {
+            states += 1 + interrupted(make, || Dying { is_simple, fails_after, ..Dying::after(left) }, before, after);
+        }
+    }
+    states
+}
+
+#[test]
+fn a_death_after_any_step_of_a_swap_and_of_its_settling_leaves_old_or_new() {
+    let alone = || Stage::new(false, true);
+    let both = || Stage::new(true, true);
+    let nothing = || Stage::new(false, false);
+    let mut states = 0;
+    for is_simple in [false, true] {
+        states += every_prefix(alone, is_simple, &["old"], &["new"]);
+        states += every_prefix(both, is_simple, &["old", "old"], &["new", "new"]);
+        states += every_prefix(nothing, is_simple, &["nothing"], &["new"]);
+    }
+    assert!(states > 150, "{states} crash states were looked at");
+}
+
+#[test]
+fn an_error_at_any_step_ends_in_old_or_new_without_a_restart() {
+    for is_simple in [false, true] {
+        for left in 0..20 {
+            let stage = Stage::new(true, true);
+            let disk = Dying { is_simple, is_error: true, ..Dying::after(left) };
+            let done = swap_all(&disk, STAMP, "20261120_020000", &stage.moves);
+            let says = stage.says();
+            assert_eq!(says, if done.is_ok() { ["new", "new"] } else { ["old", "old"] }, "step {left}: {done:?}");
+            assert!(!journal_path(&stage.home()).exists(), "step {left}");
+            assert_eq!(settle(&stage.home(), &disk).expect("nothing to settle"), None);
+        }
+    }
+}
+
+#[test]
+fn an_undo_swaps_back_and_can_be_undone() {
+    let stage = Stage::new(true, true);
+    let probe: Arc<dyn moon_actors::port::Probe> = Arc::new(NoProbe);
+    let real = RealDisk { probe: Arc::clone(&probe) };
+    swap_all(&real, STAMP, "20261120_020000", &stage.moves).expect("restored");
+    assert_eq!(stage.says(), ["new", "new"]);
+    let home = Home::at(stage.home());
+    for expected in ["old", "new", "old"] {
+        let lock = HomeLock::take(&home, "restore").expect("free");
+        let (done, _) = undo(&home, &lock, &probe).expect("undone");
+        assert_eq!(done.kept.len(), 2);
+        assert_eq!(stage.says(), [expected, expected]);
+        assert!(stage.home().join("backups/a.tar.zst").exists(), "the backups stay with the home");
+    }
+    let lock = HomeLock::take(&home, "restore").expect("free");
+    let kept = marker(&stage.home()).expect("a marker").kept[1].kept.clone();
+    std::fs::remove_dir_all(kept).expect("removed");
+    assert_eq!(undo(&home, &lock, &probe).expect_err("half of it is gone").code, "restore.nothing_to_undo");
+    assert_eq!(stage.says(), ["old", "old"]);
+}
+
+#[test]
+fn an_interrupted_restore_is_finished_and_undone_where_its_folders_are_found() {
+    let stage = Stage::new(false, true);
+    let journal = Journal { version: 1, stamp: STAMP.into(), moves: stage.moves.clone() };
+    let kept = vec![Kept { place: stage.home(), kept: stage.moves[0].kept.clone() }];
+    let came = Marker { stamp: STAMP.into(), from: "x".into(), at: String::new(), kept };
+    mark(&stage.moves[0].incoming, &came).expect("marked");
+    swap(&Dying::after(2), &journal).expect_err("died behind the exchange");
+    // The disk is mounted elsewhere, or the home is named by another way.
+    let elsewhere = tempfile::tempdir_in(stage.scratch.path().parent().expect("a folder")).expect("a scratch folder");
+    let moved = elsewhere.path().join("disk");
+    std::fs::rename(stage.scratch.path(), &moved).expect("moved");
+    let home = Home::at(moved.join("home"));
+    let real = RealDisk { probe: Arc::new(NoProbe) };
+    assert_eq!(settle(home.root(), &real).expect("settled"), Some(Settled::Completed));
+    assert_eq!(std::fs::read_to_string(home.root().join("one")).expect("there"), "new");
+    let lock = HomeLock::take(&home, "restore").expect("free");
+    undo(&home, &lock, &(Arc::new(NoProbe) as Arc<dyn moon_actors::port::Probe>)).expect("undone");
+    assert_eq!(std::fs::read_to_string(home.root().join("one")).expect("there"), "old");
+}
+
+#[test]
+fn a_home_that_is_being_restored_is_not_settled_by_others() {
+    let stage = Stage::new(false, true);
+    let journal = Journal { version: 1, stamp: STAMP.into(), moves: stage.moves.clone() };
+    let text = serde_json::to_vec(&journal).expect("JSON");
+    crate::durable::replace(&journal_path(&stage.home()), &text).expect("a journal");
+    let lock = HomeLock::take(&Home::at(&stage.moves[0].incoming), "restore").expect("free");
+    std::fs::write(stage.home().join("run/moon.lock"), "").expect("a sign of Moon's");
+    let refused = Home::open(stage.home()).expect_err("somebody works on it");
+    assert_eq!(refused.code, "restore.under_way");
+    drop(lock);
+    Home::open(stage.home()).expect("nobody does");
+    assert_eq!(stage.says(), ["old"], "nothing had been swapped");
+    assert!(!stage.moves[0].incoming.exists(), "and what was prepared is gone");
+}
+
+#[test]
+fn a_journal_that_others_wrote_or_that_leads_elsewhere_is_not_obeyed() {
+    let stage = Stage::new(false, true);
+    let path = journal_path(&stage.home());
+    let right = Journal { version: 1, stamp: STAMP.into(), moves: stage.moves.clone() };
+    let mut wrong = Vec::new();
+    for spoil in [
+        (|j| j.version = 2) as fn(&mut Journal),
+        |j| j.moves.clear(),
+        |j| j.moves[0].incoming = "/etc".into(),
+        |j| j.moves[0].kept = j.moves[0].place.join("inside"),
+        |j| j.moves[0].place = "/elsewhere".into(),
+        |j| j.moves[0].is_home = false,
+    ] {
+        let mut journal = right.clone();
+        spoil(&mut journal);
+        wrong.push(serde_json::to_vec(&journal).expect("JSON"));
+    }
+    wrong.push(b"{".to_vec());
+    let real = RealDisk { probe: Arc::new(NoProbe) };
+    for text in wrong {
+        crate::durable::replace(&path, &text).expect("a journal");
+        assert_eq!(settle(&stage.home(), &real).expect_err("not obeyed").code, "restore.journal");
+    }
+    crate::durable::replace(&path, &serde_json::to_vec(&right).expect("JSON")).expect("a journal");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o622)).expect("rights");
+    assert_eq!(settle(&stage.home(), &real).expect_err("others may write it").code, "restore.journal");
+    assert_eq!(stage.says(), ["old"]);
+}
+
+#[test]
+fn a_swap_that_never_began_is_taken_back_and_one_that_did_is_finished() {
+    let real = RealDisk { probe: Arc::new(NoProbe) };
+    let stage = Stage::new(false, true);
+    let journal = Journal { version: 1, stamp: STAMP.into(), moves: stage.moves.clone() };
+    let text = serde_json::to_vec(&journal).expect("JSON");
+    let kept = vec![Kept { place: stage.home(), kept: stage.moves[0].kept.clone() }];
+    let came = Marker { stamp: STAMP.into(), from: "x".into(), at: String::new(), kept };
+    mark(&stage.moves[0].incoming, &came).expect("marked");
+    crate::durable::replace(&journal_path(&stage.home()), &text).expect("a journal");
+    assert_eq!(settle(&stage.home(), &real).expect("settled"), Some(Settled::TakenBack));
+    let stage = Stage::new(false, true);
+    mark(&stage.moves[0].incoming, &came).expect("marked");
+    let journal = Journal { version: 1, stamp: STAMP.into(), moves: stage.moves.clone() };
+    swap(&Dying::after(2), &journal).expect_err("died behind the exchange");
+    assert_eq!(settle(&stage.home(), &real).expect("settled"), Some(Settled::Completed));
+    assert_eq!(stage.says(), ["new"]);
+    step(&NoProbe, super::Step::Swapped);
+}

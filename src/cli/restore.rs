@@ -1,0 +1,307 @@
+//! `moon restore`: verifies a backup, asks, sends the daemon away, swaps, and starts it again.
+
+use super::output::{Report, size};
+use super::{Context, runtime};
+use crate::adapters::clock::{SystemClock, UuidIds};
+use crate::adapters::probe;
+use crate::adapters::restore::source::Source;
+use crate::adapters::restore::{self, Changes, Choice, Done, Prepared};
+use crate::adapters::sqlite::SqliteLedger;
+use crate::daemon::away::{self, Away};
+use crate::daemon::lock::HomeLock;
+use crate::daemon::ports;
+use moon_actors::contract::count;
+use moon_actors::port::{AuditEntry, Ledger};
+use moon_actors::{Error, Result};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Most paths of a preview that are shown of each kind.
+const SHOWN: usize = 20;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `latest`, the id of a backup, or a file (.tar.zst, .tar.zst.age, or .tar.gz with --to)
+    #[arg(default_value = "latest", conflicts_with = "undo")]
+    pub backup: String,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Verify everything, say what would change, and change nothing
+    #[arg(long, conflicts_with = "undo")]
+    pub dry_run: bool,
+    /// Restore only this file or folder of the home; may be given again
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["undo", "to", "include"])]
+    pub only: Vec<String>,
+    /// Restore this included folder to its place as well; may be given again
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["undo", "to"])]
+    pub include: Vec<PathBuf>,
+    /// Restore everything into this new folder instead, beside whatever runs
+    #[arg(long, value_name = "DIR", conflicts_with = "undo")]
+    pub to: Option<PathBuf>,
+    /// The file with the key of an encrypted backup
+    #[arg(long, value_name = "FILE", conflicts_with = "undo")]
+    pub identity: Option<PathBuf>,
+    /// Put back what the last restore replaced
+    #[arg(long)]
+    pub undo: bool,
+}
+
+pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    ctx.home.refuse_unsafe()?;
+    if !args.dry_run {
+        restore::settle(&ctx.home)?;
+    }
+    let must_ask = !args.yes && !args.dry_run && args.to.is_none();
+    if must_ask && !ctx.out.can_ask() {
+        let words =
+            if args.undo { "moon restore --undo --yes".into() } else { format!("moon restore {} --yes", args.backup) };
+        return Err(Error::config(
+            "restore.unconfirmed",
+            "a restore replaces what is there, and nobody can be asked here",
+        )
+        .hint(words));
+    }
+    if args.undo {
+        return undo(ctx, must_ask);
+    }
+    let choice = choice(args);
+    let source = Source::find(&folder(ctx), &args.backup)?;
+    let probe = probe::from_environment();
+    let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
+    let told = |bytes: u64| bar.set_position(bytes);
+    // Inside a runtime: a write beyond the limit of a file's size is then an error and not the end of the process.
+    let prepared = runtime::block_on(async {
+        restore::prepare(&ctx.home, &source, args.identity.as_deref(), choice.clone(), &told, probe.as_ref())
+    })?;
+    bar.finish_and_clear();
+    let prepared = prepared?;
+    let mut report = about(&source, &prepared);
+    if args.dry_run {
+        return preview(ctx, report, &prepared);
+    }
+    if must_ask {
+        report.details.iter().for_each(|line| ctx.out.note(line));
+        ask(ctx, "Replace the present state with this backup?")?;
+        report.details.clear();
+    }
+    let id = prepared.verified.id.clone();
+    if matches!(choice, Choice::To(_)) {
+        let done = prepared.put_in_place(None, &probe)?;
+        let folder = args.to.as_ref().map(|to| to.display().to_string()).unwrap_or_default();
+        report.detail(format!("restored {} into {folder}", count(done.placed, "file")));
+        merge(&mut report, &json!({ "restored": true, "to": folder }));
+        return Ok(report);
+    }
+    let said = format!("restored the backup {id}");
+    runtime::block_on(replace(ctx, &mut report, &said, |lock| prepared.put_in_place(lock, &probe)))??;
+    Ok(report)
+}
+
+fn undo(ctx: &Context, must_ask: bool) -> Result<Report> {
+    if must_ask {
+        ask(ctx, "Put back the state from before the last restore?")?;
+    }
+    let probe = probe::from_environment();
+    let mut report = Report::new("restore");
+    let undone = |lock: Option<&HomeLock>| {
+        let lock = lock.ok_or_else(|| {
+            Error::config("restore.nothing_to_undo", "there is no restore to undo, and nothing was touched")
+                .cause(format!("{} is not there", ctx.home.root().display()))
+                .hint("name a backup to restore")
+        })?;
+        restore::undo(&ctx.home, lock, &probe).map(|(done, _)| done)
+    };
+    runtime::block_on(replace(ctx, &mut report, "put back the state from before the last restore", undone))??;
+    Ok(report)
+}
+
+/// Where ids are looked for: the folder that `moon backup` writes to.
+fn folder(ctx: &Context) -> PathBuf {
+    let own = ctx.home.backups_dir().join("moon");
+    if own.is_dir() { own } else { ctx.home.backups_dir() }
+}
+
+fn choice(args: &Args) -> Choice {
+    match &args.to {
+        Some(folder) => Choice::To(folder.clone()),
+        None if args.only.is_empty() => Choice::Whole { include: args.include.clone() },
+        None => Choice::Only(args.only.iter().map(|path| path.trim_end_matches('/').to_owned()).collect()),
+    }
+}
+
+/// The home to ourselves, the work, and the daemon back. Whatever fails before the swap leaves everything as it was, and the
+/// daemon runs again.
+async fn replace(
+    ctx: &Context,
+    report: &mut Report,
+    said: &str,
+    work: impl FnOnce(Option<&HomeLock>) -> Result<Done>,
+) -> Result<()> {
+    let limit = ctx.settings().supervision.drain * 12;
+    let away = if ctx.home.exists() { away::send_away(&ctx.home, limit, words(ctx)).await? } else { None };
+    let done = locked(ctx, said, work).await;
+    let started = match &away {
+        Some(away) => Some(away::start_again(away, &ctx.home).await),
+        None => None,
+    };
+    let (done, remark) = match done {
+        Ok(done) => done,
+        Err(error) => {
+            if let Some(Err(again)) = &started {
+                ctx.out.note(&format!("the daemon was stopped and could not be started again: {again}"));
+            }
+            return Err(error);
+        }
+    };
+    report.detail(said);
+    for kept in &done.kept {
+        report.detail(format!("what was in {} before is kept as {}", kept.place.display(), kept.kept.display()));
+    }
+    if let Some(error) = remark {
+        report.issue(error);
+    }
+    let daemon = told_of_daemon(report, away.as_ref(), started);
+    merge(report, &json!({ "restored": true, "kept": done.kept, "placed": done.placed, "daemon": daemon }));
+    Ok(())
+}
+
+/// The work under the home's lock, and a line in the audit of the state that is there afterwards.
+async fn locked(
+    ctx: &Context,
+    said: &str,
+    work: impl FnOnce(Option<&HomeLock>) -> Result<Done>,
+) -> Result<(Done, Option<Error>)> {
+    let lock = if ctx.home.exists() {
+        crate::durable::create_folder(&ctx.home.run_dir())
+            .map_err(|e| Error::transient("restore.io", "could not make the folder of the home's lock").cause(e))?;
+        Some(HomeLock::take(&ctx.home, "restore")?)
+    } else {
+        None
+    };
+    let done = work(lock.as_ref())?;
+    let remark = record(ctx, lock, said, &done).await.err();
+    Ok((done, remark))
+}
+
+/// Looks whether the ledger is sound where it lies now, and writes into it that it was put there.
+async fn record(ctx: &Context, lock: Option<HomeLock>, said: &str, done: &Done) -> Result<()> {
+    let (home, _) = crate::home::Home::open(ctx.home.root())?;
+    // After a swap the lock is that of the old state.
+    let _lock = match lock.filter(|lock| lock.is_of(&home)) {
+        Some(lock) => lock,
+        None => HomeLock::take(&home, "restore")?,
+    };
+    if !home.ledger_db().exists() {
+        return Ok(());
+    }
+    let ledger = SqliteLedger::open(&home.ledger_db(), Arc::new(SystemClock::start()), Arc::new(UuidIds))?;
+    if let Some(complaint) = ledger.integrity().await?.first() {
+        return Err(Error::data("ledger.corrupt", "the ledger is damaged")
+            .cause(complaint)
+            .hint("moon restore --undo"));
+    }
+    ledger.begin(&ports::writer()).await?;
+    let detail = json!({ "kept": done.kept });
+    ledger.audit(&AuditEntry::new("restore", "restored", "ok", said).detail(detail)).await?;
+    ledger.end("restore done").await
+}
+
+/// How a daemon is started with what this command was told.
+fn words(ctx: &Context) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["--home".into(), ctx.home.root().into()];
+    if let Some(file) = &ctx.globals.config {
+        words.extend(["--config".into(), file.into()]);
+    }
+    for set in &ctx.globals.set {
+        words.extend(["--set".into(), set.into()]);
+    }
+    words.extend(["watch".into(), "--daemon".into()]);
+    words
+}
+
+fn told_of_daemon(report: &mut Report, away: Option<&Away>, started: Option<Result<u32>>) -> Value {
+    match (away, started) {
+        (Some(away), Some(Ok(pid))) => {
+            report.detail(format!("the daemon was stopped (pid {}) and runs again (pid {pid})", away.pid));
+            json!({ "stopped": away.pid, "started": pid })
+        }
+        (Some(away), Some(Err(error))) => {
+            report.issue(error);
+            json!({ "stopped": away.pid, "started": null })
+        }
+        _ => Value::Null,
+    }
+}
+
+fn ask(ctx: &Context, question: &str) -> Result<()> {
+    if ctx.out.ask(&format!("{question} Type yes: ")).trim() == "yes" {
+        return Ok(());
+    }
+    Err(Error::conflict("restore.declined", "not restored: nothing was touched"))
+}
+
+fn about(source: &Source, prepared: &Prepared) -> Report {
+    let verified = &prepared.verified;
+    let mut report = Report::new("restore");
+    let manifest = verified.manifest.as_ref();
+    let made = manifest.map(|m| format!(", made {} on {}", m.created_at, m.host)).unwrap_or_default();
+    report.detail(format!(
+        "{}: backup {}{made}: {}, {}, every hash as listed, every database whole",
+        source.path.display(),
+        verified.id,
+        count(verified.files(), "file"),
+        size(verified.content_bytes)
+    ));
+    let include: Vec<String> =
+        manifest.iter().flat_map(|m| &m.include).map(|entry| entry.path.display().to_string()).collect();
+    if !include.is_empty() {
+        report.detail(format!("included folders (restored with --include or --to): {}", include.join(", ")));
+    }
+    if !verified.has_sidecar {
+        report.detail("no sidecar beside it: the archive was compared with its own lists only");
+    }
+    report.data(&json!({
+        "id": verified.id, "file": source.path, "files": verified.files(), "content_bytes": verified.content_bytes,
+        "sidecar": verified.has_sidecar, "include": include, "restored": false,
+    }));
+    report
+}
+
+fn preview(ctx: &Context, mut report: Report, prepared: &Prepared) -> Result<Report> {
+    let changes = restore::compare(&prepared.verified, ctx.home.root())
+        .map_err(|e| Error::transient("restore.io", "could not compare the backup with the home").cause(e))?;
+    let Changes { added, changed, removed, same } = &changes;
+    report.detail(format!(
+        "would add {}, change {}, remove {}, leave {same} as they are",
+        added.len(),
+        changed.len(),
+        removed.len()
+    ));
+    for (sign, paths) in [("+", added), ("~", changed), ("-", removed)] {
+        paths.iter().take(SHOWN).for_each(|path| {
+            report.detail(format!("  {sign} {path}"));
+        });
+        if paths.len() > SHOWN {
+            report.detail(format!("  {sign} and {} more", paths.len() - SHOWN));
+        }
+    }
+    let capped = |paths: &[String]| paths.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+    merge(
+        &mut report,
+        &json!({
+            "dry_run": true, "same": same,
+            "added": { "count": added.len(), "paths": capped(added) },
+            "changed": { "count": changed.len(), "paths": capped(changed) },
+            "removed": { "count": removed.len(), "paths": capped(removed) },
+        }),
+    );
+    Ok(report)
+}
+
+fn merge(report: &mut Report, more: &Value) {
+    let (Some(into), Some(from)) = (report.data.as_object_mut(), more.as_object()) else { return };
+    into.extend(from.iter().map(|(key, value)| (key.clone(), value.clone())));
+}

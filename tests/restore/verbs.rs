@@ -1,0 +1,478 @@
+//! Good restores: swapped, started again, undone; single files; other places; what the archive may not say.
+
+use super::build::{Entry, ID, Parts, gzip, pax, publish};
+use super::support::process::{Disk, Ran, Scratch, changes, count, open_to_others, temporary_files, tree, wait_for};
+use super::support::skip;
+use super::{FAST, lived_in};
+use moon_actors::domain::Sha256;
+use serde_json::{Value, json};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const DAY: &str = "memory/2026-11-19.md";
+
+/// Ends the daemon that a restore started again: it is nobody's child.
+struct Stops<'a>(&'a Scratch);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.moon(&["ctl", "stop"]).output();
+    }
+}
+
+fn pid(scratch: &Scratch) -> Value {
+    scratch.json(&["ctl", "status"]).report()["data"]["daemon"]["pid"].clone()
+}
+
+fn day(scratch: &Scratch) -> String {
+    std::fs::read_to_string(scratch.in_home(DAY)).unwrap_or_else(|_| "gone".into())
+}
+
+/// The folders beside the home whose name holds `what`.
+fn beside(scratch: &Scratch, what: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(scratch.path()).expect("listable").flatten().map(|e| e.path());
+    let mut found: Vec<_> = entries.filter(|p| p.to_string_lossy().contains(what)).collect();
+    found.sort();
+    found
+}
+
+fn given(scratch: &Scratch, parts: &Parts) -> PathBuf {
+    let file = scratch.path().join("given.tar.zst");
+    std::fs::write(&file, parts.packed()).expect("an archive");
+    file
+}
+
+fn restore(scratch: &Scratch, file: &Path, words: &[&str]) -> Ran {
+    Ran::of(scratch.moon(&["restore"]).arg(file).args(["--yes", "--json"]).args(words))
+}
+
+#[test]
+fn a_backup_is_swapped_in_under_a_running_daemon_which_starts_again_and_the_way_back_is_open_twice() {
+    let (scratch, good) = lived_in();
+    publish(&scratch.in_home("backups"), &good.packed());
+    let daemon = scratch.daemon(&FAST);
+    let _stops = Stops(&scratch);
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    std::fs::write(scratch.in_home("memory/2026-11-20.md"), "later\n").expect("a memory");
+    let report = scratch.json(&["restore", "--yes"]).expect(0).report();
+    assert_eq!(daemon.end().code(), Some(0), "it was stopped in order");
+    assert_eq!((&report["data"]["id"], &report["data"]["restored"]), (&json!(ID), &json!(true)), "{report}");
+    assert_eq!(report["data"]["daemon"]["stopped"], json!(daemon.pid()));
+    assert_eq!(report["data"]["daemon"]["started"], pid(&scratch), "the one that answers");
+    assert_eq!(day(&scratch), "what was said\n");
+    assert!(!scratch.in_home("memory/2026-11-20.md").exists());
+    for member in &good.entries {
+        let path = String::from_utf8(member.path.clone()).expect("plain");
+        let here = scratch.in_home(path.strip_prefix("home/").expect("of the home"));
+        // What a daemon writes all the time is its own.
+        if member.kind == b'0'
+            && ["home/memory", "home/archives/objects", "home/continuity"].iter().any(|f| path.starts_with(f))
+        {
+            assert_eq!(std::fs::read(here).expect("restored"), member.body, "{path}");
+        }
+    }
+    let kept = beside(&scratch, ".pre-restore-");
+    assert_eq!(std::fs::read_to_string(kept[0].join(DAY)).expect("kept"), "overwritten\n");
+    assert!(scratch.in_home(&format!("backups/{ID}.tar.zst")).exists() && !kept[0].join("backups/latest").exists());
+    assert_eq!(count(&scratch.home(), "SELECT COUNT(*) FROM audit WHERE record LIKE '%restored the backup%'"), 1);
+    scratch.run(&["verify"]).expect(0);
+    for expected in ["overwritten\n", "what was said\n"] {
+        let before = pid(&scratch);
+        scratch.run(&["restore", "--undo", "--yes"]).expect(0);
+        assert_eq!(day(&scratch), expected);
+        assert_ne!(pid(&scratch), before, "started again");
+        assert!(scratch.in_home(&format!("backups/{ID}.tar.zst")).exists());
+    }
+    assert_eq!(beside(&scratch, ".pre-restore-").len(), 1, "one state before, whatever way");
+    assert_eq!(beside(&scratch, ".restor"), Vec::<PathBuf>::new());
+    assert_eq!(open_to_others(&scratch.home()), Vec::<String>::new());
+    assert_eq!(temporary_files(&scratch.home()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn nobody_is_asked_without_a_terminal_and_a_preview_changes_nothing() {
+    let (scratch, good) = lived_in();
+    publish(&scratch.in_home("backups"), &good.packed());
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    std::fs::write(scratch.in_home("memory/2026-11-20.md"), "later\n").expect("a memory");
+    std::fs::remove_file(scratch.in_home("moon.toml")).expect("gone");
+    let before = tree(scratch.path());
+    let refused = scratch.run(&["restore"]).expect(1);
+    assert!(refused.stderr.contains("moon restore latest --yes"), "{refused:?}");
+    let report = scratch.json(&["restore", "--dry-run"]).expect(0).report();
+    let data = &report["data"];
+    assert_eq!(data["added"], json!({ "count": 1, "paths": ["moon.toml"] }), "{data}");
+    assert_eq!(data["removed"], json!({ "count": 1, "paths": ["memory/2026-11-20.md"] }), "{data}");
+    assert!(data["changed"]["paths"].as_array().is_some_and(|all| all.contains(&json!(DAY))), "{data}");
+    let changed = changes(&before, &tree(scratch.path()));
+    // Making and removing a folder beside the home moves the time of the folder above it.
+    assert_eq!(changed, ["changed: "], "{changed:?}");
+    let text = scratch.run(&["restore", ID, "--dry-run"]).expect(0).stdout;
+    assert!(text.contains("would add 1") && text.contains("+ moon.toml"), "{text}");
+    assert_eq!(
+        scratch.json(&["restore", "20200101_000000", "--yes"]).expect(1).report()["data"]["error"]["code"],
+        "restore.no_backup"
+    );
+}
+
+#[test]
+fn only_a_typed_yes_restores() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    for (typed, code, expected) in [("y\n", 1, "overwritten\n"), ("yes\n", 0, "what was said\n")] {
+        let pty =
+            rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).expect("a terminal");
+        rustix::pty::grantpt(&pty).and_then(|()| rustix::pty::unlockpt(&pty)).expect("unlocked");
+        let name = rustix::pty::ptsname(&pty, Vec::new()).expect("a name").into_string().expect("plain");
+        let end = || std::fs::OpenOptions::new().read(true).write(true).open(&name).expect("its other end");
+        let mut child =
+            scratch.moon(&["restore"]).arg(&file).stdin(end()).stderr(end()).stdout(end()).spawn().expect("starts");
+        let (mut shown, mut pty) = (String::new(), std::fs::File::from(pty));
+        while !shown.contains("Type yes") {
+            let mut some = [0; 1024];
+            let read = std::io::Read::read(&mut pty, &mut some).expect("a question");
+            shown.push_str(&String::from_utf8_lossy(&some[..read]));
+        }
+        assert!(shown.contains("every hash as listed"), "what is asked about stands above the question: {shown}");
+        std::io::Write::write_all(&mut pty, typed.as_bytes()).expect("typed");
+        let reader = std::thread::spawn(move || drop(std::io::copy(&mut pty, &mut std::io::sink())));
+        assert_eq!(child.wait().expect("ends").code(), Some(code), "{typed:?}");
+        drop(reader);
+        assert_eq!(day(&scratch), expected);
+    }
+    assert_eq!(beside(&scratch, ".restoring-"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn single_files_and_folders_come_back_and_the_ledger_never_alone() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    let object = good.entries.iter().map(|e| String::from_utf8_lossy(&e.path).into_owned());
+    let object = object.into_iter().find(|p| p.ends_with(".jsonl.zst")).expect("an object");
+    let object = object.strip_prefix("home/").expect("of the home").to_owned();
+    let right = std::fs::read(scratch.in_home(&object)).expect("readable");
+    std::fs::write(scratch.in_home(&object), b"damaged").expect("damaged");
+    std::fs::write(scratch.in_home("archives/objects/later"), b"later").expect("a later object");
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    std::fs::write(scratch.in_home("memory/2026-11-20.md"), "later\n").expect("a memory");
+
+    restore(&scratch, &file, &["--only", DAY]).expect(0);
+    assert_eq!(day(&scratch), "what was said\n");
+    assert!(scratch.in_home("memory/2026-11-20.md").exists(), "nothing else changed");
+    let entries = std::fs::read_dir(scratch.in_home("memory")).expect("listable").flatten();
+    let kept: Vec<_> = entries.map(|e| e.path()).filter(|p| p.to_string_lossy().contains(".md.pre-restore-")).collect();
+    assert_eq!(std::fs::read_to_string(&kept[0]).expect("kept"), "overwritten\n");
+
+    restore(&scratch, &file, &["--only", "memory/", "--only", "archives"]).expect(0);
+    assert!(!scratch.in_home("memory/2026-11-20.md").exists(), "the folder is the one of the backup");
+    let old = std::fs::read_dir(scratch.home()).expect("listable").flatten();
+    assert!(old.map(|e| e.path()).any(|p| p.join("2026-11-20.md").exists()), "the folder before is kept");
+    assert_eq!(std::fs::read(scratch.in_home(&object)).expect("readable"), right);
+    assert!(scratch.in_home("archives/objects/later").exists(), "what the archive got later stays");
+
+    let before = tree(&scratch.home());
+    for (path, code) in [
+        ("state/moon.db", "restore.choice"),
+        ("state", "restore.choice"),
+        ("nothing", "restore.choice"),
+        ("../home", "restore.unsafe"),
+        ("/etc", "restore.unsafe"),
+    ] {
+        let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
+        assert_eq!(error["code"], code, "{path}: {error}");
+    }
+    assert_eq!(changes(&before, &tree(&scratch.home())), Vec::<String>::new());
+    assert_eq!(beside(&scratch, "home."), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn everything_can_be_unpacked_elsewhere_where_sha256sum_agrees() {
+    let (scratch, mut good) = lived_in();
+    good.add(&format!("home/memory/{}/{}.md", "d".repeat(120), "n".repeat(130)), "file", b"a long name\n");
+    let (file, to) = (given(&scratch, &good), scratch.path().join("elsewhere"));
+    let before = tree(&scratch.home());
+    Ran::of(scratch.moon(&["restore"]).arg(&file).arg("--to").arg(&to)).expect(0);
+    let sums =
+        Command::new("sha256sum").args(["-c", "--quiet", "--strict", "checksums.sha256"]).current_dir(&to).output();
+    match sums {
+        Ok(said) => assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr)),
+        Err(_) => skip("everything_can_be_unpacked_elsewhere_where_sha256sum_agrees", "there is no sha256sum"),
+    }
+    assert_eq!(changes(&before, &tree(&scratch.home())), Vec::<String>::new());
+    let again = Ran::of(scratch.moon(&["restore", "--json"]).arg(&file).arg("--to").arg(&to)).expect(1);
+    assert_eq!(again.report()["data"]["error"]["code"], "restore.choice", "it is not empty");
+}
+
+#[test]
+fn a_lost_home_is_restored_where_nothing_is() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    std::fs::remove_dir_all(scratch.home()).expect("lost");
+    restore(&scratch, &file, &[]).expect(0);
+    assert_eq!(day(&scratch), "what was said\n");
+    scratch.run(&["index"]).expect(0);
+    scratch.run(&["verify"]).expect(0);
+    let nothing = scratch.json(&["restore", "--undo", "--yes"]).expect(1).report();
+    assert_eq!(nothing["data"]["error"]["code"], "restore.nothing_to_undo");
+    assert_eq!(day(&scratch), "what was said\n");
+}
+
+#[test]
+fn rights_and_owners_are_ours_whatever_the_archive_says() {
+    let (scratch, mut good) = lived_in();
+    good.add("home/memory/tool", "file", b"#!/bin/sh\n");
+    for entry in &mut good.entries {
+        (entry.mode, entry.uid) = (0o7777, 54_321);
+    }
+    good.members().iter_mut().for_each(|m| m["mode"] = json!("4777"));
+    let at = good.members().iter().position(|m| m["path"] == "home/moon.toml").expect("listed");
+    good.members()[at]["mode"] = json!("4666");
+    let manifest_owner = good.entries[0].uid;
+    let to = scratch.path().join("elsewhere");
+    // The two lists are written with our own id: they must agree with the rest.
+    good.entries.iter_mut().for_each(|e| e.uid = u64::from(rustix::process::geteuid().as_raw()));
+    assert_ne!(manifest_owner, good.entries[0].uid);
+    Ran::of(scratch.moon(&["restore"]).arg(given(&scratch, &good)).arg("--to").arg(&to)).expect(0);
+    assert_eq!(open_to_others(&to), Vec::<String>::new());
+    let mode = |path: &str| std::fs::metadata(to.join(path)).expect("there").permissions().mode() & 0o7777;
+    assert_eq!((mode("home/memory/tool"), mode("home/moon.toml"), mode("home")), (0o700, 0o600, 0o700));
+    let found = std::fs::metadata(to.join("home/memory/tool")).expect("there");
+    assert_eq!((found.uid(), found.mtime()), (rustix::process::geteuid().as_raw(), 0o14_755_432_100));
+}
+
+#[test]
+fn an_included_folder_is_restored_only_when_it_is_named_and_comes_back_with_an_undo() {
+    let (scratch, mut good) = lived_in();
+    let notes = scratch.path().join("notes");
+    std::fs::create_dir(&notes).expect("a folder");
+    std::fs::write(notes.join("a.txt"), "now").expect("a note");
+    good.manifest["include"] = json!([{ "n": 0, "path": notes }]);
+    good.add("include/0/a.txt", "file", b"then");
+    let file = given(&scratch, &good);
+    let note = || std::fs::read_to_string(notes.join("a.txt")).expect("a note");
+    restore(&scratch, &file, &[]).expect(0);
+    assert_eq!(note(), "now");
+    let strange = restore(&scratch, &file, &["--include", "/etc"]).expect(1).report();
+    assert_eq!(strange["data"]["error"]["code"], "restore.choice", "{strange}");
+    restore(&scratch, &file, &["--include", notes.to_str().expect("plain")]).expect(0);
+    assert_eq!(note(), "then");
+    scratch.run(&["restore", "--undo", "--yes"]).expect(0);
+    assert_eq!(note(), "now");
+    scratch.run(&["restore", "--undo", "--yes"]).expect(0);
+    assert_eq!(note(), "then");
+}
+
+#[test]
+fn an_encrypted_backup_opens_with_its_key_and_with_no_other() {
+    let (scratch, good) = lived_in();
+    let (right, wrong) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+    let recipient = right.to_public();
+    let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).expect("one");
+    let mut locked = Vec::new();
+    let mut writer = encryptor.wrap_output(&mut locked).expect("a writer");
+    std::io::Write::write_all(&mut writer, &good.packed()).expect("written");
+    writer.finish().expect("finished");
+    let file = scratch.path().join(format!("{ID}.tar.zst.age"));
+    std::fs::write(&file, &locked).expect("an archive");
+    let key = |name: &str, identity: &age::x25519::Identity| {
+        use age::secrecy::ExposeSecret;
+        let path = scratch.path().join(name);
+        std::fs::write(&path, format!("# a key\n{}\n", identity.to_string().expose_secret())).expect("a key");
+        path.to_str().expect("plain").to_owned()
+    };
+    let (right, wrong) = (key("right", &right), key("wrong", &wrong));
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    for words in [vec![], vec!["--identity", &wrong], vec!["--identity", "/nowhere"]] {
+        let error = restore(&scratch, &file, &words).expect(1).report()["data"]["error"].clone();
+        assert_eq!(error["code"], "restore.identity", "{words:?}: {error}");
+    }
+    let mut spoilt = locked.clone();
+    let middle = spoilt.len() / 2;
+    spoilt[middle] ^= 1;
+    for bytes in [&spoilt[..], &locked[..locked.len() - 1], &[&locked[..], b"x"].concat()] {
+        std::fs::write(&file, bytes).expect("an archive");
+        let error = restore(&scratch, &file, &["--identity", &right]).expect(1).report()["data"]["error"].clone();
+        assert_eq!(error["code"], "restore.damaged", "{error}");
+    }
+    assert_eq!(day(&scratch), "overwritten\n");
+    std::fs::write(&file, &locked).expect("an archive");
+    restore(&scratch, &file, &["--identity", &right]).expect(0);
+    assert_eq!(day(&scratch), "what was said\n");
+}
+
+/// How a good archive is turned into a bad one.
+type Spoil = fn(&mut Parts);
+
+/// An archive in the layout of the operations document, as macOS writes it.
+fn document() -> Parts {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let db = rusqlite::Connection::open(scratch.path().join("m.db")).expect("a database");
+    db.execute_batch("CREATE TABLE m (t TEXT); INSERT INTO m VALUES ('kept')").expect("rows");
+    drop(db);
+    let mut parts = Parts::empty();
+    parts.has_manifest = false;
+    parts.entries = vec![
+        Entry::file("memory.db", &std::fs::read(scratch.path().join("m.db")).expect("readable")),
+        Entry::file("observations.jsonl", b"{\"content\": \"x\"}\n"),
+        Entry::file("identity_core.json", b"{}\n"),
+    ];
+    let sums = parts.entries.iter().map(|e| format!("{}  {}\n", Sha256::of(&e.body), String::from_utf8_lossy(&e.path)));
+    parts.sums = Some(sums.collect());
+    let vendor = pax(&[
+        ("mtime", b"1768900000.25"),
+        ("LIBARCHIVE.xattr.com.apple.provenance", b"AQIA"),
+        ("SCHILY.xattr.com.apple.provenance", b"\x01\x02\x00"),
+    ]);
+    parts.entries.insert(0, Entry { is_whole_path: true, ..Entry::folder(&format!("{ID}/")) });
+    parts.entries.insert(0, Entry { is_whole_path: true, ..Entry::file(&format!("./._{ID}"), b"\0\x05\x16\x07") });
+    parts.entries[2].before = vendor;
+    parts.entries.insert(2, Entry::file("._memory.db", b"\0\x05\x16\x07 apple"));
+    parts
+}
+
+#[test]
+fn an_archive_of_the_documents_layout_is_unpacked_without_what_macos_added() {
+    let (scratch, _) = lived_in();
+    let file = scratch.path().join(format!("{ID}.tar.gz"));
+    let to = scratch.path().join("old-memory");
+    std::fs::write(&file, gzip(&document().tar())).expect("an archive");
+    let into_home = restore(&scratch, &file, &[]).expect(1).report();
+    assert_eq!(into_home["data"]["error"]["code"], "restore.choice", "{into_home}");
+    let run = || Ran::of(scratch.moon(&["restore", "--json"]).arg(&file).arg("--to").arg(&to));
+    run().expect(0);
+    let entries = std::fs::read_dir(&to).expect("listable").flatten();
+    let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().expect("plain")).collect();
+    names.sort();
+    assert_eq!(names, ["checksums.sha256", "identity_core.json", "memory.db", "observations.jsonl"]);
+    assert_eq!(open_to_others(&to), Vec::<String>::new());
+    std::fs::remove_dir_all(&to).expect("removed");
+
+    let spoilt: [(&str, Spoil); 7] = [
+        ("a wrong hash", |p| p.entries.last_mut().expect("one").body = b"{} \n".to_vec()),
+        ("a member too few", |p| drop(p.entries.pop())),
+        ("a member too many", |p| p.entries.push(Entry::file("evil.jsonl", b"x"))),
+        ("a link", |p| p.entries.push(Entry::of_kind("l", b'2', "/etc"))),
+        ("a path that leads out", |p| p.entries.push(Entry::file("../x", b"x"))),
+        ("no list of hashes", |p| p.has_sums = false),
+        ("a damaged database", |p| {
+            let at = p.entries.iter().position(|e| e.path == b"memory.db").expect("there");
+            p.entries[at].body[4096..].fill(7);
+            let line = format!("{}  memory.db\n", Sha256::of(&p.entries[at].body));
+            let sums = p.sums.take().unwrap_or_default();
+            p.sums = Some(
+                sums.lines().filter(|l| !l.ends_with("memory.db")).map(|l| format!("{l}\n")).collect::<String>()
+                    + &line,
+            );
+        }),
+    ];
+    for (name, spoil) in spoilt {
+        let mut parts = document();
+        spoil(&mut parts);
+        std::fs::write(&file, gzip(&parts.tar())).expect("an archive");
+        let error = run().expect(1).report()["data"]["error"].clone();
+        assert!(
+            ["restore.unsafe", "restore.damaged"].contains(&error["code"].as_str().unwrap_or_default()),
+            "{name}: {error}"
+        );
+    }
+    let whole = gzip(&document().tar());
+    for bytes in [&whole[..whole.len() - 9], &[&whole[..], &whole[..]].concat(), &[&whole[..], b"x"].concat()] {
+        std::fs::write(&file, bytes).expect("an archive");
+        run().expect(1);
+    }
+    assert!(!to.exists() && beside(&scratch, ".restoring-").is_empty());
+}
+
+#[test]
+fn a_full_disk_during_a_restore_leaves_everything_as_it_was() {
+    const TEST: &str = "a_full_disk_during_a_restore_leaves_everything_as_it_was";
+    let (scratch, mut good) = lived_in();
+    good.add(
+        "home/memory/large",
+        "file",
+        &(0..3_000_000u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>()[..6 << 20],
+    );
+    let file = given(&scratch, &good);
+    let before = tree(&scratch.home());
+    // A limit on the size of a file is a full disk in the middle of a member.
+    let moon = scratch.moon(&["restore"]);
+    let words = moon.get_args().map(|a| a.to_str().expect("plain")).collect::<Vec<_>>();
+    let program = moon.get_program().to_str().expect("plain");
+    let mut limited = scratch.bare();
+    let mut shell = Command::new("sh");
+    shell.env_clear().envs(limited.get_envs().filter_map(|(k, v)| v.map(|v| (k, v)))).current_dir(scratch.path());
+    limited.arg("unused");
+    shell.args(["-c", "ulimit -f 8192; exec \"$@\"", "sh", program]).args(words).arg(&file).args(["--yes", "--json"]);
+    let error = Ran::of(&mut shell).expect(1).report()["data"]["error"].clone();
+    assert_eq!(error["code"], "restore.no_room", "{error}");
+    assert_eq!(changes(&before, &tree(&scratch.home())), Vec::<String>::new());
+    assert_eq!(beside(&scratch, "home."), Vec::<PathBuf>::new());
+
+    let small = scratch.path().join("small");
+    std::fs::create_dir(&small).expect("a folder");
+    let Some(_disk) = Disk::mount(&small, "20m") else { return skip(TEST, "this user may not mount a small disk") };
+    let to = small.join("there");
+    let error = Ran::of(scratch.moon(&["restore", "--json"]).arg(&file).arg("--to").arg(&to)).expect(1);
+    assert_eq!(error.report()["data"]["error"]["code"], "restore.no_room", "{error:?}");
+    assert_eq!(std::fs::read_dir(&small).expect("listable").count(), 0);
+}
+
+#[test]
+fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one_and_the_next_command_goes_on() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    publish(&scratch.in_home("backups"), b"an archive");
+    let files = good.entries.iter().filter(|e| e.kind == b'0').count();
+    let mut points: Vec<String> = [1, files / 2, files].iter().map(|n| format!("restore.unpacked:{n}")).collect();
+    points.extend((1..20).map(|n| format!("restore.swapped:{n}")));
+    let (mut killed, mut finished) = (0, 0);
+    for point in points {
+        std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+        let mut command = scratch.moon(&["restore"]);
+        let ran = Ran::of(command.arg(&file).arg("--yes").env("MOON_TEST_KILL_AT", &point));
+        if ran.signal != Some(9) {
+            assert_eq!(ran.code, Some(0), "{point}: {ran:?}");
+            finished += 1;
+            break;
+        }
+        killed += 1;
+        // Any command that opens the home for writing.
+        scratch.run(&["watch", "--once"]).expect(0);
+        let now = day(&scratch);
+        assert!(["overwritten\n", "what was said\n"].contains(&now.as_str()), "{point}: {now}");
+        if now == "what was said\n" {
+            let kept = beside(&scratch, ".pre-restore-").pop().expect("the old state is kept");
+            assert_eq!(std::fs::read_to_string(kept.join(DAY)).expect("kept"), "overwritten\n", "{point}");
+        }
+        assert!(scratch.in_home(&format!("backups/{ID}.tar.zst")).exists(), "{point}: the backups are there");
+        assert_eq!(beside(&scratch, ".restore.json"), Vec::<PathBuf>::new(), "{point}");
+        scratch.run(&["verify"]).expect(0);
+        beside(&scratch, ".pre-restore-").iter().for_each(|old| std::fs::remove_dir_all(old).expect("removed"));
+    }
+    assert!(killed >= 8 && finished == 1, "{killed} kills, {finished} whole");
+    assert_eq!(beside(&scratch, ".restoring-"), Vec::<PathBuf>::new(), "the last one swept what the dead ones left");
+}
+
+#[test]
+fn a_daemon_that_does_not_start_with_the_old_settings_is_told_and_undone() {
+    let (scratch, mut good) = lived_in();
+    good.replace("home/moon.toml", b"[thresholds]\narchive = 7.0\n");
+    let file = given(&scratch, &good);
+    let daemon = scratch.daemon(&FAST);
+    let _stops = Stops(&scratch);
+    let ran = restore(&scratch, &file, &[]).expect(2);
+    assert_eq!(daemon.end().code(), Some(0));
+    let issue = &ran.report()["issues"][0];
+    assert_eq!(issue["code"], "daemon.not_started", "{issue}");
+    assert!(issue["cause"].as_str().is_some_and(|c| c.contains("thresholds.archive")), "{issue}");
+    assert!(issue["hint"].as_str().is_some_and(|c| c.contains("moon restore --undo")), "{issue}");
+    // The settings in force are wrong, so the way back is told the right ones.
+    let empty = scratch.path().join("empty.toml");
+    std::fs::write(&empty, "").expect("settings");
+    Ran::of(scratch.moon(&["restore", "--undo", "--yes", "--config"]).arg(&empty)).expect(0);
+    wait_for("a home with right settings", || {
+        (std::fs::read(scratch.in_home("moon.toml")).ok()?.is_empty()).then_some(())
+    });
+}
