@@ -200,6 +200,22 @@ impl Home {
     pub fn log_file(&self) -> PathBuf {
         self.root.join("logs/moon.log")
     }
+    /// `logs/daemon_status.json`: how far the daemon's life is, for programs.
+    pub fn status_file(&self) -> PathBuf {
+        self.root.join("logs/daemon_status.json")
+    }
+    /// `logs/weekly_health_20261122.log` and its figures, `.json`.
+    pub fn report_file(&self, day: &str, kind: &str) -> PathBuf {
+        self.root.join(format!("logs/weekly_health_{day}.{kind}"))
+    }
+    /// `run/dashboard.token`: who knows it may read the web page.
+    pub fn dashboard_token(&self) -> PathBuf {
+        self.root.join("run/dashboard.token")
+    }
+    /// `run/dashboard.url`: where the daemon serves the web page.
+    pub fn dashboard_url(&self) -> PathBuf {
+        self.root.join("run/dashboard.url")
+    }
     pub fn bridge_dir(&self) -> PathBuf {
         self.root.join("bridge")
     }

@@ -13,3 +13,4 @@ pub mod durable;
 pub mod home;
 pub mod logging;
 mod scratch;
+pub mod screens;

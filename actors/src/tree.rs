@@ -4,9 +4,12 @@
 //! optional one is parked and shown, and everybody else goes on: losing distillation must not stop archiving.
 
 use crate::domain::Stage::{Archive, Continuity, Distill, Index, Prune};
+use crate::report::WeeklyReport;
+use crate::schedule::Task;
 use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
-use crate::{alert, bridge, control, projection, stage, threshold, usage};
+use crate::{alert, bridge, control, projection, schedule, screens, stage, threshold, usage};
+use std::sync::Arc;
 
 pub fn tree(w: &Wiring) -> SupervisorSpec {
     let limits = || max(w.settings.supervision.max_crashes).per(w.settings.supervision.window);
@@ -24,6 +27,12 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
                 .vital("threshold", threshold::actor::start(w))
                 .vital("usage", usage::actor::start(w))
                 .vital("bridge", bridge::actor::start(w)),
+        )
+        .branch(
+            supervisor("screens", OneForOne, limits())
+                .optional("report", schedule::actor::start(w, Task::Report, |w| Arc::new(WeeklyReport::new(w))))
+                .optional("pages", screens::actor::pages(w))
+                .optional("web", screens::actor::web(w)),
         )
         .branch(
             supervisor("control", RestForOne, limits())

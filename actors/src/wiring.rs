@@ -18,6 +18,7 @@ use crate::prune::engine::{PruneStage, Reducer};
 use crate::recall::engine::Recaller;
 use crate::schedule::Task;
 use crate::schedule::actor::ChoreMsg;
+use crate::screens::actor::{PagesMsg, WebMsg};
 use crate::settings::Settings;
 use crate::stage::{Engine, StageMsg};
 use crate::supervisor::Address;
@@ -38,6 +39,8 @@ pub struct Mailboxes {
     pub threshold: Address<ThresholdMsg>,
     pub control: Address<ControlMsg>,
     pub socket: Address<SocketMsg>,
+    pub pages: Address<PagesMsg>,
+    pub web: Address<WebMsg>,
     stages: [Address<StageMsg>; 5],
     chores: [Address<ChoreMsg>; Task::ALL.len()],
 }

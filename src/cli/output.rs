@@ -134,6 +134,13 @@ impl Output {
         self.write(&format!("{}\n", escape_json(&text)));
     }
 
+    /// Prints a report in the place of the one before, where there is a terminal.
+    pub fn screen(&self, report: &Report) {
+        let top = if is_terminal() { "\u{1b}[H\u{1b}[2J\u{1b}[3J" } else { "" };
+        let end = if is_terminal() { "" } else { "\n" };
+        self.write(&format!("{top}{}{end}", text(report)));
+    }
+
     /// Prints commentary: progress and remarks that are not the answer.
     pub fn note(&self, line: &str) {
         to_stderr(&format!("{}\n", escape(line)));
@@ -191,6 +198,11 @@ pub fn table(headers: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 /// True when stdout is a terminal: long answers may then be shortened.
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// True when somebody may press keys: stdin is a terminal, too.
+pub fn hears_keys() -> bool {
+    io::stdin().is_terminal()
 }
 
 /// Makes foreign text harmless on one line: control characters, line breaks and marks that turn the reading direction round

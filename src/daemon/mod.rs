@@ -11,7 +11,7 @@ use crate::adapters::sqlite::SqliteLedger;
 use crate::home::Home;
 use lock::HomeLock;
 use moon_actors::control::engine::{DaemonHands, Hands};
-use moon_actors::port::{AlertKey, AuditEntry, Ledger, Ports, SessionHost, Severity};
+use moon_actors::port::{AlertKey, AuditEntry, DaemonPhase, Ledger, Ports, SessionHost, Severity};
 use moon_actors::settings::Settings;
 use moon_actors::supervisor::{self, EndReason, Notice, Sink, Tree};
 use moon_actors::tree::tree;
@@ -40,12 +40,14 @@ impl Daemon {
     pub async fn start(home: &Home, settings: Settings, lock: HomeLock, host: Arc<dyn SessionHost>) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
         ports::begin(&ports, &ledger).await?;
+        say(&ports, DaemonPhase::Starting).await;
         let (stop, slot) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
         let wiring = wire(home, settings, ports, Arc::clone(&stop), Arc::clone(&slot));
         let scribe = Scribe::start(ledger.clone());
         wiring.connect_bells();
         let tree = supervisor::run(tree(&wiring), scribe.sink()).await;
         let _ = slot.set(tree.clone());
+        say(&wiring.ports, DaemonPhase::Running).await;
         tracing::info!(home = %home.root().display(), host = %wiring.ports.host.describe(), "moon is watching");
         Ok(Self { wiring, tree, ledger, stop, scribe, _lock: lock })
     }
@@ -69,6 +71,7 @@ impl Daemon {
     /// Drains the tree and closes the ledger.
     pub async fn stop(self, reason: &str) -> Result<()> {
         tracing::info!(reason, "stopping");
+        say(&self.wiring.ports, DaemonPhase::Stopping).await;
         let killed = tokio::select! {
             killed = self.tree.stop(self.wiring.settings.supervision.drain) => killed,
             // A second signal means now.
@@ -81,7 +84,7 @@ impl Daemon {
             );
         }
         self.scribe.finish().await;
-        conclude(&self.ledger, &self.wiring, reason).await
+        conclude(&self.ledger, &self.wiring, (reason, DaemonPhase::Stopped)).await
     }
 
     async fn give_up(self, reason: EndReason) -> Result<EndReason> {
@@ -95,7 +98,7 @@ impl Daemon {
             let deliver = async move { moon_actors::alert::deliver(&ledger, &notifiers).await.map(drop) };
             let _ = tokio::time::timeout(LAST_WORDS, deliver).await;
             self.scribe.finish().await;
-            conclude(&self.ledger, &self.wiring, &message).await?;
+            conclude(&self.ledger, &self.wiring, (&message, DaemonPhase::Error)).await?;
         }
         Ok(reason)
     }
@@ -108,7 +111,8 @@ fn wire(home: &Home, settings: Settings, ports: Ports, stop: Arc<Notify>, slot: 
         let stop = Arc::new(move || stop.notify_one());
         Arc::new(DaemonHands { wiring: wiring.clone(), tree: Arc::clone(&slot), stop })
     });
-    ports::wire(ports, settings, Arc::new(socket::SocketTransport::new(home.clone())), hands)
+    let transport = socket::SocketTransport::new(home.clone(), settings.dashboard.clone());
+    ports::wire(ports, settings, Arc::new(transport), hands)
 }
 
 /// Ends when the process is asked to: SIGTERM or SIGINT.
@@ -123,12 +127,21 @@ pub(crate) async fn told_to_stop() {
 }
 
 /// Ends a life in the ledger, and lets the files that people read say so.
-async fn conclude(ledger: &SqliteLedger, wiring: &Wiring, reason: &str) -> Result<()> {
-    ledger.end(reason).await?;
+async fn conclude(ledger: &SqliteLedger, wiring: &Wiring, (reason, phase): (&str, DaemonPhase)) -> Result<()> {
+    let ended = ledger.end(reason).await;
+    say(&wiring.ports, phase).await;
+    ended?;
     if let Err(error) = wiring.ports.projector.refresh().await {
         tracing::warn!(code = error.code, "{error}");
     }
     Ok(())
+}
+
+/// Says in the status file how far this life is. A file that cannot be written stops nothing.
+async fn say(ports: &Ports, phase: DaemonPhase) {
+    if let Err(error) = ports.projector.phase(phase).await {
+        tracing::warn!(code = error.code, "{error}");
+    }
 }
 
 /// Writes what happens in the tree into the ledger: the supervisor itself does no I/O.

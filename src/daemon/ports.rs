@@ -5,6 +5,7 @@ use crate::adapters::bridge_dir::BridgeDir;
 use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::fts::FtsIndex;
 use crate::adapters::log_notifier::LogNotifier;
+use crate::adapters::machine::ThisMachine;
 use crate::adapters::memory_dir::MemoryDir;
 use crate::adapters::openclaw::{self, OpenClaw};
 use crate::adapters::probe;
@@ -169,12 +170,13 @@ fn assemble(
         index: Arc::new(LeavesRoom::new(Arc::new(index), home.root())),
         distiller: Arc::new(LocalDistiller),
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
-        projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock))),
+        projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock)).screens(&settings.dashboard)),
         ledger: Arc::new(ledger),
         notifiers: vec![Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")))],
         clock,
         ids,
         probe: probe::from_environment(),
+        machine: Arc::new(ThisMachine::new(home)),
     })
 }
 

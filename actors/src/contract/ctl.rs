@@ -49,6 +49,10 @@ pub enum Request {
     Restart {
         actor: String,
     },
+    /// The health report of the last days.
+    Report {
+        days: u32,
+    },
     /// Stop the daemon.
     Stop,
 }

@@ -8,8 +8,10 @@ mod bridge;
 mod clock;
 mod distiller;
 mod ledger;
+mod machine;
 mod memory_store;
 mod notifier;
+mod overview;
 mod probe;
 mod projector;
 mod search_index;
@@ -20,10 +22,12 @@ pub use bridge::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Slot};
 pub use clock::{Clock, Ids};
 pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
+pub use machine::{Machine, NoMachine, Resources};
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
 pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity};
+pub use overview::{PastAlert, Period, StageLoad, UsageTrack};
 pub use probe::{NoProbe, Probe};
-pub use projector::Projector;
+pub use projector::{DaemonPhase, Projector};
 pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentName, TurnHit};
 pub use session_host::{Compacted, Doorbell, SessionHost};
 
@@ -44,4 +48,5 @@ pub struct Ports {
     pub ids: Arc<dyn Ids>,
     pub projector: Arc<dyn Projector>,
     pub probe: Arc<dyn Probe>,
+    pub machine: Arc<dyn Machine>,
 }
