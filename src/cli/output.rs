@@ -34,6 +34,9 @@ pub struct Report {
     pub issues: Vec<Issue>,
     /// The answer for programs; each command documents its fields in `docs/cli.md`.
     pub data: serde_json::Value,
+    /// People see the issues before the details.
+    #[serde(skip)]
+    pub trouble_first: bool,
     /// Set when neither 0 nor 2 says enough.
     #[serde(skip)]
     pub exit: Option<Exit>,
@@ -43,7 +46,15 @@ impl Report {
     /// An empty report that is in order.
     pub fn new(command: impl Into<String>) -> Self {
         let (details, issues) = (Vec::new(), Vec::new());
-        Self { command: command.into(), ok: true, details, issues, data: serde_json::json!({}), exit: None }
+        Self {
+            command: command.into(),
+            ok: true,
+            details,
+            issues,
+            data: serde_json::json!({}),
+            trouble_first: false,
+            exit: None,
+        }
     }
     /// Adds one line.
     pub fn detail(&mut self, line: impl Into<String>) -> &mut Self {
@@ -255,16 +266,10 @@ fn json(report: &Report) -> String {
 }
 
 fn text(report: &Report) -> String {
-    let mut out = String::new();
-    for line in &report.details {
-        out.push_str(&escape(line));
-        out.push('\n');
-    }
+    let details: String = report.details.iter().map(|line| escape(line) + "\n").collect();
     let label = if report.ok { ("note", YELLOW) } else { ("issue", YELLOW) };
-    for issue in &report.issues {
-        out.push_str(&trouble(label, issue));
-    }
-    out
+    let issues: String = report.issues.iter().map(|issue| trouble(label, issue)).collect();
+    if report.trouble_first { issues + &details } else { details + &issues }
 }
 
 /// ```text

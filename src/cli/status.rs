@@ -51,6 +51,7 @@ fn once(ctx: &Context, name: &str) -> Result<Report> {
 pub(super) fn report(name: &str, document: Value) -> Report {
     let view = View::of(&document);
     let mut report = Report::new(name);
+    report.trouble_first = true;
     for (message, hint) in plain::troubles(&view) {
         let issue = Issue { code: None, message, cause: None, hint };
         match view.worst() {

@@ -7,7 +7,8 @@ use super::chart;
 use super::source::unreadable;
 use super::view::{MOST_SESSIONS, View};
 use data_encoding::BASE64;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value as Shown, context};
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use moon_actors::Result;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 pub const STYLE: &str = include_str!("page.css");
 pub const SCRIPT: &str = include_str!("page.js");
 const PAGE: &str = include_str!("page.html");
+const MIDDLE_NAME: &str = "middle.html";
 const MIDDLE: &str = include_str!("middle.html");
 
 /// Makes pages; parsing the templates is the costly part of it.
@@ -29,13 +31,13 @@ impl Pages {
         templates.set_auto_escape_callback(|_| AutoEscape::Html);
         templates.add_filter("svgpath", |cells: Vec<Option<f64>>| chart::path(&cells, 96.0, 20.0).0);
         templates.add_template("page.html", PAGE).map_err(unreadable)?;
-        templates.add_template("middle.html", MIDDLE).map_err(unreadable)?;
+        templates.add_template(MIDDLE_NAME, MIDDLE).map_err(unreadable)?;
         Ok(Self { templates })
     }
 
     /// The part of the page that changes.
     pub fn middle(&self, document: &Value) -> Result<String> {
-        self.render("middle.html", document, "")
+        self.render(MIDDLE_NAME, document, "")
     }
     /// The page as it is served: style and script lie beside it.
     pub fn served(&self, document: &Value) -> Result<String> {
@@ -55,13 +57,16 @@ impl Pages {
         let charts = chart::charts(&view);
         let unshown = view.sessions.len().saturating_sub(MOST_SESSIONS);
         view.sessions.truncate(MOST_SESSIONS);
-        let worst = view.worst();
-        let template = self.templates.get_template(name).map_err(unreadable)?;
-        template
-            .render(context! {
-                caution => super::plain::caution(&view), v => Shown::from_serialize(&view),
-                charts => Shown::from_serialize(&charts), policy => policy, style => STYLE, unshown => unshown, worst => worst.word(),
-            })
-            .map_err(unreadable)
+        let made = |name: &str, middle: &str| {
+            let (caution, worst) = (super::plain::caution(&view), view.worst().word());
+            let (v, charts) = (Serde(&view), Serde(&charts));
+            let values = context! {
+                v => v, charts => charts, caution => caution, worst => worst, unshown => unshown,
+                policy => policy, style => STYLE, middle => middle,
+            };
+            self.templates.get_template(name).and_then(|template| template.render(values)).map_err(unreadable)
+        };
+        let middle = made(MIDDLE_NAME, "")?;
+        if name == MIDDLE_NAME { Ok(middle) } else { made(name, &middle) }
     }
 }

@@ -60,15 +60,20 @@ pub struct Screen {
 const WIDE: u16 = 100;
 const HIGH: u16 = 26;
 const MOST_TROUBLES: usize = 4;
-/// Lines a printed dashboard has at least.
-const PRINTED_MIN: u16 = 34;
+/// Alerts in the pane when all panes are shown.
+const MOST_ALERTS: usize = 8;
 
 /// The height at which nothing of a printed dashboard is cut.
 pub(super) fn height(view: &View) -> u16 {
-    let right = [view.checks.len(), view.alerts.as_ref().map_or(1, Vec::len).min(12), view.actors.len(), 22];
-    let left = view.sessions.len() + view.stages.len() + view.actors.len() + 14;
-    let lines = left.max(right.iter().sum::<usize>()) + view.troubles.len().min(MOST_TROUBLES) * 2 + 6;
-    u16::try_from(lines).unwrap_or(u16::MAX).clamp(PRINTED_MIN, 200)
+    let facts = view.costs.len() + view.totals.len() + view.chores.as_ref().map_or(0, |c| c.len() + 1);
+    let alerts = view.alerts.as_ref().map_or(1, Vec::len).clamp(1, MOST_ALERTS);
+    let right = [view.checks.len().max(1), alerts, view.backups.as_ref().map_or(1, Vec::len), facts.max(4)];
+    let left = [view.sessions.len().max(1) + 1, view.stages.len().max(1) + 1, view.actors.len().max(2)];
+    let lines = |panes: &[usize]| panes.iter().sum::<usize>() + 2 * panes.len();
+    // With a health of many checks the right column gives it a third: then it is three times as high.
+    let right = lines(&right).max(if view.checks.len() > 6 { 3 * (view.checks.len() + 2) } else { 0 });
+    let troubles = view.troubles.len().min(MOST_TROUBLES) * 2 + 3;
+    u16::try_from(lines(&left).max(right) + troubles).unwrap_or(u16::MAX).clamp(HIGH, 200)
 }
 
 struct Painter {
@@ -201,7 +206,7 @@ fn all(frame: &mut Frame, painter: &Painter, screen: &Screen, view: &View, area:
     pane(frame, painter, screen, view, (Pane::Sessions, top));
     pane(frame, painter, screen, view, (Pane::Pipeline, middle));
     pane(frame, painter, screen, view, (Pane::Actors, bottom));
-    let alerts = view.alerts.as_ref().map_or(1, Vec::len).clamp(1, 8);
+    let alerts = view.alerts.as_ref().map_or(1, Vec::len).clamp(1, MOST_ALERTS);
     let facts = view.costs.len() + view.totals.len() + view.chores.as_ref().map_or(0, |c| c.len() + 1);
     let [health, alerted, kept, costs] = Layout::vertical([
         Constraint::Length(room(view.checks.len().max(1)).min(right.height / 3)),
@@ -329,7 +334,7 @@ fn actors<'a>(painter: &Painter, view: &View) -> Vec<Line<'a>> {
 fn sessions<'a>(painter: &Painter, view: &View, width: u16) -> Vec<Line<'a>> {
     let width = usize::from(width);
     // Name, bar, percent, sparkline, state: what there is no room for goes from the right.
-    let key = (width / 3).clamp(10, 40);
+    let key = (width * 2 / 5).clamp(10, 44);
     let bar = width.saturating_sub(key + 12).clamp(6, 22);
     let spark = width.saturating_sub(key + bar + 12).min(24);
     let state = width.saturating_sub(key + bar + spark + 13);
