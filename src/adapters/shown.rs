@@ -120,7 +120,7 @@ mod tests {
         shown.write_status(None, now).expect("nothing to say");
         assert!(!home.status_file().exists());
         shown.note_checks(4, 5);
-        let mut read = |phase| -> Value {
+        let read = |phase| -> Value {
             shown.write_status(Some(phase), now).expect("written");
             serde_json::from_slice(&std::fs::read(home.status_file()).expect("there")).expect("JSON")
         };

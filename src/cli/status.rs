@@ -26,19 +26,20 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if args.week {
         return super::dashboard::report(ctx, "status", 7);
     }
-    while args.watch {
+    if args.watch { watch(ctx) } else { once(ctx, "status") }
+}
+
+fn watch(ctx: &Context) -> Result<Report> {
+    while !ctx.out.is_closed() && !super::output::reader_is_gone() {
         let report = once(ctx, "status")?;
         if ctx.out.is_json() {
             ctx.out.json_line(&report.data);
         } else {
             ctx.out.screen(&report);
         }
-        if ctx.out.is_closed() || super::output::reader_is_gone() {
-            return Ok(Report::new("status"));
-        }
         std::thread::sleep(EVERY);
     }
-    once(ctx, "status")
+    Ok(Report::new("status"))
 }
 
 fn once(ctx: &Context, name: &str) -> Result<Report> {

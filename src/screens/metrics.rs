@@ -10,11 +10,14 @@ const MOST_SESSIONS: usize = 20;
 /// The same for health checks.
 const MOST_CHECKS: usize = 50;
 
+/// Labels, and the value if it is known.
+type Sample = (Vec<(&'static str, String)>, Option<f64>);
+
 struct Text(String);
 
 impl Text {
     /// One metric with its samples; one without a sample is left out whole.
-    fn metric(&mut self, (name, kind, help): (&str, &str, &str), samples: &[(Vec<(&str, String)>, Option<f64>)]) {
+    fn metric(&mut self, (name, kind, help): (&str, &str, &str), samples: &[Sample]) {
         let mut known = samples.iter().filter_map(|(labels, value)| value.map(|value| (labels, value))).peekable();
         if known.peek().is_none() {
             return;
@@ -161,7 +164,7 @@ fn care(text: &mut Text, d: &Value) {
     text.metric(("moon_actor_restarts_total", "counter", "Restarts of the actor since the daemon started."), &actors);
 }
 
-fn restarts<'a>(tree: &Value, found: &mut Vec<(Vec<(&'a str, String)>, Option<f64>)>) {
+fn restarts(tree: &Value, found: &mut Vec<Sample>) {
     for child in tree.as_array().into_iter().flatten() {
         found.push((vec![("actor", name(&child["name"]))], child["restarts"].as_f64()));
         restarts(&child["children"], found);

@@ -21,11 +21,20 @@ function alive() {
   timer = setTimeout(lost, 25000);
 }
 
-const events = new EventSource("/events");
-events.addEventListener("middle", (event) => {
-  // Escaped where it was made; the content policy lets nothing in it run.
-  middle.innerHTML = event.data;
-  alive();
-});
-events.addEventListener("beat", alive);
-events.onerror = lost;
+function join() {
+  const events = new EventSource("/events");
+  events.addEventListener("middle", (event) => {
+    // Escaped where it was made; the content policy lets nothing in it run.
+    middle.innerHTML = event.data;
+    alive();
+  });
+  events.addEventListener("beat", alive);
+  events.onerror = () => {
+    lost();
+    // A refusal ends the stream for good: another one is begun, in a while.
+    if (events.readyState === EventSource.CLOSED) {
+      setTimeout(join, 10000);
+    }
+  };
+}
+join();

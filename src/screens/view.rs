@@ -254,10 +254,13 @@ fn time(value: &Value) -> Option<DateTime<Utc>> {
     value.as_str()?.parse().ok()
 }
 
-/// Two units at most: `1h 12m`; what lies ahead is now.
+/// Two units at most: `3d 4h`, `1h 12m`, `5s`; what lies ahead is now.
 pub fn span(seconds: i64) -> String {
-    let text = humantime::format_duration(std::time::Duration::from_secs(seconds.max(0) as u64)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    let seconds = seconds.max(0);
+    let units = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);
+    let told = units.iter().skip(first).take(2).filter(|(n, _)| *n > 0 || first == 3);
+    told.map(|(n, unit)| format!("{n}{unit}")).collect::<Vec<_>>().join(" ")
 }
 
 fn ago(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<String> {
@@ -439,7 +442,7 @@ fn costs(r: &Value, state: State) -> Vec<Fact> {
     let mut add = |name: &str, value: Option<String>| facts.extend(value.map(|value| fact(name, value)));
     // Figures of a process: only the daemon's own are of interest.
     if state == State::Live {
-        add("memory", bytes("rss_bytes"));
+        add("resident", bytes("rss_bytes"));
         add("processor", r["cpu_ms"].as_u64().map(|ms| format!("{:.1} s since the start", ms as f64 / 1000.0)));
         add("open files", r["open_files"].as_u64().map(|n| n.to_string()));
     }
@@ -493,7 +496,14 @@ fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
             age: time(&alert["fired_at"]).map(|at| span((now - at).num_seconds())),
         });
     }
-    let failing = |c: &&Check| matches!(c.level, Level::Warning | Level::Critical);
+    let fires = |name: &str| {
+        d["alerts"].as_array().into_iter().flatten().any(|alert| {
+            let of = |key: &str| alert["key"][key].as_str().unwrap_or_default();
+            of("subject") == name || of("rule").split(['_', '.']).next() == Some(name)
+        })
+    };
+    // Of a check that an alert speaks of, nothing is said twice.
+    let failing = |c: &&Check| matches!(c.level, Level::Warning | Level::Critical) && !fires(&c.name);
     for check in view.checks.iter().filter(failing) {
         let hint = d["health"]["checks"].as_array().into_iter().flatten().find(|c| c["name"] == check.name.as_str());
         troubles.push(Trouble {
@@ -517,4 +527,24 @@ fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
     }
     troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.level));
     troubles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_said_in_two_units_at_most() {
+        let said = [0, 59, 60, 3_661, 86_400, 273_900, -5].map(span);
+        assert_eq!(said, ["0s", "59s", "1m", "1h 1m", "1d", "3d 4h", "0s"]);
+    }
+
+    #[test]
+    fn every_state_has_its_own_word_and_only_live_is_good() {
+        let states = ["live", "stale", "busy", "dead", "stopped", "never_started"].map(State::of);
+        let words: std::collections::BTreeSet<_> = states.iter().map(|state| state.word()).collect();
+        assert_eq!(words.len(), 6);
+        assert!(states.iter().all(|state| (state.level() == Level::Ok) == (*state == State::Live)));
+        assert_eq!(State::of("something new"), State::NeverStarted);
+    }
 }

@@ -155,7 +155,8 @@ mod tests {
         let (period, now) = good();
         assert_eq!(failing(&period, &now), Vec::<&str>::new());
         assert_eq!(verdict(&measures(&period, &now, 7.0)), "healthy");
-        let spoil: [(&str, fn(&mut Period, &mut Now)); 6] = [
+        type Spoil = fn(&mut Period, &mut Now);
+        let spoil: [(&str, Spoil); 6] = [
             ("daemon uptime", |p, _| p.up_secs = WEEK * 98 / 100),
             ("checks passing", |p, _| p.checks_not_ok = 60),
             ("backups done", |p, _| p.backups_done = 6),

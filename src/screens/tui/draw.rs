@@ -2,6 +2,7 @@
 
 use crate::screens::plain;
 use crate::screens::view::{Fact, Level, Session, View};
+use moon_actors::contract::count;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -318,7 +319,7 @@ fn pipeline<'a>(painter: &Painter, view: &View) -> Vec<Line<'a>> {
 fn actors<'a>(painter: &Painter, view: &View) -> Vec<Line<'a>> {
     let line = |a: &crate::screens::view::ActorRow| {
         let name = format!("{}{}", "  ".repeat(a.depth), a.name);
-        let restarts = if a.restarts > 0 { format!("  {} restarts", a.restarts) } else { String::new() };
+        let restarts = if a.restarts > 0 { format!("  {}", count(a.restarts, "restart")) } else { String::new() };
         Line::from(vec![
             Span::styled(format!("{} ", a.level.mark()), painter.level(a.level)),
             Span::raw(format!("{name:<18} ")),
@@ -367,8 +368,8 @@ fn sessions<'a>(painter: &Painter, view: &View, width: u16) -> Vec<Line<'a>> {
 
 fn level_of(painter: &Painter, session: &Session) -> Style {
     match session.crossed {
-        0 => painter.strong(),
-        1 => painter.colour(painter.strong(), Color::Blue),
+        0 => painter.colour(painter.strong(), Color::Blue),
+        1 => painter.colour(painter.strong(), Color::Cyan),
         2 => painter.level(Level::Warning),
         _ => painter.level(Level::Critical),
     }
