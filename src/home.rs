@@ -208,6 +208,10 @@ impl Home {
     pub fn report_file(&self, day: &str, kind: &str) -> PathBuf {
         self.root.join(format!("logs/weekly_health_{day}.{kind}"))
     }
+    /// `logs/dashboard.html`: the page as a file, where no other is named.
+    pub fn dashboard_html(&self) -> PathBuf {
+        self.root.join("logs/dashboard.html")
+    }
     /// `run/dashboard.token`: who knows it may read the web page.
     pub fn dashboard_token(&self) -> PathBuf {
         self.root.join("run/dashboard.token")

@@ -69,7 +69,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         Kind::Web => address(ctx),
         Kind::Html => match &args.file {
             Some(file) => html(ctx, file),
-            None if ctx.home.exists() => html(ctx, &ctx.home.logs_dir().join("dashboard.html")),
+            None if ctx.home.exists() => html(ctx, &ctx.home.dashboard_html()),
             None => Err(route::no_ledger(&ctx.home)),
         },
         Kind::Json => {

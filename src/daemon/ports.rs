@@ -5,8 +5,8 @@ use crate::adapters::bridge_dir::BridgeDir;
 use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::fts::FtsIndex;
 use crate::adapters::log_notifier::LogNotifier;
-use crate::adapters::machine::ThisMachine;
 use crate::adapters::memory_dir::MemoryDir;
+use crate::adapters::meter::SystemMeter;
 use crate::adapters::openclaw::{self, OpenClaw};
 use crate::adapters::probe;
 use crate::adapters::projections::Projections;
@@ -176,7 +176,7 @@ fn assemble(
         clock,
         ids,
         probe: probe::from_environment(),
-        machine: Arc::new(ThisMachine::new(home)),
+        meter: Arc::new(SystemMeter::new(home)),
     })
 }
 

@@ -135,7 +135,7 @@ fn unavailable(error: &Error) -> Response {
 
 impl Site {
     async fn document(&self) -> Result<Value> {
-        let busy = || Error::transient("control.down", "the daemon did not answer in time").hint("try again");
+        let busy = || Error::unavailable("control.down", "the daemon did not answer in time").hint("try again");
         let asked = tokio::time::timeout(PATIENCE, self.router.ask(Request::Status)).await;
         let report = asked.map_err(|_| busy())?;
         report.error.map_or(Ok(report.data), Err)

@@ -105,7 +105,7 @@ impl World {
             ids: Arc::clone(&self.time) as _,
             projector: me.clone(),
             probe: me,
-            machine: Arc::new(moon_actors::port::NoMachine),
+            meter: Arc::new(moon_actors::port::NoMeter),
         };
         let hands: MakeHands = Arc::new(|w| -> Arc<dyn Hands> { Arc::new(OwnHands { wiring: w.clone() }) });
         moon::daemon::ports::wire(ports, settings.clone(), Arc::new(Silence), hands)

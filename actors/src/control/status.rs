@@ -42,7 +42,7 @@ pub async fn document(ports: &Ports, settings: &Settings) -> Result<Value> {
         "usage_history": known(ledger.usage_tracks(TRACKS).await),
         "pipeline": known(ledger.pipeline().await),
         "chores": known(ledger.chores().await),
-        "resources": ports.machine.resources().await,
+        "resources": ports.meter.resources().await,
         "health": health(ports, settings).await,
         "backups": backups(ports, settings).await,
         "tree": null,

@@ -8,8 +8,8 @@ mod bridge;
 mod clock;
 mod distiller;
 mod ledger;
-mod machine;
 mod memory_store;
+mod meter;
 mod notifier;
 mod overview;
 mod probe;
@@ -22,8 +22,8 @@ pub use bridge::{Bridge, BridgeEvent, BridgeEventKind, BridgeStatus, Slot};
 pub use clock::{Clock, Ids};
 pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
-pub use machine::{Machine, NoMachine, Resources};
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
+pub use meter::{Meter, NoMeter, Resources};
 pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity};
 pub use overview::{PastAlert, Period, StageLoad, UsageTrack};
 pub use probe::{NoProbe, Probe};
@@ -48,5 +48,5 @@ pub struct Ports {
     pub ids: Arc<dyn Ids>,
     pub projector: Arc<dyn Projector>,
     pub probe: Arc<dyn Probe>,
-    pub machine: Arc<dyn Machine>,
+    pub meter: Arc<dyn Meter>,
 }

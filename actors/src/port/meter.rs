@@ -27,15 +27,15 @@ pub struct Resources {
 }
 
 #[async_trait]
-pub trait Machine: Send + Sync {
+pub trait Meter: Send + Sync {
     async fn resources(&self) -> Resources;
 }
 
-/// A machine of which nothing is known.
-pub struct NoMachine;
+/// Says nothing.
+pub struct NoMeter;
 
 #[async_trait]
-impl Machine for NoMachine {
+impl Meter for NoMeter {
     async fn resources(&self) -> Resources {
         Resources::default()
     }

@@ -5,7 +5,7 @@
 
 use crate::home::Home;
 use async_trait::async_trait;
-use moon_actors::port::{Machine, Resources};
+use moon_actors::port::{Meter, Resources};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const COUNT_AGE: Duration = Duration::from_secs(300);
 /// Most entries that are counted: beyond that the size is not known.
 const MOST_ENTRIES: u64 = 1_000_000;
 
-pub struct ThisMachine {
+pub struct SystemMeter {
     home: Home,
     begun: Instant,
     counted: Arc<Mutex<Option<(Instant, Count)>>>,
@@ -32,14 +32,14 @@ struct Count {
     is_whole: bool,
 }
 
-impl ThisMachine {
+impl SystemMeter {
     pub fn new(home: &Home) -> Self {
         Self { home: home.clone(), begun: Instant::now(), counted: Arc::default() }
     }
 }
 
 #[async_trait]
-impl Machine for ThisMachine {
+impl Meter for SystemMeter {
     async fn resources(&self) -> Resources {
         let (home, counted, uptime) = (self.home.clone(), Arc::clone(&self.counted), self.begun.elapsed().as_secs());
         let looked = tokio::task::spawn_blocking(move || look(&home, &counted, uptime)).await;
@@ -140,7 +140,7 @@ mod tests {
         std::fs::write(home.ledger_db(), [0; 1000]).expect("a database");
         std::fs::write(home.log_file(), [0; 10]).expect("a log");
         std::os::unix::fs::symlink("/", home.root().join("memory/everything")).expect("a link");
-        let found = ThisMachine::new(&home).resources().await;
+        let found = SystemMeter::new(&home).resources().await;
         assert_eq!((found.home_bytes, found.home_files), (Some(1010), Some(2)));
         assert_eq!((found.databases, found.database_bytes, found.log_files), (Some(1), Some(1000), Some(1)));
         assert!(found.rss_bytes.is_some_and(|rss| rss > 1 << 20) && found.cpu_ms.is_some());
