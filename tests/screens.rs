@@ -452,6 +452,8 @@ fn a_terminal_dashboard_that_is_told_to_end_gives_the_terminal_back() {
 #[test]
 fn the_metrics_pass_promtool_and_the_node_exporter_picks_them_up() {
     let scratch = with_sessions(&HOSTILE);
+    // The first metrics are written when the daemon starts: the sessions are known by then.
+    scratch.run(&["watch", "--once"]).expect(0);
     let folder = scratch.path().join("textfile");
     std::fs::create_dir(&folder).expect("a folder");
     let file = folder.join("moon.prom");

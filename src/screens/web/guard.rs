@@ -164,7 +164,7 @@ fn refused(status: StatusCode, said: &str) -> Response {
 /// A page of one sentence of Moon's own.
 fn html(status: StatusCode, head: &str, said: &str) -> Response {
     let body = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">{head}\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\"><link rel=\"icon\" href=\"data:,\">{head}\
          <title>moon</title></head><body><p>{said}</p></body></html>\n"
     );
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))], body).into_response()
