@@ -213,6 +213,26 @@ impl Home {
     pub fn daemon_output(&self) -> PathBuf {
         self.root.join("logs/daemon.out")
     }
+    /// `logs/daemon_status.json`: how far the daemon's life is, for programs.
+    pub fn status_file(&self) -> PathBuf {
+        self.root.join("logs/daemon_status.json")
+    }
+    /// `logs/weekly_health_20261122.log` and its figures, `.json`.
+    pub fn report_file(&self, day: &str, kind: &str) -> PathBuf {
+        self.root.join(format!("logs/weekly_health_{day}.{kind}"))
+    }
+    /// `logs/dashboard.html`: the page as a file, where no other is named.
+    pub fn dashboard_html(&self) -> PathBuf {
+        self.root.join("logs/dashboard.html")
+    }
+    /// `run/dashboard.token`: who knows it may read the web page.
+    pub fn dashboard_token(&self) -> PathBuf {
+        self.root.join("run/dashboard.token")
+    }
+    /// `run/dashboard.url`: where the daemon serves the web page.
+    pub fn dashboard_url(&self) -> PathBuf {
+        self.root.join("run/dashboard.url")
+    }
     pub fn bridge_dir(&self) -> PathBuf {
         self.root.join("bridge")
     }

@@ -14,4 +14,5 @@ pub mod durable;
 pub mod home;
 pub mod logging;
 mod scratch;
+pub mod screens;
 pub mod service;

@@ -149,7 +149,7 @@ fn status_and_sessions_of_a_demo_home() {
     assert_eq!(data["alerts"], json!([]));
     assert_eq!(data["totals"]["unindexed"], 0);
     let text = run(&scratch, &["status"]).expect(0).stdout;
-    for part in ["daemon: not running", "transcripts:library-move", "archive:", "memory:"] {
+    for part in ["daemon    stopped in order", "transcripts:library-move", "\narchive   ", "\nmemory    "] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let sessions = assert_report(&run_json(&scratch, &["sessions"]).expect(0), "sessions");

@@ -5,10 +5,11 @@
 
 use crate::domain::Stage::{Archive, Continuity, Distill, Index, Prune};
 use crate::port::CheckGroup;
+use crate::report::WeeklyReport;
 use crate::schedule::Task;
 use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
-use crate::{alert, bridge, control, health, projection, schedule, stage, threshold, usage};
+use crate::{alert, bridge, control, health, projection, schedule, screens, stage, threshold, usage};
 use std::sync::Arc;
 
 pub fn tree(w: &Wiring) -> SupervisorSpec {
@@ -32,6 +33,12 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
         .branch(
             supervisor("care", OneForOne, limits())
                 .optional("rotation", schedule::actor::start(w, Task::Rotation, |w| Arc::new(w.rotation()))),
+        )
+        .branch(
+            supervisor("screens", OneForOne, limits())
+                .optional("report", schedule::actor::start(w, Task::Report, |w| Arc::new(WeeklyReport::new(w))))
+                .optional("pages", screens::actor::pages(w))
+                .optional("web", screens::actor::web(w)),
         )
         .branch(
             supervisor("control", RestForOne, limits())

@@ -21,6 +21,7 @@ use crate::recall::engine::Recaller;
 use crate::rotation::engine::Rotation;
 use crate::schedule::actor::ChoreMsg;
 use crate::schedule::{Chore, Task};
+use crate::screens::actor::{PagesMsg, WebMsg};
 use crate::settings::Settings;
 use crate::stage::{Engine, StageMsg};
 use crate::supervisor::{Address, Pulse};
@@ -41,6 +42,8 @@ pub struct Mailboxes {
     pub threshold: Address<ThresholdMsg>,
     pub control: Address<ControlMsg>,
     pub socket: Address<SocketMsg>,
+    pub pages: Address<PagesMsg>,
+    pub web: Address<WebMsg>,
     stages: [Address<StageMsg>; 5],
     chores: [Address<ChoreMsg>; Task::ALL.len()],
 }

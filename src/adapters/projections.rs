@@ -4,12 +4,15 @@
 //! indexed yet, and all behind it) is rewritten from its first byte on. Once per life each file is read and compared line by line;
 //! a damaged or missing one is written anew and named. Nothing of Moon's ever reads them back as truth.
 
+pub use super::shown::HEARTBEAT;
+use super::shown::Shown;
 use super::sqlite::SqliteLedger;
 use crate::durable;
 use crate::home::Home;
 use async_trait::async_trait;
 use moon_actors::contract::{ArchiveRecord, MoonState, SessionUsageSnapshot};
-use moon_actors::port::{AuditRow, Clock, Ledger, Projector};
+use moon_actors::port::{AuditRow, Clock, DaemonPhase, Ledger, Projector};
+use moon_actors::settings::Dashboard;
 use moon_actors::threshold::engine::machine_of;
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
@@ -34,6 +37,7 @@ pub struct Projections {
     archives: Mutex<Lines>,
     audit: Mutex<Lines>,
     checked_state: std::sync::atomic::AtomicBool,
+    shown: Shown,
 }
 
 /// A JSON-lines file: how much of it is final, and the last id that is.
@@ -95,7 +99,15 @@ impl Projections {
             archives: Mutex::new(Lines::new(home.archive_ledger())),
             audit: Mutex::new(Lines::new(home.audit_log())),
             checked_state: Default::default(),
+            shown: Shown::new(home),
         }
+    }
+
+    /// With the files that show the status document, where the settings name them.
+    #[must_use]
+    pub fn screens(mut self, settings: &Dashboard) -> Self {
+        self.shown.settle(settings);
+        self
     }
 
     async fn state(&self) -> Result<MoonState> {
@@ -338,10 +350,26 @@ impl Projector for Projections {
         self.ledger.keep_reserve();
         let repaired = [self.write_state().await, self.write_archives().await, self.write_audit().await];
         let mut notes = Vec::new();
+        self.shown.write_status(None, self.clock.now())?;
         for outcome in repaired {
             notes.extend(outcome?);
         }
         Ok(notes)
+    }
+    async fn phase(&self, phase: DaemonPhase) -> Result<()> {
+        self.shown.write_status(Some(phase), self.clock.now())
+    }
+    fn note_checks(&self, passed: u32, total: u32) {
+        self.shown.note_checks(passed, total);
+    }
+    fn has_screens(&self) -> bool {
+        self.shown.has_files()
+    }
+    async fn show(&self, document: &Value) -> Result<()> {
+        self.shown.write(document)
+    }
+    async fn keep_report(&self, report: &str, figures: &Value) -> Result<String> {
+        self.shown.keep_report(&self.clock.today().format("%Y%m%d").to_string(), report, figures)
     }
 }
 

@@ -54,7 +54,12 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
     let before = lifecycle::SocketId::of(ctx);
     let answer = route::ask(ctx, request, Needs::Daemon)?;
     let mut report = match command {
-        Command::Status => super::status::report(ctx, answer, true)?,
+        Command::Status => {
+            let mut document = route::shown(answer)?.data;
+            document["home"] = serde_json::json!(ctx.home.root().display().to_string());
+            document["daemon"] = serde_json::json!(crate::daemon::lock::HomeLock::holder(&ctx.home));
+            super::status::report("ctl status", document)
+        }
         _ => route::shown(answer)?,
     };
     report.command = command.name().into();

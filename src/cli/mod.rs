@@ -9,6 +9,7 @@ mod config;
 mod continuity;
 mod cron;
 mod ctl;
+mod dashboard;
 mod demo;
 mod distill;
 pub mod exit;
@@ -91,6 +92,8 @@ pub enum Command {
     /// Show the daemon, its actors, the sessions and what needs attention
     #[command(aliases = ["moon-status", "s"])]
     Status(status::Args),
+    /// Show how everything is: live in the terminal, as a page, as JSON, as metrics
+    Dashboard(dashboard::Args),
     /// List the sessions with their fill level and what is archived of them
     Sessions(sessions::Args),
     /// Archive sessions now, whatever their fill level
@@ -242,6 +245,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
     match command {
         Command::Watch(args) => watch::run(ctx, args),
         Command::Status(args) => status::run(ctx, args),
+        Command::Dashboard(args) => dashboard::run(ctx, args),
         Command::Sessions(args) => sessions::run(ctx, args),
         Command::Snapshot(args) => snapshot::run(ctx, args),
         Command::Index(args) => index::run(ctx, args),
@@ -275,6 +279,7 @@ impl Command {
         match self {
             Self::Watch(_) => "watch",
             Self::Status(_) => "status",
+            Self::Dashboard(_) => "dashboard",
             Self::Sessions(_) => "sessions",
             Self::Snapshot(_) => "snapshot",
             Self::Index(_) => "index",

@@ -35,6 +35,9 @@ pub struct Report {
     pub issues: Vec<Issue>,
     /// The answer for programs; each command documents its fields in `docs/cli.md`.
     pub data: serde_json::Value,
+    /// People see the issues before the details.
+    #[serde(skip)]
+    pub trouble_first: bool,
     /// Set when neither 0 nor 2 says enough.
     #[serde(skip)]
     pub exit: Option<Exit>,
@@ -44,7 +47,15 @@ impl Report {
     /// An empty report that is in order.
     pub fn new(command: impl Into<String>) -> Self {
         let (details, issues) = (Vec::new(), Vec::new());
-        Self { command: command.into(), ok: true, details, issues, data: serde_json::json!({}), exit: None }
+        Self {
+            command: command.into(),
+            ok: true,
+            details,
+            issues,
+            data: serde_json::json!({}),
+            trouble_first: false,
+            exit: None,
+        }
     }
     /// Adds one line.
     pub fn detail(&mut self, line: impl Into<String>) -> &mut Self {
@@ -135,6 +146,13 @@ impl Output {
         self.write(&format!("{}\n", escape_json(&text)));
     }
 
+    /// Prints a report in the place of the one before, where there is a terminal.
+    pub fn screen(&self, report: &Report) {
+        let top = if is_terminal() { "\u{1b}[H\u{1b}[2J\u{1b}[3J" } else { "" };
+        let end = if is_terminal() { "" } else { "\n" };
+        self.write(&format!("{top}{}{end}", text(report)));
+    }
+
     /// Prints commentary: progress and remarks that are not the answer.
     pub fn note(&self, line: &str) {
         to_stderr(&format!("{}\n", escape(line)));
@@ -218,6 +236,11 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// True when somebody may press keys: stdin is a terminal, too.
+pub fn hears_keys() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// Makes foreign text harmless on one line: control characters, line breaks and marks that turn the reading direction round
 /// are shown as `\u{..}`. Tabs stay.
 pub fn escape(text: &str) -> String {
@@ -268,16 +291,10 @@ fn json(report: &Report) -> String {
 }
 
 fn text(report: &Report) -> String {
-    let mut out = String::new();
-    for line in &report.details {
-        out.push_str(&escape(line));
-        out.push('\n');
-    }
+    let details: String = report.details.iter().map(|line| escape(line) + "\n").collect();
     let label = if report.ok { ("note", YELLOW) } else { ("issue", YELLOW) };
-    for issue in &report.issues {
-        out.push_str(&trouble(label, issue));
-    }
-    out
+    let issues: String = report.issues.iter().map(|issue| trouble(label, issue)).collect();
+    if report.trouble_first { issues + &details } else { details + &issues }
 }
 
 /// ```text

@@ -88,6 +88,12 @@ pub(super) async fn wait_for(host: &dyn SessionHost, limit: Duration) -> Result<
     }
 }
 
+/// Refuses a home whose ledger is lost though there is an archive; one without anything is fine for a screen.
+pub(super) fn check_ledger(home: &Home) -> Result<()> {
+    let lost = !home.ledger_db().exists() && ArchiveDir::count_manifests(home.root()) > 0;
+    if lost { Err(no_ledger(home)) } else { Ok(()) }
+}
+
 /// Why a home cannot be read: nothing was archived there yet, or what knows of the archive is lost.
 pub(super) fn no_ledger(home: &Home) -> Error {
     let shown = home.root().display();

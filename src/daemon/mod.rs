@@ -15,7 +15,7 @@ use crate::adapters::sqlite::SqliteLedger;
 use crate::home::Home;
 use lock::HomeLock;
 use moon_actors::control::engine::{DaemonHands, Hands};
-use moon_actors::port::{AlertKey, AuditEntry, Ledger, Ports, SessionHost, Severity};
+use moon_actors::port::{AlertKey, AuditEntry, DaemonPhase, Ledger, Ports, SessionHost, Severity};
 use moon_actors::settings::Settings;
 use moon_actors::supervisor::{self, EndReason, Notice, Sink, Tree};
 use moon_actors::tree::tree;
@@ -111,6 +111,7 @@ impl Daemon {
         }
         // What a service manager told when it had given up is over.
         ledger.resolve(&AlertKey::new("daemon_critical", "moon")).await?;
+        say(&ports, DaemonPhase::Starting).await;
         let (wishes, slot) = (Wishes::new(renew), Arc::new(OnceLock::new()));
         let wiring = wire(home, settings, ports, wishes.clone(), Arc::clone(&slot));
         let scribe = Scribe::start(ledger.clone());
@@ -120,6 +121,7 @@ impl Daemon {
         // It runs because somebody wants it to: an earlier wish for a stop is over.
         crate::service::wish::clear(home);
         let watchdog = watchdog::start(&tree, &wiring, &ledger);
+        say(&wiring.ports, DaemonPhase::Running).await;
         tracing::info!(home = %home.root().display(), host = %wiring.ports.host.describe(), "moon is watching");
         Ok(Self { wiring, tree, home: home.clone(), ledger, wishes, scribe, watchdog, lock })
     }
@@ -182,6 +184,7 @@ impl Daemon {
 
     async fn end(self, reason: &str) -> Result<HomeLock> {
         tracing::info!(reason, "stopping");
+        say(&self.wiring.ports, DaemonPhase::Stopping).await;
         let killed = tokio::select! {
             killed = self.tree.stop(self.wiring.settings.supervision.drain) => killed,
             // A second signal means now.
@@ -197,7 +200,7 @@ impl Daemon {
             );
         }
         self.scribe.finish().await;
-        conclude(&self.ledger, &self.wiring, reason).await?;
+        conclude(&self.ledger, &self.wiring, (reason, DaemonPhase::Stopped)).await?;
         Ok(self.lock)
     }
 
@@ -210,7 +213,7 @@ impl Daemon {
             self.ledger.raise(&key, Severity::Critical, &message, Some(hint)).await?;
             let _ = tokio::time::timeout(LAST_WORDS, self.wiring.post().deliver()).await;
             self.scribe.finish().await;
-            conclude(&self.ledger, &self.wiring, &message).await?;
+            conclude(&self.ledger, &self.wiring, (&message, DaemonPhase::Error)).await?;
         }
         Ok(reason)
     }
@@ -224,7 +227,8 @@ fn wire(home: &Home, settings: Settings, ports: Ports, wishes: Wishes, slot: Arc
         let reload = Arc::new(move || renew.reload());
         Arc::new(DaemonHands { wiring: wiring.clone(), tree: Arc::clone(&slot), stop, reload })
     });
-    ports::wire(ports, settings, Arc::new(socket::SocketTransport::new(home.clone())), hands)
+    let transport = socket::SocketTransport::new(home.clone(), settings.dashboard.clone());
+    ports::wire(ports, settings, Arc::new(transport), hands)
 }
 
 /// Ends when the process is asked to: SIGTERM or SIGINT.
@@ -258,12 +262,21 @@ impl Hangup {
 }
 
 /// Ends a life in the ledger, and lets the files that people read say so.
-async fn conclude(ledger: &SqliteLedger, wiring: &Wiring, reason: &str) -> Result<()> {
-    ledger.end(reason).await?;
+async fn conclude(ledger: &SqliteLedger, wiring: &Wiring, (reason, phase): (&str, DaemonPhase)) -> Result<()> {
+    let ended = ledger.end(reason).await;
+    say(&wiring.ports, phase).await;
+    ended?;
     if let Err(error) = wiring.ports.projector.refresh().await {
         tracing::warn!(code = error.code, "{error}");
     }
     Ok(())
+}
+
+/// Says in the status file how far this life is. A file that cannot be written stops nothing.
+async fn say(ports: &Ports, phase: DaemonPhase) {
+    if let Err(error) = ports.projector.phase(phase).await {
+        tracing::warn!(code = error.code, "{error}");
+    }
 }
 
 /// Writes what happens in the tree into the ledger: the supervisor itself does no I/O.

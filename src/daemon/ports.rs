@@ -8,6 +8,7 @@ use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::fts::FtsIndex;
 use crate::adapters::log_notifier::LogNotifier;
 use crate::adapters::memory_dir::MemoryDir;
+use crate::adapters::meter::SystemMeter;
 use crate::adapters::openclaw::{self, OpenClaw};
 use crate::adapters::probe;
 use crate::adapters::projections::Projections;
@@ -193,7 +194,7 @@ fn assemble(
     let archive: Arc<dyn ArchiveStore> = Arc::new(LeavesRoom::new(Arc::new(archive), home.root()));
     let index: Arc<dyn SearchIndex> = Arc::new(LeavesRoom::new(Arc::new(index), home.root()));
     let notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")))];
-    let projector = Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock)));
+    let projector = Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock)).screens(&settings.dashboard));
     let ledger: Arc<dyn Ledger> = Arc::new(ledger);
     let senses = Senses {
         home: home.clone(),
@@ -221,6 +222,7 @@ fn assemble(
         ids,
         probe: probe::from_environment(),
         logs: Arc::new(LogFolders::new(home, settings, crate::config::process_environment())),
+        meter: Arc::new(SystemMeter::new(home)),
     })
 }
 

@@ -16,6 +16,7 @@ use axum::serve::IncomingStream;
 use axum::{Json, serve};
 use moon_actors::contract::{Report, Request, ctl::PROTOCOL};
 use moon_actors::control::{Router, Serving, Transport};
+use moon_actors::settings::Dashboard;
 use moon_actors::{Error, Result};
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -33,11 +34,12 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Serves a home's socket.
 pub struct SocketTransport {
     home: Home,
+    dashboard: Dashboard,
 }
 
 impl SocketTransport {
-    pub fn new(home: Home) -> Self {
-        Self { home }
+    pub fn new(home: Home, dashboard: Dashboard) -> Self {
+        Self { home, dashboard }
     }
 }
 
@@ -55,6 +57,9 @@ impl Transport for SocketTransport {
         let app = app(router).into_make_service_with_connect_info::<Peer>();
         let task = tokio::spawn(async move { serve(listener, app).await.map_err(|e| e.to_string()) });
         Ok(Box::new(Socket { task, path }))
+    }
+    fn serve_page(&self, router: Router) -> Result<Option<Box<dyn Serving>>> {
+        crate::screens::web::serve(&self.home, &self.dashboard, router)
     }
 }
 
@@ -167,6 +172,11 @@ async fn read(response: reqwest::Response) -> Result<Report> {
 
 /// Asks the daemon of a home. `None` when nobody listens.
 pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
+    ask_within(home, request, CLIENT_TIMEOUT).await
+}
+
+/// The same with less patience, for screens.
+pub async fn ask_within(home: &Home, request: &Request, patience: Duration) -> Result<Option<Report>> {
     let failed = |e: &dyn std::fmt::Display| {
         Error::transient("control.io", "could not talk to the moon daemon").cause(e).hint("see `moon logs`")
     };
@@ -178,7 +188,7 @@ pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
             .unix_socket(path)
             // No TLS on this wire: a machine without certificates of authorities can be talked to all the same.
             .tls_certs_only([])
-            .timeout(CLIENT_TIMEOUT)
+            .timeout(patience)
             .no_proxy()
             .build()
             .map_err(|e| failed(&e))?;

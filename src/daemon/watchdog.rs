@@ -50,7 +50,7 @@ async fn round_trip(tree: &Tree, wiring: &Wiring, ledger: &SqliteLedger, limit: 
     if !tree.answers(limit).await {
         return Err(format!("the supervisors did not answer within {limit:?}"));
     }
-    match tokio::time::timeout(limit, ledger.beat()).await {
+    match tokio::time::timeout(limit, ledger.echo()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(code = error.code, "the heartbeat could not be written: {error}");

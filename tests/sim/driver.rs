@@ -127,6 +127,7 @@ impl World {
             projector: me.clone(),
             probe: me,
             logs: Arc::new(Silence),
+            meter: Arc::new(moon_actors::port::NoMeter),
         };
         let hands: MakeHands = Arc::new(|w| -> Arc<dyn Hands> { Arc::new(OwnHands { wiring: w.clone() }) });
         moon::daemon::ports::wire(ports, settings.clone(), Arc::new(Silence), hands)

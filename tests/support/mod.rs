@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "a module of tests has no crate around it")]
 #![allow(clippy::print_stdout, reason = "a skip has to be seen")]
 
+pub mod browser;
 pub mod container;
 pub mod gateway;
 pub mod mock_model;

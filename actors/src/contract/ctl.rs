@@ -72,6 +72,10 @@ pub enum Request {
     },
     /// Read the settings anew and run on with them; refused as long as they are wrong. Needs a daemon.
     Reload,
+    /// The health report of the last days.
+    Report {
+        days: u32,
+    },
     /// Stop the daemon.
     Stop,
 }

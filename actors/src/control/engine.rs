@@ -9,6 +9,7 @@ use crate::domain::{CycleId, CycleKind, SessionKey, Stage, TraceId, Trigger};
 use crate::error::{Error, Result};
 use crate::port::{JobRow, NewCycle, Query, SessionRow, unknown_session};
 use crate::recall;
+use crate::report;
 use crate::rotation::policy::Step;
 use crate::schedule::actor::ChoreMsg;
 use crate::schedule::{self, Task};
@@ -55,7 +56,7 @@ impl Commands {
         let ports = &self.wiring.ports;
         let settings = &self.wiring.settings;
         match request {
-            Request::Status => Ok(Report::new("status").data(status::document(ports, settings).await?)),
+            Request::Status => self.status().await,
             Request::Sessions => {
                 let rows = ports.ledger.sessions().await?;
                 let sessions: Vec<_> = rows.iter().map(|row| status::session(row, settings, ports)).collect();
@@ -107,11 +108,27 @@ impl Commands {
                 self.hands.reload().await?;
                 Ok(Report::new("reload").detail("the settings are right; moon begins anew with them"))
             }
+            Request::Report { days } => {
+                let (text, figures) = report::make(ports, settings, days).await?;
+                let mut report = Report::new("report").data(figures);
+                report.details.extend(text.lines().map(str::to_owned));
+                Ok(report)
+            }
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))
             }
         }
+    }
+
+    async fn status(&self) -> Result<Report> {
+        let mut document = status::document(&self.wiring.ports, &self.wiring.settings).await?;
+        // Whoever has actors is the daemon.
+        if let Ok(tree) = self.hands.tree().await {
+            document["tree"] = json!(tree);
+            status::say_alive(&mut document);
+        }
+        Ok(Report::new("status").data(document))
     }
 
     /// The sessions a command is about: the named one, or all. What the host shows now; if it does not answer, what is known of
@@ -312,6 +329,7 @@ fn name(request: &Request) -> &'static str {
         Request::RotateLogs { .. } => "rotate-logs",
         Request::Alerts { alerts } => alerts.name(),
         Request::Reload => "reload",
+        Request::Report { .. } => "report",
         Request::Stop => "stop",
     }
 }

@@ -50,4 +50,8 @@ pub trait Serving: Send + Sync {
 /// Accepts requests from outside and hands them to a router. Must not block: the shell owns the tasks.
 pub trait Transport: Send + Sync {
     fn serve(&self, router: Router) -> crate::Result<Box<dyn Serving>>;
+    /// Serves the web page, if the settings want one.
+    fn serve_page(&self, _: Router) -> crate::Result<Option<Box<dyn Serving>>> {
+        Ok(None)
+    }
 }

@@ -6,9 +6,15 @@ use crate::error::Result;
 use crate::port::{Ports, SessionRow};
 use crate::settings::Settings;
 use crate::threshold::engine::machine_of;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-/// Builds it. Never fails because one part does: what cannot be read is named as such.
+/// Sessions whose history is in the document; the usage of all of them is.
+const TRACKS: usize = 20;
+/// Alerts of the last day in the document.
+const PAST_ALERTS: usize = 50;
+
+/// Builds it. Never fails because one part does: what cannot be read is named as such, and what is not known is null.
 pub async fn document(ports: &Ports, settings: &Settings) -> Result<Value> {
     let ledger = &ports.ledger;
     let sessions: Vec<Value> = ledger.sessions().await?.iter().map(|row| session(row, settings, ports)).collect();
@@ -17,12 +23,13 @@ pub async fn document(ports: &Ports, settings: &Settings) -> Result<Value> {
         Ok(status) => json!(status),
         Err(error) => json!({ "error": error.to_string() }),
     };
-    let health = match ledger.checks().await {
-        Ok(rows) => crate::health::document(&rows),
-        Err(error) => json!({ "verdict": crate::domain::Condition::Unknown, "checks": [], "error": error.to_string() }),
-    };
+    let now = ports.clock.now();
+    let limits = &settings.thresholds;
     Ok(json!({
-        "health": health,
+        "generated_at": now,
+        "moon": env!("CARGO_PKG_VERSION"),
+        "liveness": null,
+        "thresholds": { "archive": limits.archive, "prune": limits.prune, "distill": limits.distill },
         "host": { "name": ports.host.name(), "description": ports.host.describe(), "capabilities": ports.host.capabilities() },
         "mode": settings.openclaw.mode,
         "bridge": { "alive": bridge.alive, "version": bridge.version, "detail": bridge.detail },
@@ -32,7 +39,56 @@ pub async fn document(ports: &Ports, settings: &Settings) -> Result<Value> {
         "jobs": ledger.jobs(true).await?,
         "index": index,
         "continuity": ledger.continuity(None, 3).await?,
+        "recent_alerts": known(ledger.alerts_since(now - TimeDelta::days(1), PAST_ALERTS).await),
+        "usage_history": known(ledger.usage_tracks(TRACKS).await),
+        "pipeline": known(ledger.pipeline().await),
+        "chores": known(ledger.chores().await),
+        "resources": ports.meter.resources().await,
+        "health": health(ports).await,
+        "backups": backups(ports).await,
+        "tree": null,
     }))
+}
+
+/// The newest verdicts of the checks, `null` while none is known.
+pub async fn health(ports: &Ports) -> Value {
+    match ports.ledger.checks().await {
+        Ok(rows) => crate::health::document(&rows),
+        Err(error) => json!({ "verdict": crate::domain::Condition::Unknown, "checks": [], "error": error.to_string() }),
+    }
+}
+
+/// What backups there are, `null` while that is not known.
+async fn backups(_: &Ports) -> Value {
+    Value::Null
+}
+
+/// Says in the document that a daemon wrote it.
+pub fn say_alive(document: &mut Value) {
+    let (pid, up) = (&document["resources"]["pid"], document["resources"]["uptime_secs"].as_i64());
+    let now: Option<DateTime<Utc>> = serde_json::from_value(document["generated_at"].clone()).ok();
+    let since = now.zip(up).map(|(now, up)| now - TimeDelta::seconds(up));
+    document["liveness"] = json!({
+        "state": "live", "said": "the daemon is running", "pid": pid, "since": since, "heartbeat_at": now,
+    });
+}
+
+/// How many checks of the document's health there are, and how many of them are not ok.
+pub fn checks(health: &Value) -> (u32, u32) {
+    let checks = health["checks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let not_ok = checks.iter().filter(|check| check["state"] != "ok").count();
+    (checks.len() as u32, not_ok as u32)
+}
+
+/// A part that cannot be read is null, and the log says why.
+fn known<T: serde::Serialize>(part: Result<T>) -> Value {
+    match part {
+        Ok(part) => json!(part),
+        Err(error) => {
+            tracing::debug!(code = error.code, "{error}");
+            Value::Null
+        }
+    }
 }
 
 /// One session: usage, where it stands against the thresholds, what is archived.

@@ -3,7 +3,7 @@
 //! A stage's completion, the next job and the audit row commit together; nothing is ever recorded as done before its
 //! effect is. Cooldowns, cursors and claims live here, so that a restart forgets nothing.
 
-use super::{Alert, AlertBook, AlertKey, CheckRow, Severity, Stored};
+use super::{Alert, AlertBook, AlertKey, CheckRow, PastAlert, Period, Severity, StageLoad, Stored, UsageTrack};
 use crate::domain::{
     BootId, Claim, CycleId, CycleKind, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger,
     UsageReading,
@@ -392,6 +392,16 @@ pub trait Ledger: AlertBook {
 
     // ---- overview ---------------------------------------------------------------------------------------------------
     async fn totals(&self) -> Result<Totals>;
+    /// How full the sessions were, of at most `limit` of them, those with the newest readings first.
+    async fn usage_tracks(&self, limit: usize) -> Result<Vec<UsageTrack>>;
+    /// What lies before each stage, in the pipeline's order.
+    async fn pipeline(&self) -> Result<Vec<StageLoad>>;
+    /// Alerts that fired since then, newest first.
+    async fn alerts_since(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<PastAlert>>;
+    /// Notes that this life's daemon is alive now, and counts a look at the health: how many checks, and how many of them not ok.
+    async fn beat(&self, checks: u32, not_ok: u32) -> Result<()>;
+    /// What happened between two moments. Reads much: not for every minute.
+    async fn period(&self, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<Period>;
     /// `PRAGMA integrity_check` and `foreign_key_check`, read: every complaint.
     async fn integrity(&self) -> Result<Vec<String>>;
 }

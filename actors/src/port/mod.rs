@@ -12,7 +12,9 @@ mod distiller;
 mod ledger;
 mod log_files;
 mod memory_store;
+mod meter;
 mod notifier;
+mod overview;
 mod probe;
 mod projector;
 mod search_index;
@@ -27,9 +29,11 @@ pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
 pub use log_files::{LogFiles, LogSet};
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
+pub use meter::{Meter, NoMeter, Resources};
 pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity};
+pub use overview::{PastAlert, Period, StageLoad, UsageTrack};
 pub use probe::{NoProbe, Probe};
-pub use projector::Projector;
+pub use projector::{DaemonPhase, Projector};
 pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentName, TurnHit};
 pub use session_host::{Compacted, Doorbell, SessionHost};
 
@@ -54,4 +58,5 @@ pub struct Ports {
     pub projector: Arc<dyn Projector>,
     pub probe: Arc<dyn Probe>,
     pub logs: Arc<dyn LogFiles>,
+    pub meter: Arc<dyn Meter>,
 }

@@ -15,6 +15,7 @@ mod jobs;
 mod memory;
 mod outbox;
 pub(crate) mod reader;
+mod screens;
 mod sessions;
 mod silences;
 
@@ -28,7 +29,8 @@ use moon_actors::domain::{
 };
 use moon_actors::port::{
     Alert, AlertKey, AuditEntry, AuditRow, CheckRow, ChoreRow, Clock, ContinuityRow, DistillationRow, Effect, Ids,
-    JobRow, Ledger, Life, NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
+    JobRow, Ledger, Life, NewCycle, PastAlert, Period, Recovery, Release, SessionRow, Severity, StageLoad, Stored,
+    Totals, UsageTrack,
 };
 use moon_actors::schedule::Task;
 use moon_actors::{Error, Result};
@@ -46,11 +48,13 @@ pub const SQLITE_FLOOR: i32 = 3_051_003;
 const SMALLEST_ROOM: u64 = 256 << 10;
 
 /// The schema, step by step. A released step is never changed.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("0001_init.sql"),
     include_str!("0002_chores.sql"),
     include_str!("0003_alerts.sql"),
     include_str!("0004_health.sql"),
+    include_str!("0005_backup.sql"),
+    include_str!("0006_screens.sql"),
 ];
 
 /// Room kept free so that "the disk is full" can still be written down.
@@ -170,8 +174,7 @@ impl SqliteLedger {
             return Err(Error::config("ledger.pragma", format!("the ledger runs in journal mode {mode}, not WAL"))
                 .hint("put Moon's home on a local file system"));
         }
-        let steps = MIGRATIONS.into_iter().map(rusqlite_migration::M::up).collect();
-        rusqlite_migration::Migrations::new(steps).to_latest(&mut db).map_err(|e| {
+        migrate(&mut db).map_err(|e| {
             Error::config("ledger.schema", "could not bring the ledger to this version's schema")
                 .cause(e)
                 .hint("a newer moon wrote it: install that version, or restore a backup made by this one")
@@ -247,7 +250,7 @@ impl SqliteLedger {
     }
 
     /// Writes a stamp and reads it back: what shows that the ledger takes and gives. No audit row, it says nothing of the work.
-    pub async fn beat(&self) -> Result<()> {
+    pub async fn echo(&self) -> Result<()> {
         self.write("write the heartbeat", |db, stamp| memory::beat(db, stamp)).await
     }
 
@@ -276,6 +279,11 @@ impl SqliteLedger {
             Err(_) => Err(Error::transient("ledger.stopping", "the ledger is closing")),
         }
     }
+}
+
+fn migrate(db: &mut Connection) -> rusqlite_migration::Result<()> {
+    let steps = MIGRATIONS.into_iter().map(rusqlite_migration::M::up).collect();
+    rusqlite_migration::Migrations::new(steps).to_latest(db)
 }
 
 /// Maps an SQLite failure to what a worker does about it.
@@ -361,8 +369,13 @@ impl Ledger for SqliteLedger {
 
     async fn observe(&self, readings: &[UsageReading]) -> Result<()> {
         let readings = readings.to_vec();
-        self.write("record usage readings", move |tx, _| readings.iter().try_for_each(|r| sessions::observe(tx, r)))
-            .await
+        self.write("record usage readings", move |tx, stamp| {
+            readings.iter().try_for_each(|reading| {
+                sessions::observe(tx, reading)?;
+                screens::note(tx, stamp, reading)
+            })
+        })
+        .await
     }
     async fn sessions_since(&self, mark: i64) -> Result<(Vec<SessionRow>, i64)> {
         self.read("list what changed of the sessions", move |db, _| sessions::since(db, mark)).await
@@ -595,6 +608,21 @@ impl Ledger for SqliteLedger {
 
     async fn totals(&self) -> Result<Totals> {
         self.read("count what the ledger holds", |db, _| sessions::totals(db)).await
+    }
+    async fn usage_tracks(&self, limit: usize) -> Result<Vec<UsageTrack>> {
+        self.read("read the history of usage", move |db, stamp| screens::tracks(db, stamp, limit)).await
+    }
+    async fn pipeline(&self) -> Result<Vec<StageLoad>> {
+        self.read("count what lies before the stages", |db, _| screens::pipeline(db)).await
+    }
+    async fn alerts_since(&self, since: DateTime<Utc>, limit: usize) -> Result<Vec<PastAlert>> {
+        self.read("list the last alerts", move |db, _| screens::alerts_since(db, since, limit)).await
+    }
+    async fn beat(&self, checks: u32, not_ok: u32) -> Result<()> {
+        self.write("note that the daemon is alive", move |tx, stamp| screens::beat(tx, stamp, checks, not_ok)).await
+    }
+    async fn period(&self, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<Period> {
+        self.read("add up a span of time", move |db, _| screens::period(db, since, until)).await
     }
     async fn integrity(&self) -> Result<Vec<String>> {
         self.read("check the ledger", |db, _| sessions::integrity(db)).await
