@@ -3,10 +3,13 @@
 //! A vital child past its limit takes its supervisor with it, up to the process, which the service manager starts again. An
 //! optional one is parked and shown, and everybody else goes on: losing distillation must not stop archiving.
 
+use crate::backup::chore::{BackupChore, DrillChore};
 use crate::domain::Stage::{Archive, Continuity, Distill, Index, Prune};
+use crate::schedule::Task;
 use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
-use crate::{alert, bridge, control, projection, stage, threshold, usage};
+use crate::{alert, bridge, control, projection, schedule, stage, threshold, usage};
+use std::sync::Arc;
 
 pub fn tree(w: &Wiring) -> SupervisorSpec {
     let limits = || max(w.settings.supervision.max_crashes).per(w.settings.supervision.window);
@@ -24,6 +27,11 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
                 .vital("threshold", threshold::actor::start(w))
                 .vital("usage", usage::actor::start(w))
                 .vital("bridge", bridge::actor::start(w)),
+        )
+        .branch(
+            supervisor("care", OneForOne, limits())
+                .optional("backup", schedule::actor::start(w, Task::Backup, |w| Arc::new(BackupChore(w.backups()))))
+                .optional("drill", schedule::actor::start(w, Task::Drill, |w| Arc::new(DrillChore(w.backups())))),
         )
         .branch(
             supervisor("control", RestForOne, limits())

@@ -3,6 +3,7 @@
 use crate::alert::AlertMsg;
 use crate::archive::capture::Captures;
 use crate::archive::engine::{ArchiveStage, Archiver, Proven, Turns};
+use crate::backup::engine::Backups;
 use crate::bridge::actor::BridgeMsg;
 use crate::bridge::engine::Inbox;
 use crate::continuity::engine::ContinuityStage;
@@ -168,6 +169,10 @@ impl Wiring {
         let p = self.ports.clone();
         let (captures, settings) = (self.captures(), self.settings.continuity.clone());
         Inbox { host: p.host, bridge: p.bridge, ledger: p.ledger, clock: p.clock, captures, settings }
+    }
+    pub fn backups(&self) -> Backups {
+        let p = self.ports.clone();
+        Backups { vault: p.vault, ledger: p.ledger, clock: p.clock, settings: self.settings.backup.clone() }
     }
     pub fn captures(&self) -> Captures {
         Captures { ledger: Arc::clone(&self.ports.ledger), ids: Arc::clone(&self.ports.ids) }

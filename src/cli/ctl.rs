@@ -19,6 +19,8 @@ pub enum Command {
         /// Its name as `moon ctl tree` shows it
         actor: String,
     },
+    /// Let the daemon make a backup now
+    Backup,
     /// Let running work finish and end the daemon
     Stop,
 }
@@ -30,6 +32,7 @@ impl Command {
             Self::Status => "ctl status",
             Self::Tree => "ctl tree",
             Self::Restart { .. } => "ctl restart",
+            Self::Backup => "ctl backup",
             Self::Stop => "ctl stop",
         }
     }
@@ -40,6 +43,7 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Status => Request::Status,
         Command::Tree => Request::Tree,
         Command::Restart { actor } => Request::Restart { actor: actor.clone() },
+        Command::Backup => Request::Backup,
         Command::Stop => Request::Stop,
     };
     let answer = route::ask(ctx, request, Needs::Daemon)?;
@@ -52,7 +56,7 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Tree => tree(&mut report),
         // "Stopped" is true only once the lock is free.
         Command::Stop => stopped(ctx, &mut report),
-        Command::Status | Command::Restart { .. } => {}
+        Command::Status | Command::Restart { .. } | Command::Backup => {}
     }
     Ok(report)
 }

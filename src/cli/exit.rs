@@ -29,7 +29,9 @@ impl Exit {
         match (noun, reason) {
             ("config", _) | ("cli", "usage") | ("recall", "empty_query" | "query_too_long") => Self::Usage,
             ("daemon", "gave_up") => Self::GaveUp,
-            ("daemon" | "lock" | "control", "held" | "running" | "not_running" | "not_reachable") => Self::Held,
+            ("daemon" | "lock" | "control" | "backup", "held" | "running" | "not_running" | "not_reachable") => {
+                Self::Held
+            }
             ("host" | "openclaw" | "transcripts", _) if error.kind == Kind::Unavailable => Self::HostUnreachable,
             _ => Self::Error,
         }

@@ -3,6 +3,8 @@
 //! Help texts are the doc comments. Each verb has a file of its own with its `Args` and `run(ctx, args) -> Result<Report>`;
 //! this file only reads the words, loads the settings and hands over. It must never do a verb's work.
 
+mod backup;
+mod bar;
 mod bench;
 mod config;
 mod continuity;
@@ -99,6 +101,8 @@ pub enum Command {
     Continuity(continuity::Command),
     /// Check the audit chain, every archive's hash, the ledger, the projections and the installation
     Verify(verify::Args),
+    /// Make a backup, list, prove or prune them
+    Backup(backup::Args),
     /// Put the bridge into the session host and settle who leads
     Install(install::Args),
     /// Take the bridge out of the session host again; archives and memory stay
@@ -199,6 +203,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Distill(args) => distill::run(ctx, args),
         Command::Continuity(command) => continuity::run(ctx, command),
         Command::Verify(args) => verify::run(ctx, args),
+        Command::Backup(args) => backup::run(ctx, args),
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
@@ -222,6 +227,7 @@ impl Command {
             Self::Distill(_) => "distill",
             Self::Continuity(_) => "continuity show",
             Self::Verify(_) => "verify",
+            Self::Backup(args) => args.name(),
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),

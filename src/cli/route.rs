@@ -2,6 +2,7 @@
 //!
 //! The held lock decides, never a pid in a file.
 
+use super::bar::Bar;
 use super::output::Report;
 use super::{Context, runtime};
 use crate::adapters::archive_dir::ArchiveDir;
@@ -66,6 +67,9 @@ fn name_of(request: &Request) -> &'static str {
         Request::Snapshot { .. } => "snapshot",
         Request::Index { .. } => "index",
         Request::Distill { .. } => "distill",
+        Request::Backup => "backup",
+        Request::VerifyBackup { .. } => "backup verify",
+        Request::PruneBackups { .. } => "backup prune",
         _ => "command",
     }
 }
@@ -140,7 +144,10 @@ async fn locked(
     let wiring = ports::alone(ports, ctx.settings().clone());
     let hands = Arc::new(OwnHands { wiring: wiring.clone() });
     let name = name_of(&request);
+    let bar = Bar::of(&request);
+    wiring.ports.vault.watch(bar.watch());
     let report = Commands { wiring: wiring.clone(), hands }.answer(request).await;
+    drop(bar);
     ledger.end(&format!("{name} done")).await?;
     wiring.ports.projector.refresh().await?;
     Ok(report)

@@ -1,6 +1,7 @@
 //! Puts the real adapters behind the ports.
 
 use crate::adapters::archive_dir::ArchiveDir;
+use crate::adapters::backup::BackupVault;
 use crate::adapters::bridge_dir::BridgeDir;
 use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::fts::FtsIndex;
@@ -171,6 +172,7 @@ fn assemble(
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector: Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock))),
         ledger: Arc::new(ledger),
+        vault: Arc::new(BackupVault::new(home, &settings.backup)),
         notifiers: vec![Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")))],
         clock,
         ids,

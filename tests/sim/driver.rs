@@ -104,6 +104,7 @@ impl World {
             clock: Arc::clone(&self.time) as _,
             ids: Arc::clone(&self.time) as _,
             projector: me.clone(),
+            vault: Arc::new(moon_actors::port::NoVault),
             probe: me,
         };
         let hands: MakeHands = Arc::new(|w| -> Arc<dyn Hands> { Arc::new(OwnHands { wiring: w.clone() }) });

@@ -43,6 +43,18 @@ pub enum Request {
         session: Option<String>,
         limit: usize,
     },
+    /// Make a backup now, prove it, and remove what is over.
+    Backup,
+    /// What backups there are.
+    Backups,
+    /// Restore one into an empty place and compare: the one with this id, `all`, or the newest.
+    VerifyBackup {
+        id: Option<String>,
+    },
+    /// Remove the backups whose time is over, or say which.
+    PruneBackups {
+        dry_run: bool,
+    },
     /// Let waiting jobs run now.
     Hurry,
     /// Restart an actor; revives a parked one. Needs a daemon.

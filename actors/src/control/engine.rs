@@ -4,11 +4,14 @@
 //! the jobs off: that is [`Hands`].
 
 use super::status;
+use crate::backup::chore::{BackupChore, DrillChore};
 use crate::contract::{DistillationRecord, Issue, Report, Request, count};
 use crate::domain::{CycleId, CycleKind, SessionKey, Stage, TraceId, Trigger};
 use crate::error::{Error, Result};
 use crate::port::{JobRow, NewCycle, Query, SessionRow, unknown_session};
 use crate::recall;
+use crate::schedule::actor::ChoreMsg;
+use crate::schedule::{Chore, Task};
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
 use crate::wiring::Wiring;
@@ -16,6 +19,7 @@ use async_trait::async_trait;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Who works jobs off, and what else only a running daemon can do.
 #[async_trait]
@@ -25,6 +29,8 @@ pub trait Hands: Send + Sync {
     async fn tree(&self) -> Result<Vec<ChildStatus>>;
     async fn restart(&self, actor: &str) -> Result<()>;
     async fn stop(&self) -> Result<()>;
+    /// Runs a task of the calendar now and returns what it said.
+    async fn chore(&self, task: Task) -> Result<String>;
 }
 
 pub struct Commands {
@@ -67,6 +73,10 @@ impl Commands {
                 let rows = ports.ledger.continuity(session.as_ref(), limit).await?;
                 Ok(Report::new("continuity").data(json!({ "continuity": rows })))
             }
+            Request::Backup => self.backup().await,
+            Request::Backups => self.backups().await,
+            Request::VerifyBackup { id } => self.verify_backup(id.as_deref()).await,
+            Request::PruneBackups { dry_run } => self.prune_backups(dry_run).await,
             Request::Hurry => {
                 let hurried = ports.ledger.hurry().await?;
                 self.wiring.mail.nudge_stages();
@@ -255,6 +265,10 @@ fn name(request: &Request) -> &'static str {
         Request::Recall { .. } => "recall",
         Request::Distill { .. } => "distill",
         Request::Continuity { .. } => "continuity",
+        Request::Backup => "backup",
+        Request::Backups => "backup list",
+        Request::VerifyBackup { .. } => "backup verify",
+        Request::PruneBackups { .. } => "backup prune",
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",
         Request::Stop => "stop",
@@ -282,6 +296,13 @@ impl Hands for OwnHands {
     }
     async fn stop(&self) -> Result<()> {
         Err(no_daemon())
+    }
+    async fn chore(&self, task: Task) -> Result<String> {
+        match task {
+            Task::Backup => BackupChore(self.wiring.backups()).run().await,
+            Task::Drill => DrillChore(self.wiring.backups()).run().await,
+            Task::Rotation | Task::Report => Err(no_daemon()),
+        }
     }
 }
 
@@ -332,6 +353,21 @@ impl Hands for DaemonHands {
     async fn stop(&self) -> Result<()> {
         (self.stop)();
         Ok(())
+    }
+    async fn chore(&self, task: Task) -> Result<String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || {
+            Error::transient("chore.restarting", format!("the actor of the {} is restarting", task.as_str()))
+                .hint("try again")
+        };
+        if !self.wiring.mail.chore(task).cast(ChoreMsg::Now(reply)) {
+            return Err(gone());
+        }
+        match tokio::time::timeout(WORK_WAIT, answer).await {
+            Ok(answer) => answer.map_err(|_| gone())?,
+            Err(_) => Err(Error::transient("chore.running", format!("the {} is still running", task.as_str()))
+                .hint("it goes on in the daemon; `moon status` shows how it ends")),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub async fn document(ports: &Ports, settings: &Settings) -> Result<Value> {
         "sessions": sessions,
         "totals": ledger.totals().await?,
         "alerts": ledger.alerts(true).await?,
+        "backups": crate::backup::engine::document(ledger.as_ref()).await?,
         "jobs": ledger.jobs(true).await?,
         "index": index,
         "continuity": ledger.continuity(None, 3).await?,

@@ -7,6 +7,7 @@
 mod alerts;
 mod archive;
 mod audit;
+mod backups;
 mod chores;
 mod jobs;
 mod memory;
@@ -21,8 +22,9 @@ use moon_actors::domain::{
     BootId, Claim, CycleId, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, UsageReading,
 };
 use moon_actors::port::{
-    Alert, AlertKey, AuditEntry, AuditRow, ChoreRow, Clock, ContinuityRow, DistillationRow, Effect, Ids, JobRow,
-    Ledger, NewCycle, Recovery, Release, SessionRow, Severity, Stored, Totals,
+    Alert, AlertKey, AuditEntry, AuditRow, BackupNews, BackupRow, ChoreRow, Clock, ContinuityRow, DistillationRow,
+    DrillRow, Effect, Ids, JobRow, Ledger, NewCycle, Recovery, Release, SessionRow, Severity, Stored, StoredBackup,
+    Target, Totals,
 };
 use moon_actors::schedule::Task;
 use moon_actors::{Error, Result};
@@ -40,7 +42,8 @@ pub const SQLITE_FLOOR: i32 = 3_051_003;
 const SMALLEST_ROOM: u64 = 256 << 10;
 
 /// The schema, step by step. A released step is never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("0001_init.sql"), include_str!("0002_chores.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("0001_init.sql"), include_str!("0002_chores.sql"), include_str!("0005_backup.sql")];
 
 /// Room kept free so that "the disk is full" can still be written down.
 const RESERVE_BYTES: u64 = 8 << 20;
@@ -543,6 +546,39 @@ impl Ledger for SqliteLedger {
     async fn end_chore(&self, task: Task, outcome: std::result::Result<&String, &Error>) -> Result<()> {
         let outcome = outcome.cloned().map_err(Clone::clone);
         self.write("end a task of the calendar", move |tx, stamp| chores::end(tx, stamp, task, outcome.as_ref())).await
+    }
+
+    async fn record_backups(
+        &self,
+        target: Target,
+        present: &[StoredBackup],
+        news: Option<&BackupNews>,
+        audit: &[AuditEntry],
+    ) -> Result<()> {
+        let (present, news, audit) = (present.to_vec(), news.cloned(), audit.to_vec());
+        self.write("record what backups there are", move |tx, stamp| {
+            backups::record(tx, stamp, target, &present, news.as_ref(), &audit)
+        })
+        .await
+    }
+    async fn backups(&self) -> Result<Vec<BackupRow>> {
+        self.read("list the backups", |db, _| backups::all(db)).await
+    }
+    async fn newest_verified_backup(&self) -> Result<Option<BackupRow>> {
+        self.read("find the newest verified backup", |db, _| backups::newest_verified(db)).await
+    }
+    async fn backups_looked_at(&self, target: Target) -> Result<Option<DateTime<Utc>>> {
+        self.read("read when the backups were looked at", move |db, _| backups::looked_at(db, target)).await
+    }
+    async fn set_backups_looked_at(&self, target: Target, at: DateTime<Utc>) -> Result<()> {
+        self.write("note that the backups were looked at", move |tx, _| backups::set_looked_at(tx, target, at)).await
+    }
+    async fn record_drill(&self, drill: &DrillRow) -> Result<()> {
+        let drill = drill.clone();
+        self.write("record a drill", move |tx, stamp| backups::record_drill(tx, stamp, &drill)).await
+    }
+    async fn last_drill(&self) -> Result<Option<DrillRow>> {
+        self.read("read the last drill", |db, _| backups::last_drill(db)).await
     }
 
     async fn totals(&self) -> Result<Totals> {
