@@ -25,6 +25,8 @@ enum What {
         #[arg(value_name = "ID")]
         id: Option<String>,
     },
+    /// Restore the newest backup of every target again, from there, as is done every week
+    Drill,
     /// Remove the backups whose time is over, and say why of each
     Prune {
         /// Only say what would be removed, and why
@@ -40,6 +42,7 @@ impl Args {
             None => "backup",
             Some(What::List) => "backup list",
             Some(What::Verify { .. }) => "backup verify",
+            Some(What::Drill) => "backup drill",
             Some(What::Prune { .. }) => "backup prune",
         }
     }
@@ -53,6 +56,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
             let id = id.clone().filter(|id| !["newest", "latest"].contains(&id.as_str()));
             (Request::VerifyBackup { id }, Needs::Lock)
         }
+        Some(What::Drill) => (Request::Drill, Needs::Lock),
         Some(What::Prune { dry_run: true }) => (Request::PruneBackups { dry_run: true }, Needs::Nothing),
         Some(What::Prune { dry_run: false }) => (Request::PruneBackups { dry_run: false }, Needs::Lock),
     };

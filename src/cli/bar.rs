@@ -12,7 +12,7 @@ impl Bar {
     /// A bar for requests that take long; nothing for others. indicatif hides it where stderr is no terminal.
     pub(super) fn of(request: &Request) -> Self {
         match request {
-            Request::Backup | Request::VerifyBackup { .. } => Self(ProgressBar::new_spinner()),
+            Request::Backup | Request::Drill | Request::VerifyBackup { .. } => Self(ProgressBar::new_spinner()),
             _ => Self(ProgressBar::hidden()),
         }
     }

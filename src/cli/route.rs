@@ -69,6 +69,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::Distill { .. } => "distill",
         Request::Backup => "backup",
         Request::VerifyBackup { .. } => "backup verify",
+        Request::Drill => "backup drill",
         Request::PruneBackups { .. } => "backup prune",
         _ => "command",
     }

@@ -14,6 +14,14 @@ use chrono::TimeDelta;
 use serde_json::json;
 use std::sync::Arc;
 
+/// The code of what is never taken (links, pipes, sockets): told with the backup, and no reason for an alert.
+pub const SKIPPED: &str = "backup.skipped";
+
+/// Whether an issue of a backup is one that somebody should look at.
+pub fn is_trouble(issue: &Issue) -> bool {
+    issue.code.as_deref() != Some(SKIPPED)
+}
+
 /// Works on the backups of one home.
 pub struct Backups {
     pub vault: Arc<dyn Vault>,
@@ -74,8 +82,9 @@ impl Backups {
         }
         news.issues.clone_from(&issues);
         self.record(Target::Folder, Some(&news), &[]).await?;
-        self.tell(&issues).await?;
-        let said = sentence(&backup, news.verified_ms, removed, issues.len());
+        let trouble: Vec<Issue> = issues.iter().filter(|issue| is_trouble(issue)).cloned().collect();
+        self.tell(&trouble).await?;
+        let said = sentence(&backup, news.verified_ms, removed, trouble.len());
         Ok(Outcome { backup, said, issues })
     }
 

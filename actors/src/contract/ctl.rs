@@ -51,6 +51,8 @@ pub enum Request {
     VerifyBackup {
         id: Option<String>,
     },
+    /// Restore the newest backup of every target again.
+    Drill,
     /// Remove the backups whose time is over, or say which.
     PruneBackups {
         dry_run: bool,

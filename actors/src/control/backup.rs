@@ -1,6 +1,7 @@
 //! What is asked about backups: made, listed, proved, pruned.
 
 use super::engine::Commands;
+use crate::backup::engine::is_trouble;
 use crate::backup::policy::Plan;
 use crate::contract::{Issue, Report};
 use crate::error::{Error, Result};
@@ -16,7 +17,10 @@ impl Commands {
         let newest = rows.into_iter().find(|row| row.target == Target::Folder);
         let mut report = Report::new("backup").detail(said).data(json!({ "backup": newest }));
         for issue in newest.map(|row| row.issues).unwrap_or_default() {
-            report.issue(issue);
+            match is_trouble(&issue) {
+                true => report.issue(issue),
+                false => report.details.push(issue.message),
+            }
         }
         Ok(report)
     }
@@ -70,6 +74,12 @@ impl Commands {
             }
         }
         Ok(report.data(json!({ "verified": verified })))
+    }
+
+    pub(super) async fn drill(&self) -> Result<Report> {
+        let said = self.hands.chore(Task::Drill).await?;
+        let drill = self.wiring.ports.ledger.last_drill().await?;
+        Ok(Report::new("backup drill").detail(said).data(json!({ "drill": drill })))
     }
 
     pub(super) async fn prune_backups(&self, dry_run: bool) -> Result<Report> {

@@ -76,6 +76,7 @@ impl Commands {
             Request::Backup => self.backup().await,
             Request::Backups => self.backups().await,
             Request::VerifyBackup { id } => self.verify_backup(id.as_deref()).await,
+            Request::Drill => self.drill().await,
             Request::PruneBackups { dry_run } => self.prune_backups(dry_run).await,
             Request::Hurry => {
                 let hurried = ports.ledger.hurry().await?;
@@ -268,6 +269,7 @@ fn name(request: &Request) -> &'static str {
         Request::Backup => "backup",
         Request::Backups => "backup list",
         Request::VerifyBackup { .. } => "backup verify",
+        Request::Drill => "backup drill",
         Request::PruneBackups { .. } => "backup prune",
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",

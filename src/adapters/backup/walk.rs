@@ -48,8 +48,10 @@ pub(super) enum IsDatabase {
 pub(super) trait Visit {
     fn folder(&mut self, found: &Found) -> io::Result<()>;
     fn file(&mut self, found: &Found, file: File) -> io::Result<IsDatabase>;
-    /// Something is not taken, and this is why.
+    /// Something cannot be taken, and this is why.
     fn left_out(&mut self, path: &str, why: &str);
+    /// Something is never taken: a link, a pipe.
+    fn skipped(&mut self, path: &str, what: &'static str);
 }
 
 /// What is not looked at, wherever it lies.
@@ -132,7 +134,7 @@ impl Walk<'_> {
                         databases.insert(name);
                     }
                 }
-                kind => self.visit.left_out(&shown, what(kind)),
+                kind => self.visit.skipped(&shown, what(kind)),
             }
         }
         Ok(())
@@ -220,10 +222,10 @@ fn names(folder: impl AsFd) -> io::Result<Vec<OsString>> {
 
 fn what(kind: FileType) -> &'static str {
     match kind {
-        FileType::Symlink => "it is a link, and links are not followed",
-        FileType::Fifo => "it is a pipe",
-        FileType::Socket => "it is a socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "it is a device",
-        _ => "it is neither a file nor a folder",
+        FileType::Symlink => "link",
+        FileType::Fifo => "pipe",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        _ => "special file",
     }
 }

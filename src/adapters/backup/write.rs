@@ -11,11 +11,12 @@ use super::walk::{Found, IsDatabase, Rules, Source, Visit, walk};
 use age::Encryptor;
 use age::stream::StreamWriter;
 use moon_actors::Error;
-use moon_actors::contract::Issue;
+use moon_actors::backup::engine::SKIPPED;
+use moon_actors::contract::{Issue, count as count_of};
 use moon_actors::domain::Sha256;
 use rustix::fs::Stat;
 use sha2::Digest;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ const KEPT: u64 = 8 << 20;
 const LOOK_EVERY: u64 = 4 << 20;
 /// Places named in full when something is left out; the rest is counted.
 const NAMED: usize = 20;
+const SKIPPED_NAMED: usize = 3;
 
 /// What is to be taken.
 pub(super) struct Order<'a> {
@@ -127,6 +129,7 @@ struct Reader<'a> {
     members: Vec<Member>,
     left_out: Vec<Issue>,
     left_out_more: u64,
+    skipped: BTreeMap<&'static str, (u64, Vec<String>)>,
     content_bytes: u64,
     ledger: Option<(PathBuf, format::LedgerMark)>,
     copies: u64,
@@ -134,8 +137,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(order: &'a Order<'a>, send: SyncSender<Piece>) -> Self {
-        let (members, left_out) = (Vec::new(), Vec::new());
-        Self { order, send, members, left_out, left_out_more: 0, content_bytes: 0, ledger: None, copies: 0 }
+        let (members, left_out, skipped) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { order, send, members, left_out, left_out_more: 0, skipped, content_bytes: 0, ledger: None, copies: 0 }
     }
 
     fn read_all(mut self) -> Result<Written, Failed> {
@@ -178,6 +181,11 @@ impl<'a> Reader<'a> {
         if self.left_out_more > 0 {
             let more = format!("{} more places are not in the backup", self.left_out_more);
             self.left_out.push(Error::data("backup.left_out", more).into());
+        }
+        for (what, (number, named)) in self.skipped {
+            let more = if number > named.len() as u64 { " …" } else { "" };
+            let text = format!("not in the backup: {}: {}{more}", count_of(number, what), named.join(", "));
+            self.left_out.push(Issue { code: Some(SKIPPED.into()), ..Issue::from(text) });
         }
         let nothing = Sha256::of(b"");
         Ok(Written {
@@ -368,6 +376,13 @@ impl Visit for Visitor<'_, '_> {
     }
     fn left_out(&mut self, path: &str, why: &str) {
         self.reader.leave_out(path, why);
+    }
+    fn skipped(&mut self, path: &str, what: &'static str) {
+        let (number, named) = self.reader.skipped.entry(what).or_default();
+        *number += 1;
+        if named.len() < SKIPPED_NAMED {
+            named.push(path.to_owned());
+        }
     }
 }
 
