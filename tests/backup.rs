@@ -641,3 +641,137 @@ fn a_backup_is_copied_into_a_store_and_proved_from_there() {
     let ran = run(&["backup"]).expect(2);
     assert!(issues(&ran).iter().all(|code| code == "backup.store_failed"), "{ran:?}");
 }
+
+/// A working home as somebody's agent has it: 200 MB in 2,000 files, three databases with a write-ahead log among them (107 MB).
+fn two_hundred_megabytes(at: &Path) {
+    for n in 0..3 {
+        std::fs::create_dir_all(at.join("db")).expect("a folder");
+        let db = Connection::open(at.join(format!("db/{n}.sqlite"))).expect("a database");
+        db.execute_batch("PRAGMA journal_mode=wal; PRAGMA synchronous=OFF; CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT); BEGIN;").expect("a schema");
+        let mut put = db.prepare("INSERT INTO t (text) VALUES (?1)").expect("a statement");
+        for row in 0..33_000 {
+            put.execute([format!("{row} {}", support::process::filler(row * 3 + n, 130))]).expect("a row");
+        }
+        drop(put);
+        db.execute_batch("COMMIT").expect("committed");
+    }
+    for n in 0..1997usize {
+        let folder = at.join(format!("sessions/{}", n % 40));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        // Half words, half what does not compress, as transcripts with pictures in them.
+        let mut bytes = support::process::filler(n, 4_300).into_bytes();
+        let mut state = n as u64 + 1;
+        bytes.extend(
+            std::iter::repeat_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            })
+            .take(12_000),
+        );
+        std::fs::write(folder.join(format!("{n}.jsonl")), bytes).expect("a file");
+    }
+}
+
+/// Seconds, CPU seconds and peak memory (MiB) of a command.
+fn measured(command: &mut Command) -> (f64, f64, f64) {
+    let mut timed = Command::new("python3");
+    timed.args(["-c", "import os,resource,subprocess,sys,time\nb=time.time()\nr=subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL)\nu=resource.getrusage(resource.RUSAGE_CHILDREN)\nprint(time.time()-b,u.ru_utime+u.ru_stime,u.ru_maxrss/1024)\nsys.exit(r.returncode)"]);
+    timed.arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        timed.env(key, value.unwrap_or_default());
+    }
+    let out = timed.output().expect("python3 runs");
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut numbers = text.split_whitespace().map(|n| n.parse().expect("a number"));
+    let mut next = || numbers.next().expect("three numbers");
+    (next(), next(), next())
+}
+
+/// `cargo build --release && MOON_BENCH_BINARY=target/release/moon cargo test --test backup -- --ignored --nocapture bench`
+#[test]
+#[ignore = "a measurement: it wants a release build and a quiet machine"]
+fn bench_beside_restic_and_tar() {
+    let binary = std::env::var_os("MOON_BENCH_BINARY").map_or(PathBuf::from(env!("CARGO_BIN_EXE_moon")), PathBuf::from);
+    let binary = binary.canonicalize().expect("the program is there");
+    let scratch = ready();
+    let agent = scratch.path().join("agent");
+    two_hundred_megabytes(&agent);
+    let bytes: u64 = tree(&agent).keys().map(|p| agent.join(p).metadata().expect("there").len()).sum();
+    support::skip("bench", &format!("no skip: {bytes} bytes"));
+    let include = format!("backup.include=[\"{}\"]", agent.display());
+    let show = |what: &str, (wall, cpu, rss): (f64, f64, f64), out: u64| {
+        let figures =
+            format!("{what:<28} {wall:5.2} s wall {cpu:5.2} s CPU {rss:6.1} MiB peak {:6.1} MB out", out as f64 / 1e6);
+        support::skip("bench", &format!("no skip: {figures}"));
+    };
+    let best = |run: &mut dyn FnMut() -> (f64, f64, f64)| {
+        (0..3).map(|_| run()).min_by(|a, b| a.0.total_cmp(&b.0)).expect("three")
+    };
+    let size = |path: &Path| {
+        tree(path)
+            .keys()
+            .map(|p| path.join(p))
+            .filter(|p| p.is_file())
+            .map(|p| p.metadata().expect("there").len())
+            .sum::<u64>()
+    };
+    let moon = |words: &[&str]| {
+        let mut command = Command::new(&binary);
+        command
+            .arg("--home")
+            .arg(scratch.home())
+            .args(["--set", &include])
+            .args(words)
+            .env("HOME", scratch.path().join("user"));
+        command
+    };
+    let figures = best(&mut || measured(&mut moon(&["backup"])));
+    let one = files(&folder(&scratch)).pop().expect("a backup");
+    show("moon backup, proved", figures, one.metadata().expect("there").len());
+    show("moon backup verify", best(&mut || measured(&mut moon(&["backup", "verify"]))), 0);
+    let tar = scratch.path().join("all.tar.zst");
+    let line = format!(
+        "cd {} && tar -cf - agent home/state home/archives home/memory | zstd -3 -q -f -o {} && sync {1}",
+        scratch.path().display(),
+        tar.display()
+    );
+    show("tar | zstd -3", best(&mut || measured(Command::new("sh").args(["-c", &line]))), 0);
+    let place = scratch.path().join("place");
+    let line = format!(
+        "{line} && rm -rf {0} && mkdir {0} && tar --zstd -xf {1} -C {0} && cd {0} && find . -type f -print0 | xargs -0 sha256sum > /dev/null",
+        place.display(),
+        tar.display()
+    );
+    show(
+        "the same, unpacked, hashed",
+        best(&mut || measured(Command::new("sh").args(["-c", &line]))),
+        tar.metadata().expect("there").len(),
+    );
+    let Some(restic) = support::debian_command("restic").filter(|c| Path::new(c.get_program()).is_file()) else {
+        return support::skip("restic", "it is not unpacked");
+    };
+    let restic = |repository: &Path, words: &[&str]| {
+        let mut command = Command::new(restic.get_program());
+        command
+            .args(["-q", "-r"])
+            .arg(repository)
+            .args(words)
+            .env("RESTIC_PASSWORD", "x")
+            .env("HOME", scratch.path().join("user"));
+        command
+    };
+    let mut number = 0;
+    let mut repository = scratch.path().join("restic-0");
+    let figures = best(&mut || {
+        number += 1;
+        repository = scratch.path().join(format!("restic-{number}"));
+        measured(&mut restic(&repository, &["init"]));
+        measured(&mut restic(
+            &repository,
+            &["backup", &agent.display().to_string(), &scratch.home().display().to_string()],
+        ))
+    });
+    show("restic backup, first", figures, size(&repository));
+    show("restic check --read-data", best(&mut || measured(&mut restic(&repository, &["check", "--read-data"]))), 0);
+}
