@@ -97,7 +97,7 @@ impl Writer {
                 let text = support::process::filler(n as usize, 20);
                 db.execute("INSERT INTO rows VALUES (?1, ?2, 1)", (n, text)).expect("a row is committed");
                 count.store(n, Ordering::SeqCst);
-                std::thread::sleep(Duration::from_micros(200));
+                std::thread::sleep(Duration::from_millis(1));
             }
         });
         wait_for("the first rows", || (committed.load(Ordering::SeqCst) > 20).then_some(()));
@@ -132,6 +132,7 @@ fn backups_under_a_writer(times: usize, journal: &str) -> (usize, usize, Duratio
     let scratch = ready();
     let db = scratch.path().join("agent/deep/memory.sqlite");
     let writer = Writer::start(&db, journal);
+    let mut last = 0;
     let (mut damaged, mut missing, mut longest) = (0, 0, Duration::ZERO);
     for _ in 0..times {
         let before = writer.committed();
@@ -143,6 +144,8 @@ fn backups_under_a_writer(times: usize, journal: &str) -> (usize, usize, Duratio
         let (complaints, rows) = rows_in(&top.join("include/0/deep/memory.sqlite"));
         damaged += usize::from(!complaints.is_empty());
         missing += usize::from(rows < before);
+        assert!(rows > last, "the writer goes on");
+        last = rows;
         assert_eq!(std::fs::read(top.join("include/0/deep/er/unknown.xyz")).expect("taken"), b"kept");
         assert!(!top.join("include/0/deep/memory.sqlite-wal").exists());
         let member = |m: &&format::Member| m.path == "include/0/deep/memory.sqlite";
@@ -267,6 +270,58 @@ fn a_database_that_is_damaged_is_told_and_taken_as_it_is_and_a_missing_folder_is
     );
     let alerts = scratch.json(&["status"]).report()["data"]["alerts"].to_string();
     assert!(alerts.contains("backup.incomplete"), "{alerts}");
+}
+
+#[test]
+fn an_archive_that_lost_an_object_is_backed_up_and_does_not_count_as_verified() {
+    let scratch = ready();
+    let objects = tree(&scratch.in_home("archives/objects"));
+    let object = objects.keys().find(|p| p.extension().is_some_and(|e| e == "zst")).expect("an object");
+    std::fs::remove_file(scratch.in_home("archives/objects").join(object)).expect("removed");
+    let ran = scratch.json(&["backup"]).expect(2);
+    assert_eq!(issues(&ran), ["backup.source_damaged"], "{ran:?}");
+    assert_eq!(ran.report()["data"]["backup"]["verified_at"], Value::Null);
+    assert_eq!(files(&folder(&scratch)).len(), 1);
+}
+
+#[test]
+fn a_name_that_is_turned_into_a_link_under_our_hands_leads_nowhere() {
+    let scratch = ready();
+    let (agent, outside) = (scratch.path().join("agent"), scratch.path().join("outside"));
+    for (folder, text) in [(&outside, "the secret of somebody else"), (&agent.join("swap"), "ours")] {
+        std::fs::create_dir_all(folder.join("sub")).expect("folders");
+        for n in 0..40 {
+            std::fs::write(folder.join(format!("sub/{n}.txt")), text).expect("a file");
+        }
+        Connection::open(folder.join("sub/a.db"))
+            .and_then(|db| db.execute_batch(&format!("CREATE TABLE t (a); INSERT INTO t VALUES ('{text}');")))
+            .expect("a database");
+    }
+    std::os::unix::fs::symlink(&outside, agent.join("away")).expect("a link");
+    let (stop, turns) = (std::sync::Arc::new(AtomicBool::new(false)), std::sync::Arc::new(AtomicI64::new(0)));
+    let swapper = std::thread::spawn({
+        let (stop, turns, agent) = (stop.clone(), turns.clone(), agent.clone());
+        move || {
+            let (swap, away, third) = (agent.join("swap"), agent.join("away"), agent.join("third"));
+            while !stop.load(Ordering::Relaxed) {
+                for (from, to) in [(&swap, &third), (&away, &swap), (&third, &away)] {
+                    std::fs::rename(from, to).expect("renamed");
+                }
+                turns.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    for _ in 0..6 {
+        let ran = Ran::of(&mut with_agent(&scratch, &["backup"]));
+        assert!([Some(0), Some(2)].contains(&ran.code), "{ran:?}");
+        let packed = std::fs::File::open(files(&folder(&scratch)).last().expect("a backup")).expect("opens");
+        let plain = zstd::decode_all(packed).expect("it unpacks");
+        let secret = b"the secret of somebody else";
+        assert!(!plain.windows(secret.len()).any(|w| w == secret), "something from outside is in the backup");
+    }
+    stop.store(true, Ordering::Relaxed);
+    swapper.join().expect("the swapper ends");
+    assert!(turns.load(Ordering::Relaxed) > 100);
 }
 
 /// Flips bits all over a backup, one at a time: how many `moon backup verify` lets pass.

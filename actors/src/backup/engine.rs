@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// The code of what is never taken (links, pipes, sockets): told with the backup, and no reason for an alert.
 pub const SKIPPED: &str = "backup.skipped";
 
+/// The code for an archive that was damaged before it was backed up: another backup would be no better.
+pub const SOURCE_DAMAGED: &str = "backup.source_damaged";
+
 /// Whether an issue of a backup is one that somebody should look at.
 pub fn is_trouble(issue: &Issue) -> bool {
     issue.code.as_deref() != Some(SKIPPED)
@@ -65,7 +68,7 @@ impl Backups {
                     (news.verified_ms, news.proof) = (Some(proven.took_ms), Some(proven.proof));
                     backup = proven.backup;
                 }
-                Err(error) if error.kind == Kind::Data => return Err(error),
+                Err(error) if error.kind == Kind::Data && error.code != SOURCE_DAMAGED => return Err(error),
                 Err(error) => issues.push(error.into()),
             }
         }

@@ -80,6 +80,9 @@ pub(super) fn copy(from: &Path, to: &Path, is_stopped: &dyn Fn() -> bool) -> Res
         left = remaining;
         if !held && (restarts >= RESTARTS || begun.elapsed() > PATIENCE) {
             held = hold(&source).is_ok();
+            if !held && begun.elapsed() > 2 * BUSY {
+                return Err(Failed::Busy);
+            }
         }
         if !held {
             std::thread::sleep(PAUSE);
@@ -89,7 +92,10 @@ pub(super) fn copy(from: &Path, to: &Path, is_stopped: &dyn Fn() -> bool) -> Res
 
 /// Begins a read transaction: what others commit from now on is not seen.
 fn hold(source: &Connection) -> rusqlite::Result<()> {
-    source.execute_batch("BEGIN")?;
+    // A first try may have begun it and then met somebody's lock.
+    if source.is_autocommit() {
+        source.execute_batch("BEGIN")?;
+    }
     source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }
 

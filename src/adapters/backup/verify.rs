@@ -10,6 +10,7 @@ use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::sqlite::SqliteLedger;
 use crate::durable;
 use chrono::Utc;
+use moon_actors::backup::engine::SOURCE_DAMAGED;
 use moon_actors::domain::Sha256;
 use moon_actors::port::{ArchiveStore, Held, Ledger, Proof, Proven, Step, StoredBackup};
 use moon_actors::{Error, Kind as ErrorKind, Result};
@@ -264,7 +265,11 @@ async fn archives_whole(id: &str, home: &Path) -> Result<()> {
     let ledger = SqliteLedger::untouched(&db, Arc::new(SystemClock::start()), Arc::new(UuidIds)).map_err(unreadable)?;
     let store = ArchiveDir::open(home, 1, String::new()).map_err(|e| damaged(id, e))?;
     for segment in ledger.all_segments().await.map_err(unreadable)? {
-        store.verify(&segment).await.map_err(|e| damaged(id, format!("an archive that its ledger names: {e}")))?;
+        store.verify(&segment).await.map_err(|e| {
+            Error::data(SOURCE_DAMAGED, format!("{id} holds what was there, and the archive was not whole"))
+                .cause(e)
+                .hint("`moon verify` names what is damaged; an older backup may hold it")
+        })?;
     }
     Ok(())
 }

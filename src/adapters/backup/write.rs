@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         // First of all the ledger: every object that it names lies there already when the archive is walked.
         let home = self.order.sources.iter().find(|source| source.place == HOME);
         if let Some(ledger) = home.map(|home| home.root.join("state/moon.db")).filter(|path| path.is_file()) {
-            let copy = self.order.work.join("ledger.db");
+            let copy = self.order.work.join("copy-of-the-ledger");
             match sqlite::copy(&ledger, &copy, &|| self.order.meter.is_stopped()) {
                 Ok(()) => self.ledger = sqlite::mark(&copy).ok().map(|mark| (copy, mark)),
                 // It is met again on the way, and named there.

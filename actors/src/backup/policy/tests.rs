@@ -137,6 +137,9 @@ fn backups() -> impl Strategy<Value = Vec<Candidate>> {
 }
 
 proptest! {
+    // A life has hundreds of looks: fewer lives are enough.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_newest_and_the_newest_verified_are_never_removed(backups in backups(), minute in 0i64..1_100_000, last in prop::option::of(0i64..1_100_000)) {
         let now = start() + TimeDelta::minutes(minute);
@@ -161,7 +164,7 @@ proptest! {
     /// Days left out, several a day, looks at odd hours: whatever the run, each week and month of the past keeps at most one, the last
     /// days keep all, and what once stands for its week stands for it until its age is over.
     #[test]
-    fn any_life_keeps_the_scheme(steps in prop::collection::vec((1i64..4_000, any::<bool>()), 1..400)) {
+    fn any_life_keeps_the_scheme(steps in prop::collection::vec((1i64..4_000, any::<bool>()), 1..250)) {
         let (mut kept, mut now, mut last): (Vec<Candidate>, _, Option<DateTime<Utc>>) = (vec![], start(), None);
         for (minutes, verified) in steps {
             now += TimeDelta::minutes(minutes);
