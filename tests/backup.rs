@@ -1,6 +1,7 @@
 //! Backups by the real program: under writers, through kills and full disks, encrypted, in a store, and every flipped bit found.
 //!
-//! `MOON_TEST_CAMPAIGN=1 cargo test --test backup -- campaign --nocapture` runs the long forms: 100 backups, 200 flipped bits.
+//! `MOON_TEST_CAMPAIGN=1 cargo test --test backup -- campaign --nocapture` runs the long forms: 100 backups, 200 flipped bits; with
+//! `MOON_BENCH_BINARY=target/release/moon` by that program.
 
 mod support;
 
@@ -32,6 +33,17 @@ fn with_agent(scratch: &Scratch, words: &[&str]) -> Command {
     let mut all = vec!["--set", &include];
     all.extend(words);
     scratch.moon(&all)
+}
+
+/// The same command with the program that `MOON_BENCH_BINARY` names, if it names one: campaigns are long.
+fn released(command: Command) -> Command {
+    let Some(binary) = std::env::var_os("MOON_BENCH_BINARY") else { return command };
+    let mut other = Command::new(Path::new(&binary).canonicalize().expect("the program is there"));
+    other.env_clear().args(command.get_args()).stdin(Stdio::null());
+    for (key, value) in command.get_envs() {
+        other.env(key, value.unwrap_or_default());
+    }
+    other
 }
 
 fn folder(scratch: &Scratch) -> PathBuf {
@@ -137,7 +149,7 @@ fn backups_under_a_writer(times: usize, journal: &str) -> (usize, usize, Duratio
     for _ in 0..times {
         let before = writer.committed();
         let begun = Instant::now();
-        Ran::of(&mut with_agent(&scratch, &["backup"])).expect(0);
+        Ran::of(&mut released(with_agent(&scratch, &["backup"]))).expect(0);
         longest = longest.max(begun.elapsed());
         let place = tempfile::tempdir().expect("a place");
         let top = unpacked(files(&folder(&scratch)).last().expect("a backup"), place.path());

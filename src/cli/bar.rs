@@ -4,6 +4,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use moon_actors::contract::Request;
 use moon_actors::port::{Progress, Step, Watch};
 use std::sync::Arc;
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(200);
 
 /// Gone when it is dropped.
 pub(super) struct Bar(ProgressBar);
@@ -15,6 +18,16 @@ impl Bar {
             Request::Backup | Request::Drill | Request::VerifyBackup { .. } => Self(ProgressBar::new_spinner()),
             _ => Self(ProgressBar::hidden()),
         }
+    }
+
+    /// A sign of life while a daemon does it.
+    pub(super) fn waiting(request: &Request) -> Self {
+        let bar = Self::of(request);
+        if !bar.0.is_hidden() {
+            bar.0.set_message("the daemon is at work");
+            bar.0.enable_steady_tick(TICK);
+        }
+        bar
     }
 
     pub(super) fn watch(&self) -> Watch {

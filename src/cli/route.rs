@@ -36,7 +36,7 @@ pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contr
     ctx.home.refuse_unsafe()?;
     runtime::block_on(async {
         if ctx.home.exists()
-            && let Some(report) = socket::ask(&ctx.home, &request).await?
+            && let Some(report) = asked(ctx, &request).await?
         {
             if !ctx.globals.set.is_empty() {
                 tracing::warn!("the daemon answered, which has settings of its own: --set changed nothing");
@@ -60,6 +60,12 @@ pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contr
             }
         }
     })?
+}
+
+/// What the daemon answers, if one listens.
+async fn asked(ctx: &Context, request: &Request) -> Result<Option<contract::Report>> {
+    let _bar = Bar::waiting(request);
+    socket::ask(&ctx.home, request).await
 }
 
 fn name_of(request: &Request) -> &'static str {

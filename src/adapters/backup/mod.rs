@@ -367,7 +367,7 @@ impl Drop for Work {
 }
 
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    sysinfo::System::host_name().unwrap_or_default()
 }
 
 fn failed(operation: &str, path: &Path, error: io::Error) -> Error {
