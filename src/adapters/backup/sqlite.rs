@@ -39,6 +39,8 @@ pub(super) enum Failed {
     Stopped,
     /// Somebody kept it locked.
     Busy,
+    /// SQLite opens by name, and the name led to another file than the one that was looked at.
+    Swapped,
 }
 
 impl From<rusqlite::Error> for Failed {
@@ -48,8 +50,18 @@ impl From<rusqlite::Error> for Failed {
 }
 
 /// Copies `from` to the new file `to`. `is_stopped` is asked between two steps.
-pub(super) fn copy(from: &Path, to: &Path, is_stopped: &dyn Fn() -> bool) -> Result<(), Failed> {
+/// With `identity`, only if the name still leads to that file: device and inode.
+pub(super) fn copy(
+    from: &Path,
+    identity: Option<(u64, u64)>,
+    to: &Path,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(), Failed> {
+    let before = identity.map(descriptors_of);
     let source = open(from)?;
+    if identity.map(descriptors_of) <= before && identity.is_some() {
+        return Err(Failed::Swapped);
+    }
     let mut copy = Connection::open(to)?;
     // Thrown away unless it is finished: nothing of it needs to survive a power cut.
     copy.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;")?;
@@ -88,6 +100,12 @@ pub(super) fn copy(from: &Path, to: &Path, is_stopped: &dyn Fn() -> bool) -> Res
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// How many descriptors of this process lead to a file: one more once SQLite has opened it.
+fn descriptors_of(identity: (u64, u64)) -> usize {
+    let descriptors = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    descriptors.filter(|entry| super::walk::identity_of(&entry.path()) == Some(identity)).count()
 }
 
 /// Begins a read transaction: what others commit from now on is not seen.

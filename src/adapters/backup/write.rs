@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         let home = self.order.sources.iter().find(|source| source.place == HOME);
         if let Some(ledger) = home.map(|home| home.root.join("state/moon.db")).filter(|path| path.is_file()) {
             let copy = self.order.work.join("copy-of-the-ledger");
-            match sqlite::copy(&ledger, &copy, &|| self.order.meter.is_stopped()) {
+            match sqlite::copy(&ledger, None, &copy, &|| self.order.meter.is_stopped()) {
                 Ok(()) => self.ledger = sqlite::mark(&copy).ok().map(|mark| (copy, mark)),
                 // It is met again on the way, and named there.
                 Err(_) => self.order.meter.check()?,
@@ -274,7 +274,8 @@ impl<'a> Reader<'a> {
             Some((copy, _)) if is_ledger => copy.clone(),
             _ => {
                 let copy = self.next_copy();
-                match sqlite::copy(found.on_disk, &copy, &|| self.order.meter.is_stopped()) {
+                let identity = Some(super::walk::identity(found.stat));
+                match sqlite::copy(found.on_disk, identity, &copy, &|| self.order.meter.is_stopped()) {
                     Ok(()) => copy,
                     Err(failed) => {
                         let _ = std::fs::remove_file(&copy);
@@ -299,6 +300,8 @@ impl<'a> Reader<'a> {
             sqlite::Failed::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
                 return Err(io::Error::from(io::ErrorKind::StorageFull).into());
             }
+            // What was opened first is ours, and is taken as the file that it is.
+            sqlite::Failed::Swapped => "its name led elsewhere when SQLite opened it".to_owned(),
             sqlite::Failed::Busy => "it was locked all the time".to_owned(),
             sqlite::Failed::Sqlite(e) => e.to_string(),
         };
