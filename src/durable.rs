@@ -199,6 +199,19 @@ pub fn sweep(folder: &Path) -> io::Result<u64> {
     Ok(swept)
 }
 
+/// The same for one folder that may be somebody else's, too: nothing below it is looked at.
+pub fn sweep_here(folder: &Path) -> io::Result<u64> {
+    let mut swept = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) && !entry.file_type()?.is_dir() {
+            std::fs::remove_file(entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
 /// Makes the entries of `path`'s folder durable.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

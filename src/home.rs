@@ -239,6 +239,18 @@ impl Home {
     pub fn backups_dir(&self) -> PathBuf {
         self.root.join("backups")
     }
+    /// `backups/moon`: Moon's own backups, unless the settings name another folder.
+    pub fn own_backups_dir(&self) -> PathBuf {
+        self.root.join("backups/moon")
+    }
+    /// `backups/work`: databases on their way into a backup, and backups restored to be compared. Emptied by the next backup.
+    pub fn backup_work_dir(&self) -> PathBuf {
+        self.root.join("backups/work")
+    }
+    /// `backups/backup.lock`: held by whoever makes, proves or removes backups.
+    pub fn backup_lock(&self) -> PathBuf {
+        self.root.join("backups/backup.lock")
+    }
     pub fn run_dir(&self) -> PathBuf {
         self.root.join("run")
     }

@@ -9,6 +9,7 @@
 
 pub mod alert;
 pub mod archive;
+pub mod backup;
 pub mod bridge;
 pub mod continuity;
 pub mod contract;

@@ -5,12 +5,10 @@
 
 use crate::domain::Stage::{Archive, Continuity, Distill, Index, Prune};
 use crate::port::CheckGroup;
-use crate::report::WeeklyReport;
 use crate::schedule::Task;
 use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
 use crate::{alert, bridge, control, health, projection, schedule, screens, stage, threshold, usage};
-use std::sync::Arc;
 
 pub fn tree(w: &Wiring) -> SupervisorSpec {
     let limits = || max(w.settings.supervision.max_crashes).per(w.settings.supervision.window);
@@ -32,11 +30,13 @@ pub fn tree(w: &Wiring) -> SupervisorSpec {
         .branch(checks(w, supervisor("health", OneForOne, limits())))
         .branch(
             supervisor("care", OneForOne, limits())
-                .optional("rotation", schedule::actor::start(w, Task::Rotation, |w| Arc::new(w.rotation()))),
+                .optional("backup", schedule::actor::start(w, Task::Backup))
+                .optional("drill", schedule::actor::start(w, Task::Drill))
+                .optional("rotation", schedule::actor::start(w, Task::Rotation))
+                .optional("report", schedule::actor::start(w, Task::Report)),
         )
         .branch(
             supervisor("screens", OneForOne, limits())
-                .optional("report", schedule::actor::start(w, Task::Report, |w| Arc::new(WeeklyReport::new(w))))
                 .optional("pages", screens::actor::pages(w))
                 .optional("web", screens::actor::web(w)),
         )

@@ -4,6 +4,8 @@ use crate::alert::desk::Desk;
 use crate::alert::{AlertMsg, Post};
 use crate::archive::capture::Captures;
 use crate::archive::engine::{ArchiveStage, Archiver, Proven, Turns};
+use crate::backup::chore::{BackupChore, DrillChore};
+use crate::backup::engine::Backups;
 use crate::bridge::actor::BridgeMsg;
 use crate::bridge::engine::Inbox;
 use crate::continuity::engine::ContinuityStage;
@@ -18,6 +20,7 @@ use crate::port::Ports;
 use crate::projection::ProjectionMsg;
 use crate::prune::engine::{PruneStage, Reducer};
 use crate::recall::engine::Recaller;
+use crate::report::WeeklyReport;
 use crate::rotation::engine::Rotation;
 use crate::schedule::actor::ChoreMsg;
 use crate::schedule::{Chore, Task};
@@ -200,15 +203,21 @@ impl Wiring {
     pub fn desk(&self) -> Desk {
         Desk { post: self.post(), bell: self.mail.alert.clone(), clock: Arc::clone(&self.ports.clock) }
     }
+    pub fn backups(&self) -> Backups {
+        let p = self.ports.clone();
+        Backups { vault: p.vault, ledger: p.ledger, clock: p.clock, settings: self.settings.backup.clone() }
+    }
     pub fn captures(&self) -> Captures {
         Captures { ledger: Arc::clone(&self.ports.ledger), ids: Arc::clone(&self.ports.ids) }
     }
 
     /// A task of the calendar.
-    pub fn chore(&self, task: Task) -> Option<Arc<dyn Chore>> {
+    pub fn chore(&self, task: Task) -> Arc<dyn Chore> {
         match task {
-            Task::Rotation => Some(Arc::new(self.rotation())),
-            Task::Backup | Task::Drill | Task::Report => None,
+            Task::Rotation => Arc::new(self.rotation()),
+            Task::Backup => Arc::new(BackupChore(self.backups())),
+            Task::Drill => Arc::new(DrillChore(self.backups())),
+            Task::Report => Arc::new(WeeklyReport::new(self)),
         }
     }
     pub fn rotation(&self) -> Rotation {

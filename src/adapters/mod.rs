@@ -1,6 +1,7 @@
 //! One file per outside party. An adapter translates; it never decides.
 
 pub mod archive_dir;
+pub mod backup;
 pub mod bridge_dir;
 pub mod checks;
 pub mod child;

@@ -24,6 +24,8 @@ pub enum Command {
     RotateLogs,
     /// Read the settings anew and go on with them; wrong ones are refused and everything goes on as it was
     Reload,
+    /// Let the daemon make a backup now
+    Backup,
     /// Let running work finish and end the daemon
     Stop,
 }
@@ -37,6 +39,7 @@ impl Command {
             Self::Restart { .. } => "ctl restart",
             Self::RotateLogs => "ctl rotate-logs",
             Self::Reload => "ctl reload",
+            Self::Backup => "ctl backup",
             Self::Stop => "ctl stop",
         }
     }
@@ -49,6 +52,7 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Restart { actor: Some(actor) } => Request::Restart { actor: actor.clone() },
         Command::Restart { actor: None } | Command::Reload => Request::Reload,
         Command::RotateLogs => Request::RotateLogs { dry_run: false },
+        Command::Backup => Request::Backup,
         Command::Stop => Request::Stop,
     };
     let before = lifecycle::SocketId::of(ctx);
@@ -74,7 +78,7 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
                 false => _ = report.issue("moon is not up again yet: see `moon status` and `moon logs`"),
             }
         }
-        Command::Status | Command::Restart { actor: Some(_) } | Command::RotateLogs => {}
+        Command::Status | Command::Restart { actor: Some(_) } | Command::Backup | Command::RotateLogs => {}
     }
     Ok(report)
 }

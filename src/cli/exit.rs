@@ -32,8 +32,10 @@ impl Exit {
             | ("recall", "empty_query" | "query_too_long")
             | ("alert", "rule" | "silence") => Self::Usage,
             ("daemon", "gave_up") => Self::GaveUp,
-            ("daemon" | "lock" | "control", "held" | "running" | "not_running" | "not_reachable") => Self::Held,
             ("restore", "under_way") => Self::Held,
+            ("daemon" | "lock" | "control" | "backup", "held" | "running" | "not_running" | "not_reachable") => {
+                Self::Held
+            }
             ("host" | "openclaw" | "transcripts", _) if error.kind == Kind::Unavailable => Self::HostUnreachable,
             _ => Self::Error,
         }

@@ -4,6 +4,8 @@
 //! this file only reads the words, loads the settings and hands over. It must never do a verb's work.
 
 pub(crate) mod alerts;
+mod backup;
+mod bar;
 mod bench;
 mod config;
 mod continuity;
@@ -133,6 +135,8 @@ pub enum Command {
     /// Put the bridge into the session host, settle who leads, and install the service
     /// Put a backup in place of what is there, verified first; or undo that
     Restore(restore::Args),
+    /// Make a backup, list, prove or prune them
+    Backup(backup::Args),
     Install(install::Args),
     /// Take the bridge and the service out again; archives and memory stay
     Uninstall(uninstall::Args),
@@ -261,6 +265,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::CronInstall(args) => cron::run(ctx, args),
         Command::Troubleshoot(args) => troubleshoot::run(ctx, args),
         Command::Restore(args) => restore::run(ctx, args),
+        Command::Backup(args) => backup::run(ctx, args),
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
@@ -295,6 +300,7 @@ impl Command {
             Self::CronInstall(_) => "service cron",
             Self::Troubleshoot(_) => "troubleshoot",
             Self::Restore(_) => "restore",
+            Self::Backup(args) => args.name(),
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),

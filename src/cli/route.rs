@@ -2,6 +2,7 @@
 //!
 //! The held lock decides, never a pid in a file.
 
+use super::bar::Bar;
 use super::output::Report;
 use super::{Context, runtime};
 use crate::adapters::archive_dir::ArchiveDir;
@@ -35,7 +36,7 @@ pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contr
     ctx.home.refuse_unsafe()?;
     runtime::block_on(async {
         if ctx.home.exists()
-            && let Some(report) = socket::ask(&ctx.home, &request).await?
+            && let Some(report) = asked(ctx, &request).await?
         {
             if !ctx.globals.set.is_empty() {
                 tracing::warn!("the daemon answered, which has settings of its own: --set changed nothing");
@@ -61,12 +62,22 @@ pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contr
     })?
 }
 
+/// What the daemon answers, if one listens.
+async fn asked(ctx: &Context, request: &Request) -> Result<Option<contract::Report>> {
+    let _bar = Bar::waiting(request);
+    socket::ask(&ctx.home, request).await
+}
+
 fn name_of(request: &Request) -> &'static str {
     match request {
         Request::Snapshot { .. } => "snapshot",
         Request::Index { .. } => "index",
         Request::Distill { .. } => "distill",
         Request::RotateLogs { .. } => "rotate-logs",
+        Request::Backup => "backup",
+        Request::VerifyBackup { .. } => "backup verify",
+        Request::Drill => "backup drill",
+        Request::PruneBackups { .. } => "backup prune",
         _ => "command",
     }
 }
@@ -147,7 +158,10 @@ async fn locked(
     let wiring = ports::alone(ports, ctx.settings().clone());
     let hands = Arc::new(OwnHands { wiring: wiring.clone() });
     let name = name_of(&request);
+    let bar = Bar::of(&request);
+    wiring.ports.vault.watch(bar.watch());
     let report = Commands { wiring: wiring.clone(), hands }.answer(request).await;
+    drop(bar);
     ledger.end(&format!("{name} done")).await?;
     wiring.ports.projector.refresh().await?;
     Ok(report)

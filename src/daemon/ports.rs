@@ -1,6 +1,7 @@
 //! Puts the real adapters behind the ports.
 
 use crate::adapters::archive_dir::ArchiveDir;
+use crate::adapters::backup::BackupVault;
 use crate::adapters::bridge_dir::BridgeDir;
 use crate::adapters::checks::healer::SystemHealer;
 use crate::adapters::checks::{self, Place, Senses};
@@ -218,6 +219,7 @@ fn assemble(
         notifiers,
         checks: checks::all(&senses),
         healer: Arc::new(SystemHealer),
+        vault: Arc::new(BackupVault::new(home, &settings.backup)),
         clock,
         ids,
         probe: probe::from_environment(),

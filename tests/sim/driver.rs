@@ -125,6 +125,7 @@ impl World {
             clock: Arc::clone(&self.time) as _,
             ids: Arc::clone(&self.time) as _,
             projector: me.clone(),
+            vault: Arc::new(moon_actors::port::NoVault),
             probe: me,
             logs: Arc::new(Silence),
             meter: Arc::new(moon_actors::port::NoMeter),

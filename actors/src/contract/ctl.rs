@@ -54,6 +54,20 @@ pub enum Request {
     AcceptHealth {
         check: String,
     },
+    /// Make a backup now, prove it, and remove what is over.
+    Backup,
+    /// What backups there are.
+    Backups,
+    /// Restore one into an empty place and compare: the one with this id, `all`, or the newest.
+    VerifyBackup {
+        id: Option<String>,
+    },
+    /// Restore the newest backup of every target again.
+    Drill,
+    /// Remove the backups whose time is over, or say which.
+    PruneBackups {
+        dry_run: bool,
+    },
     /// Let waiting jobs run now.
     Hurry,
     /// Answered when the root of the tree and the ledger have answered: whoever asks with a deadline knows that Moon is alive.

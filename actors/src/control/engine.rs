@@ -93,6 +93,11 @@ impl Commands {
                 ports.ledger.last_audited().await?;
                 Ok(Report::new("ping"))
             }
+            Request::Backup => self.backup().await,
+            Request::Backups => self.backups().await,
+            Request::VerifyBackup { id } => self.verify_backup(id.as_deref()).await,
+            Request::Drill => self.drill().await,
+            Request::PruneBackups { dry_run } => self.prune_backups(dry_run).await,
             Request::Hurry => {
                 let hurried = ports.ledger.hurry().await?;
                 self.wiring.mail.nudge_stages();
@@ -324,6 +329,11 @@ fn name(request: &Request) -> &'static str {
         Request::Continuity { .. } => "continuity",
         Request::Health { .. } | Request::AcceptHealth { .. } => "health",
         Request::Ping => "ping",
+        Request::Backup => "backup",
+        Request::Backups => "backup list",
+        Request::VerifyBackup { .. } => "backup verify",
+        Request::Drill => "backup drill",
+        Request::PruneBackups { .. } => "backup prune",
         Request::Hurry => "hurry",
         Request::Restart { .. } => "restart",
         Request::RotateLogs { .. } => "rotate-logs",
@@ -349,7 +359,7 @@ impl Hands for OwnHands {
     }
     async fn run(&self, task: Task) -> Result<String> {
         let w = &self.wiring;
-        let chore = w.chore(task).ok_or_else(no_daemon)?;
+        let chore = w.chore(task);
         schedule::engine::run(w, chore.as_ref(), w.ports.clock.now()).await
     }
     async fn tree(&self) -> Result<Vec<ChildStatus>> {
@@ -407,17 +417,6 @@ impl Hands for DaemonHands {
         }
         Ok(())
     }
-    async fn run(&self, task: Task) -> Result<String> {
-        let (reply, answer) = oneshot::channel();
-        let is_busy = || {
-            Error::transient("schedule.busy", format!("the actor {} does not answer", task.as_str()))
-                .hint("it may be at work or parked: see `moon ctl tree`")
-        };
-        if !self.wiring.mail.chore(task).cast(ChoreMsg::Now(reply)) {
-            return Err(is_busy());
-        }
-        tokio::time::timeout(WORK_WAIT, answer).await.map_err(|_| is_busy())?.map_err(|_| is_busy())?
-    }
     async fn tree(&self) -> Result<Vec<ChildStatus>> {
         Ok(self.running()?.status().await)
     }
@@ -439,6 +438,21 @@ impl Hands for DaemonHands {
         let silent =
             || Error::transient("daemon.silent", "the root of the tree does not answer").hint("see `moon logs`");
         if self.running()?.answers(PING_WAIT).await { Ok(()) } else { Err(silent()) }
+    }
+    async fn run(&self, task: Task) -> Result<String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || {
+            Error::transient("chore.restarting", format!("the actor of the {} is restarting", task.as_str()))
+                .hint("try again")
+        };
+        if !self.wiring.mail.chore(task).cast(ChoreMsg::Now(reply)) {
+            return Err(gone());
+        }
+        match tokio::time::timeout(WORK_WAIT, answer).await {
+            Ok(answer) => answer.map_err(|_| gone())?,
+            Err(_) => Err(Error::transient("chore.running", format!("the {} is still running", task.as_str()))
+                .hint("it goes on in the daemon; `moon status` shows how it ends")),
+        }
     }
 }
 

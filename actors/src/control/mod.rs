@@ -1,6 +1,7 @@
 //! How Moon is asked and told: requests by socket or in-process, the same engine behind both.
 
 pub mod actor;
+mod backup;
 pub mod engine;
 pub mod status;
 

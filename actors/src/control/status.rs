@@ -59,8 +59,8 @@ pub async fn health(ports: &Ports) -> Value {
 }
 
 /// What backups there are, `null` while that is not known.
-async fn backups(_: &Ports) -> Value {
-    Value::Null
+async fn backups(ports: &Ports) -> Value {
+    known(crate::backup::engine::document(ports.ledger.as_ref()).await)
 }
 
 /// Says in the document that a daemon wrote it.

@@ -3,7 +3,11 @@
 //! A stage's completion, the next job and the audit row commit together; nothing is ever recorded as done before its
 //! effect is. Cooldowns, cursors and claims live here, so that a restart forgets nothing.
 
-use super::{Alert, AlertBook, AlertKey, CheckRow, PastAlert, Period, Severity, StageLoad, Stored, UsageTrack};
+use super::{
+    Alert, AlertBook, AlertKey, CheckRow, PastAlert, Period, Proof, Severity, StageLoad, Stored, StoredBackup, Target,
+    UsageTrack,
+};
+use crate::contract::Issue;
 use crate::domain::{
     BootId, Claim, CycleId, CycleKind, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, TraceId, Trigger,
     UsageReading,
@@ -255,6 +259,39 @@ pub struct ChoreRow {
     pub done_at: Option<DateTime<Utc>>,
 }
 
+/// A backup as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupRow {
+    pub target: Target,
+    #[serde(flatten)]
+    pub backup: StoredBackup,
+    /// How long its making and its last proof took. Unknown for one that another Moon made.
+    pub made_ms: Option<u64>,
+    pub verified_ms: Option<u64>,
+    pub proof: Option<Proof>,
+    /// What could not be taken or done when it was made.
+    pub issues: Vec<Issue>,
+}
+
+/// What is new about a backup and cannot be seen on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackupNews {
+    pub id: String,
+    pub made_ms: Option<u64>,
+    pub verified_ms: Option<u64>,
+    pub proof: Option<Proof>,
+    /// Empty: as before.
+    pub issues: Vec<Issue>,
+}
+
+/// A drill: the newest backup of every target, restored into an empty place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillRow {
+    pub at: DateTime<Utc>,
+    pub ok: bool,
+    pub said: String,
+}
+
 #[async_trait]
 pub trait Ledger: AlertBook {
     // ---- lives ------------------------------------------------------------------------------------------------------
@@ -389,6 +426,27 @@ pub trait Ledger: AlertBook {
     async fn last_audited(&self) -> Result<Option<DateTime<Utc>>>;
     /// Segments in the order of their hashes, behind one: a walk that comes by all of them, in no order that means anything.
     async fn segments_by_hash(&self, after: &str, limit: usize) -> Result<Vec<Segment>>;
+
+    // ---- backups ----------------------------------------------------------------------------------------------------
+    /// Brings what is known of a target's backups up to what lies there, adds what is new about one of them, and appends to the
+    /// audit.
+    async fn record_backups(
+        &self,
+        target: Target,
+        present: &[StoredBackup],
+        news: Option<&BackupNews>,
+        audit: &[AuditEntry],
+    ) -> Result<()>;
+    /// Backups that lay somewhere when it was last looked, newest first.
+    async fn backups(&self) -> Result<Vec<BackupRow>>;
+    /// The newest of them that was restored into an empty place, wherever it lies.
+    async fn newest_verified_backup(&self) -> Result<Option<BackupRow>>;
+    /// When it was last decided which backups of a target are kept.
+    async fn backups_looked_at(&self, target: Target) -> Result<Option<DateTime<Utc>>>;
+    async fn set_backups_looked_at(&self, target: Target, at: DateTime<Utc>) -> Result<()>;
+    /// Audited.
+    async fn record_drill(&self, drill: &DrillRow) -> Result<()>;
+    async fn last_drill(&self) -> Result<Option<DrillRow>>;
 
     // ---- overview ---------------------------------------------------------------------------------------------------
     async fn totals(&self) -> Result<Totals>;

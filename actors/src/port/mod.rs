@@ -19,6 +19,7 @@ mod probe;
 mod projector;
 mod search_index;
 mod session_host;
+mod vault;
 
 pub use alert_book::*;
 pub use archive_store::{ArchiveStore, SegmentDraft, Stored};
@@ -36,6 +37,7 @@ pub use probe::{NoProbe, Probe};
 pub use projector::{DaemonPhase, Projector};
 pub use search_index::{Hit, Hits, IndexDoc, IndexStatus, Put, Query, SearchIndex, SegmentName, TurnHit};
 pub use session_host::{Compacted, Doorbell, SessionHost};
+pub use vault::{Held, Made, NoVault, Progress, Proof, Proven, Step, StoredBackup, Target, Vault, Watch};
 
 use std::sync::Arc;
 
@@ -56,6 +58,7 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub projector: Arc<dyn Projector>,
+    pub vault: Arc<dyn Vault>,
     pub probe: Arc<dyn Probe>,
     pub logs: Arc<dyn LogFiles>,
     pub meter: Arc<dyn Meter>,

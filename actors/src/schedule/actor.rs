@@ -32,10 +32,10 @@ pub struct ChoreState {
     wiring: Wiring,
 }
 
-/// How the tree starts it. `make` puts the task together anew for every start.
-pub fn start(wiring: &Wiring, task: Task, make: fn(&Wiring) -> Arc<dyn Chore>) -> StartFn {
+/// How the tree starts it.
+pub fn start(wiring: &Wiring, task: Task) -> StartFn {
     let wiring = wiring.clone();
-    child(wiring.mail.chore(task).clone(), move || (ChoreActor, (make(&wiring), wiring.clone())))
+    child(wiring.mail.chore(task).clone(), move || (ChoreActor, (wiring.chore(task), wiring.clone())))
 }
 
 impl Actor for ChoreActor {

@@ -8,6 +8,7 @@ mod alert_book;
 mod alerts;
 mod archive;
 mod audit;
+mod backups;
 mod chores;
 pub(crate) mod copy;
 mod health;
@@ -28,9 +29,9 @@ use moon_actors::domain::{
     BootId, Claim, CycleId, Job, Segment, Series, SessionKey, SessionRef, Sha256, Stage, UsageReading,
 };
 use moon_actors::port::{
-    Alert, AlertKey, AuditEntry, AuditRow, CheckRow, ChoreRow, Clock, ContinuityRow, DistillationRow, Effect, Ids,
-    JobRow, Ledger, Life, NewCycle, PastAlert, Period, Recovery, Release, SessionRow, Severity, StageLoad, Stored,
-    Totals, UsageTrack,
+    Alert, AlertKey, AuditEntry, AuditRow, BackupNews, BackupRow, CheckRow, ChoreRow, Clock, ContinuityRow,
+    DistillationRow, DrillRow, Effect, Ids, JobRow, Ledger, Life, NewCycle, PastAlert, Period, Recovery, Release,
+    SessionRow, Severity, StageLoad, Stored, StoredBackup, Target, Totals, UsageTrack,
 };
 use moon_actors::schedule::Task;
 use moon_actors::{Error, Result};
@@ -604,6 +605,39 @@ impl Ledger for SqliteLedger {
     async fn segments_by_hash(&self, after: &str, limit: usize) -> Result<Vec<Segment>> {
         let after = after.to_owned();
         self.read("list segments by their hash", move |db, _| archive::by_hash(db, &after, limit)).await
+    }
+
+    async fn record_backups(
+        &self,
+        target: Target,
+        present: &[StoredBackup],
+        news: Option<&BackupNews>,
+        audit: &[AuditEntry],
+    ) -> Result<()> {
+        let (present, news, audit) = (present.to_vec(), news.cloned(), audit.to_vec());
+        self.write("record what backups there are", move |tx, stamp| {
+            backups::record(tx, stamp, target, &present, news.as_ref(), &audit)
+        })
+        .await
+    }
+    async fn backups(&self) -> Result<Vec<BackupRow>> {
+        self.read("list the backups", |db, _| backups::all(db)).await
+    }
+    async fn newest_verified_backup(&self) -> Result<Option<BackupRow>> {
+        self.read("find the newest verified backup", |db, _| backups::newest_verified(db)).await
+    }
+    async fn backups_looked_at(&self, target: Target) -> Result<Option<DateTime<Utc>>> {
+        self.read("read when the backups were looked at", move |db, _| backups::looked_at(db, target)).await
+    }
+    async fn set_backups_looked_at(&self, target: Target, at: DateTime<Utc>) -> Result<()> {
+        self.write("note that the backups were looked at", move |tx, _| backups::set_looked_at(tx, target, at)).await
+    }
+    async fn record_drill(&self, drill: &DrillRow) -> Result<()> {
+        let drill = drill.clone();
+        self.write("record a drill", move |tx, stamp| backups::record_drill(tx, stamp, &drill)).await
+    }
+    async fn last_drill(&self) -> Result<Option<DrillRow>> {
+        self.read("read the last drill", |db, _| backups::last_drill(db)).await
     }
 
     async fn totals(&self) -> Result<Totals> {

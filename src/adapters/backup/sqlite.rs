@@ -1,0 +1,173 @@
+//! Takes a database while others write it: one consistent file, every row that was committed before we began.
+//!
+//! With a write-ahead log the copy is made inside one read transaction, which hinders no writer and is never begun again. Without one
+//! it is made in steps, with a pause between them in which writers may commit; a commit makes SQLite begin again, so after a few of
+//! them the rest is done under one lock, too. Not by `VACUUM INTO`: that may number rows anew which others refer to.
+
+use crate::adapters::sqlite::reader;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// Pages of one step: with the usual 4 KiB a lock is held for a few milliseconds.
+const STEP: i32 = 1024;
+const PAUSE: Duration = Duration::from_millis(2);
+/// After this many new beginnings, or this long, nobody may write until the copy is done.
+const RESTARTS: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for somebody else's lock.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Whether a file says that it is a database. Leaves the file where it stands behind the header.
+pub(super) fn is_database(header: &[u8]) -> bool {
+    header.starts_with(MAGIC)
+}
+
+/// The first bytes of a file.
+pub(super) fn header(file: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut header = Vec::with_capacity(MAGIC.len());
+    file.take(MAGIC.len() as u64).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+/// How a copy could not be made.
+pub(super) enum Failed {
+    Sqlite(rusqlite::Error),
+    Stopped,
+    /// Somebody kept it locked.
+    Busy,
+    /// SQLite opens by name, and the name led to another file than the one that was looked at.
+    Swapped,
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e)
+    }
+}
+
+/// Copies `from` to the new file `to`. `is_stopped` is asked between two steps.
+/// With `identity`, only if the name still leads to that file: device and inode.
+pub(super) fn copy(
+    from: &Path,
+    identity: Option<(u64, u64)>,
+    to: &Path,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(), Failed> {
+    let before = identity.map(descriptors_of);
+    let source = open(from)?;
+    if identity.map(descriptors_of) <= before && identity.is_some() {
+        return Err(Failed::Swapped);
+    }
+    let mut copy = Connection::open(to)?;
+    // Thrown away unless it is finished: nothing of it needs to survive a power cut.
+    copy.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;")?;
+    let has_log = source.query_row("PRAGMA journal_mode", [], |r| r.get::<_, String>(0))? == "wal";
+    if has_log {
+        hold(&source)?;
+    }
+    let backup = Backup::new(&source, &mut copy)?;
+    let (begun, mut restarts, mut held, mut left) = (Instant::now(), 0, has_log, i32::MAX);
+    let mut waiting: Option<Instant> = None;
+    loop {
+        if is_stopped() {
+            return Err(Failed::Stopped);
+        }
+        match backup.step(STEP)? {
+            StepResult::Done => return Ok(()),
+            StepResult::More => waiting = None,
+            _ => {
+                if waiting.get_or_insert_with(Instant::now).elapsed() > BUSY {
+                    return Err(Failed::Busy);
+                }
+                std::thread::sleep(PAUSE * 10);
+                continue;
+            }
+        }
+        let remaining = backup.progress().remaining;
+        restarts += u32::from(remaining > left);
+        left = remaining;
+        if !held && (restarts >= RESTARTS || begun.elapsed() > PATIENCE) {
+            held = hold(&source).is_ok();
+            if !held && begun.elapsed() > 2 * BUSY {
+                return Err(Failed::Busy);
+            }
+        }
+        if !held {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// How many descriptors of this process lead to a file: one more once SQLite has opened it.
+fn descriptors_of(identity: (u64, u64)) -> usize {
+    let descriptors = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    descriptors.filter(|entry| super::walk::identity_of(&entry.path()) == Some(identity)).count()
+}
+
+/// Begins a read transaction: what others commit from now on is not seen.
+fn hold(source: &Connection) -> rusqlite::Result<()> {
+    // A first try may have begun it and then met somebody's lock.
+    if source.is_autocommit() {
+        source.execute_batch("BEGIN")?;
+    }
+    source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let common = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let opened = |flags| -> rusqlite::Result<Connection> {
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(Duration::from_secs(5))?;
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(db)
+    };
+    match opened(common | OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        Err(e) if may_need_recovery(&e) => {
+            // A writer was cut off, and only who may write can undo its half transaction; or nobody may write here at all.
+            let recovered = opened(common | OpenFlags::SQLITE_OPEN_READ_WRITE);
+            if recovered.is_err() && !reader::has_log(path) { reader::immutable(path) } else { recovered }
+        }
+        opened => opened,
+    }
+}
+
+fn may_need_recovery(e: &rusqlite::Error) -> bool {
+    matches!(e.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+}
+
+/// What SQLite complains about in a file that nobody writes; empty: it is sound.
+pub(super) fn complaints(path: &Path) -> rusqlite::Result<Vec<String>> {
+    let db = reader::immutable(path)?;
+    let mut found: Vec<String> = {
+        let mut check = db.prepare("PRAGMA integrity_check(20)")?;
+        let lines: rusqlite::Result<Vec<String>> = check.query_map([], |r| r.get(0))?.collect();
+        lines?.into_iter().filter(|line| line != "ok").collect()
+    };
+    let mut check = db.prepare("PRAGMA foreign_key_check")?;
+    let dangling: rusqlite::Result<Vec<String>> = check
+        .query_map([], |r| {
+            let (table, parent): (String, String) = (r.get(0)?, r.get(2)?);
+            Ok(format!("a row of {table} refers to a missing one of {parent}"))
+        })?
+        .take(20)
+        .collect();
+    found.extend(dangling?);
+    Ok(found)
+}
+
+/// Schema and last audit row of a copied ledger.
+pub(super) fn mark(path: &Path) -> rusqlite::Result<super::format::LedgerMark> {
+    let db = reader::immutable(path)?;
+    let schema = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let last = "SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1";
+    let last: rusqlite::Result<(i64, String)> = db.query_row(last, [], |r| Ok((r.get(0)?, r.get(1)?)));
+    let (audit_seq, audit_sha256) = match last {
+        Err(rusqlite::Error::QueryReturnedNoRows) => (0, String::new()),
+        last => last?,
+    };
+    Ok(super::format::LedgerMark { schema, audit_seq, audit_sha256 })
+}

@@ -1,0 +1,275 @@
+//! Proves a backup by restoring it: unpacked into an empty place, every member compared with the manifest, every database opened and
+//! checked, every archived object that its ledger names read again. Only then it counts as verified.
+
+use super::format::{self, CHECKSUMS, Kind, MANIFEST, Manifest, Sidecar};
+use super::meter::Meter;
+use super::unpack::{Flaw, Landed, finish, hash, unpack};
+use super::{BackupVault, Work, failed, read_sidecar, sqlite};
+use crate::adapters::archive_dir::ArchiveDir;
+use crate::adapters::clock::{SystemClock, UuidIds};
+use crate::adapters::sqlite::SqliteLedger;
+use crate::durable;
+use chrono::Utc;
+use moon_actors::backup::engine::SOURCE_DAMAGED;
+use moon_actors::domain::Sha256;
+use moon_actors::port::{ArchiveStore, Held, Ledger, Proof, Proven, Step, StoredBackup};
+use moon_actors::{Error, Kind as ErrorKind, Result};
+use sha2::Digest;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Left free on the disk when a backup is restored to be compared, bytes.
+const KEPT: u64 = 64 << 20;
+/// Differences named in full; more of them say nothing new.
+const NAMED: usize = 10;
+
+/// The error for a flaw that was found in `what`.
+pub(super) fn told(what: &str, flaw: Flaw) -> Error {
+    match flaw {
+        Flaw::Damaged(why) => damaged(what, why),
+        Flaw::Io(e) if durable::is_full(&e) => no_room(what).cause(e),
+        Flaw::Io(e) => failed("restore to compare", Path::new(what), e),
+    }
+}
+
+fn damaged(what: &str, why: impl std::fmt::Display) -> Error {
+    Error::data("backup.damaged", format!("{what} is not what was backed up"))
+        .cause(why)
+        .hint("do not rely on it: `moon backup list` shows the others, `moon backup` makes a new one")
+}
+
+fn no_room(what: &str) -> Error {
+    Error::transient("backup.no_room", format!("there is no room to restore {what} and compare it"))
+        .hint("make room on the disk of the home, then `moon backup verify`; it was not verified")
+}
+
+/// Compares what landed in `place` with what its own manifest says, and opens every database.
+pub(super) fn compare(id: &str, place: &Path, mut landed: Landed, sidecar: Option<&Sidecar>) -> Result<Manifest> {
+    let wrong = |why: String| damaged(id, why);
+    let text = std::fs::read(place.join(MANIFEST)).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
+    if manifest.format != format::FORMAT || manifest.version != format::VERSION || manifest.id != id {
+        return Err(wrong(format!("{MANIFEST} speaks of {} {} {}", manifest.format, manifest.version, manifest.id)));
+    }
+    let sums = std::fs::read_to_string(place.join(CHECKSUMS)).map_err(|e| wrong(format!("{CHECKSUMS}: {e}")))?;
+    if sums != format::checksums(&manifest.members, &Sha256::of(&text)) {
+        return Err(wrong(format!("{CHECKSUMS} and {MANIFEST} differ")));
+    }
+    let (mut differing, mut content_bytes) = (Vec::new(), 0);
+    for member in &manifest.members {
+        content_bytes += member.bytes;
+        match landed.remove(&member.path) {
+            None => differing.push(format!("{} is missing", member.path)),
+            Some((bytes, sha256)) if bytes != member.bytes || sha256 != member.sha256 => {
+                differing.push(format!("{} differs", member.path));
+            }
+            Some(_) => {}
+        }
+    }
+    landed.retain(|path, _| path != MANIFEST && path != CHECKSUMS);
+    differing.extend(landed.into_keys().map(|path| format!("{path} is not in the manifest")));
+    let members = manifest.members.len() as u64;
+    if sidecar.is_some_and(|s| s.members != members || s.content_bytes != content_bytes) {
+        differing.push("the note beside it speaks of other contents".into());
+    }
+    // A database that differs already would only complain of the same.
+    let is_same = differing.is_empty();
+    for member in manifest.members.iter().filter(|member| member.kind == Kind::Sqlite && is_same) {
+        let complaints = sqlite::complaints(&place.join(&member.path)).unwrap_or_else(|e| vec![e.to_string()]);
+        differing.extend(complaints.into_iter().map(|complaint| format!("{}: {complaint}", member.path)));
+    }
+    if differing.is_empty() {
+        return Ok(manifest);
+    }
+    let more = differing.len().saturating_sub(NAMED);
+    differing.truncate(NAMED);
+    if more > 0 {
+        differing.push(format!("and {more} more"));
+    }
+    Err(wrong(differing.join("\n")))
+}
+
+/// Whether the file is still the one that its note describes, byte for byte.
+pub(super) fn read_again(path: &Path, sidecar: &Sidecar, meter: &Meter) -> Result<()> {
+    let file = durable::open_from_disk(path).map_err(|e| failed("read", path, e))?;
+    let read = Counted { inner: file, hasher: sha2::Sha256::new(), bytes: 0, meter: Some(meter) };
+    let found = hash(read, &mut vec![0; 256 << 10]).map_err(|e| failed("read", path, e))?;
+    agree(&sidecar.id, &found, sidecar)
+}
+
+fn agree(id: &str, (bytes, sha256): &(u64, Sha256), sidecar: &Sidecar) -> Result<()> {
+    if *bytes == sidecar.bytes && *sha256 == sidecar.sha256 {
+        return Ok(());
+    }
+    Err(damaged(
+        id,
+        format!("the file has {bytes} bytes and SHA-256 {}, not what the note beside it says", sha256.short()),
+    ))
+}
+
+/// Counts and hashes what passes through.
+struct Counted<'a, R> {
+    inner: R,
+    hasher: sha2::Sha256,
+    bytes: u64,
+    meter: Option<&'a Meter>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(into)?;
+        self.hasher.update(&into[..read]);
+        self.bytes += read as u64;
+        if let Some(meter) = self.meter {
+            if meter.is_stopped() {
+                return Err(io::Error::other("stopped"));
+            }
+            meter.bytes(read as u64);
+        }
+        Ok(read)
+    }
+}
+
+impl BackupVault {
+    pub(super) async fn verify_folder(&self, held: &Held, id: &str) -> Result<Proven> {
+        let begun = Instant::now();
+        let wanted = id.to_owned();
+        let found = self.blocking(Some(held), move |vault, _| {
+            let backup = vault.find(&wanted)?;
+            let sidecar = read_sidecar(&vault.folder()?.join(format::sidecar_name(&wanted)));
+            Ok((backup, sidecar))
+        });
+        let (backup, sidecar) = found.await?;
+        let path = PathBuf::from(&backup.path);
+        let outcome = self.prove(held, &path, &backup, sidecar.clone()).await;
+        let (folder, wanted) = (self.folder()?, id.to_owned());
+        let note = match &outcome {
+            Ok((_, sidecar)) => Some(sidecar.clone()),
+            // Nobody may take it for a good one again.
+            Err(e) if e.kind == ErrorKind::Data => sidecar.map(|s| super::Sidecar { verified_at: None, ..s }),
+            Err(_) => None,
+        };
+        if let Some(note) = note {
+            self.blocking(Some(held), move |vault, _| vault.put_sidecar(&folder, &note)).await?;
+        }
+        let (proof, _) = outcome?;
+        let backup = self.blocking(Some(held), move |vault, _| vault.find(&wanted)).await?;
+        Ok(Proven { backup, proof, took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    /// Proves the file at `path`, wherever it came from, and returns the note that now stands beside it.
+    pub(super) async fn prove(
+        &self,
+        held: &Held,
+        path: &Path,
+        backup: &StoredBackup,
+        sidecar: Option<Sidecar>,
+    ) -> Result<(Proof, Sidecar)> {
+        let (path, backup) = (path.to_owned(), backup.clone());
+        let restored = self.blocking(Some(held), move |vault, stopped| {
+            let seal = vault.seal()?;
+            if backup.encrypted && !seal.can_open() {
+                return Ok(Restored::Sealed(vault.reread(&path, sidecar, stopped)?));
+            }
+            vault.restore(&path, &backup, sidecar, stopped).map(|(work, sidecar)| Restored::Open(work, sidecar))
+        });
+        match restored.await? {
+            Restored::Sealed(sidecar) => Ok((Proof::Stream, sidecar)),
+            Restored::Open(work, sidecar) => {
+                archives_whole(&sidecar.id, &work.path().join(format::HOME)).await?;
+                self.blocking(Some(held), move |_, _| {
+                    drop(work);
+                    Ok(())
+                })
+                .await?;
+                Ok((Proof::Restored, Sidecar { verified_at: Some(Utc::now()), ..sidecar }))
+            }
+        }
+    }
+
+    /// Without the key only the file can be compared; what was proved when it was written stays proved.
+    fn reread(
+        &self,
+        path: &Path,
+        sidecar: Option<Sidecar>,
+        stopped: &Arc<std::sync::atomic::AtomicBool>,
+    ) -> Result<Sidecar> {
+        let sidecar = sidecar.filter(|s| s.verified_at.is_some()).ok_or_else(|| {
+            Error::config("backup.identity", "the backup is encrypted, was never proved, and no identity is known")
+                .hint("name the file of the age identity in backup.identity_file")
+        })?;
+        read_again(path, &sidecar, &self.meter(Step::Verify, Some(sidecar.bytes), stopped))?;
+        Ok(sidecar)
+    }
+
+    fn restore(
+        &self,
+        path: &Path,
+        backup: &StoredBackup,
+        sidecar: Option<Sidecar>,
+        stopped: &Arc<std::sync::atomic::AtomicBool>,
+    ) -> Result<(Work, Sidecar)> {
+        let id = &backup.id;
+        let work = Work::make(&self.home)?;
+        let needed = sidecar.as_ref().map_or(backup.bytes, |s| s.content_bytes).saturating_add(KEPT);
+        if let Some(free) = crate::adapters::room::free(work.path()).filter(|free| *free < needed) {
+            return Err(no_room(id).cause(format!("{needed} bytes are needed and {free} are free")));
+        }
+        let meter = self.meter(Step::Verify, sidecar.as_ref().map(|s| s.content_bytes), stopped);
+        let file = durable::open_from_disk(path).map_err(|e| failed("read", path, e))?;
+        let mut file = Counted { inner: file, hasher: sha2::Sha256::new(), bytes: 0, meter: None };
+        let landed = if backup.encrypted {
+            unpack(self.seal()?.open(&mut file)?, id, work.path(), &meter)
+        } else {
+            unpack(&mut file, id, work.path(), &meter)
+        };
+        let landed = landed.map_err(|flaw| told(id, flaw))?;
+        if file.read(&mut [0]).map_err(|e| failed("read", path, e))? > 0 {
+            return Err(damaged(id, "there is something behind its end"));
+        }
+        let read = (file.bytes, finish(file.hasher));
+        if let Some(sidecar) = &sidecar {
+            agree(id, &read, sidecar)?;
+        }
+        let manifest = compare(id, work.path(), landed, sidecar.as_ref())?;
+        let made = || Sidecar {
+            id: id.clone(),
+            file: format::file_name(id, backup.encrypted),
+            bytes: read.0,
+            sha256: read.1.clone(),
+            encrypted: backup.encrypted,
+            created_at: manifest.created_at,
+            verified_at: None,
+            members: manifest.members.len() as u64,
+            content_bytes: manifest.members.iter().map(|m| m.bytes).sum(),
+        };
+        let sidecar = sidecar.unwrap_or_else(made);
+        Ok((work, sidecar))
+    }
+}
+
+enum Restored {
+    Open(Work, Sidecar),
+    Sealed(Sidecar),
+}
+
+/// Every object that the restored ledger names is there and holds what was archived.
+async fn archives_whole(id: &str, home: &Path) -> Result<()> {
+    let db = home.join("state/moon.db");
+    if !db.is_file() {
+        return Ok(());
+    }
+    let unreadable = |e: Error| damaged(id, format!("its ledger: {e}"));
+    let ledger = SqliteLedger::untouched(&db, Arc::new(SystemClock::start()), Arc::new(UuidIds)).map_err(unreadable)?;
+    let store = ArchiveDir::open(home, 1, String::new()).map_err(|e| damaged(id, e))?;
+    for segment in ledger.all_segments().await.map_err(unreadable)? {
+        store.verify(&segment).await.map_err(|e| {
+            Error::data(SOURCE_DAMAGED, format!("{id} holds what was there, and the archive was not whole"))
+                .cause(e)
+                .hint("`moon verify` names what is damaged; an older backup may hold it")
+        })?;
+    }
+    Ok(())
+}
