@@ -95,6 +95,7 @@ pub enum Command {
     #[command(aliases = ["moon-status", "s"])]
     Status(status::Args),
     /// Show how everything is: live in the terminal, as a page, as JSON, as metrics
+    #[command(aliases = ["dash", "d"])]
     Dashboard(dashboard::Args),
     /// List the sessions with their fill level and what is archived of them
     Sessions(sessions::Args),
@@ -116,6 +117,7 @@ pub enum Command {
     /// Check the audit chain, every archive's hash, the ledger, the projections and the installation
     Verify(verify::Args),
     /// Check everything Moon and the agent need: 0 healthy, 1 critical, 2 degraded
+    #[command(alias = "check")]
     Health(health::Args),
     /// Start the daemon, as a service if it is installed as one, and wait until it is up
     Start(start::Args),

@@ -2,6 +2,7 @@
 
 use super::output::{Report, size};
 use super::{Context, runtime};
+use crate::adapters::backup::BackupVault;
 use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::probe;
 use crate::adapters::restore::source::Source;
@@ -68,7 +69,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         return undo(ctx, must_ask);
     }
     let choice = choice(args);
-    let source = Source::find(&folder(ctx), &args.backup)?;
+    let source = Source::find(&folder(ctx)?, &args.backup)?;
     let probe = probe::from_environment();
     let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
     let told = |bytes: u64| bar.set_position(bytes);
@@ -119,9 +120,8 @@ fn undo(ctx: &Context, must_ask: bool) -> Result<Report> {
 }
 
 /// Where ids are looked for: the folder that `moon backup` writes to.
-fn folder(ctx: &Context) -> PathBuf {
-    let own = ctx.home.backups_dir().join("moon");
-    if own.is_dir() { own } else { ctx.home.backups_dir() }
+fn folder(ctx: &Context) -> Result<PathBuf> {
+    BackupVault::new(&ctx.home, &ctx.settings().backup).folder()
 }
 
 fn choice(args: &Args) -> Choice {

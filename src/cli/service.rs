@@ -183,6 +183,8 @@ fn places(ctx: &Context, user_home: &Path) -> Places {
         read: settings.service.read.iter().map(full).collect(),
         write: settings.service.write.iter().map(full).collect(),
     };
+    places.read.extend(settings.backup.include.iter().map(full));
+    places.write.extend(Some(&settings.backup.folder).filter(|folder| !folder.is_empty()).map(full));
     let folder = &settings.watch.transcripts_dir;
     if settings.watch.host != HostChoice::Openclaw && !folder.is_empty() {
         places.read.push(full(folder));

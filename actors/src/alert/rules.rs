@@ -46,6 +46,7 @@ pub const CATALOGUE: &[Rule] = &[
     rule("auto_recovery", Info, "Auto Recovery", "nothing: it runs again; `moon logs` shows why it had stopped"),
     rule("auto_recovery_failed", Critical, "Auto Recovery Failed", "start it by hand and look at `moon logs`"),
     rule("backup.failing", Critical, "Backup Failing", "look at the message: most often the target is full or away"),
+    rule("backup.incomplete", Warning, "Backup Incomplete", "`moon backup list` names what is missing"),
     rule(
         "backup.old",
         Warning,
@@ -64,6 +65,8 @@ pub const CATALOGUE: &[Rule] = &[
     ),
     rule("daemon_critical", Critical, "Daemon Critical Failure", "look at `moon logs`, then start the daemon again"),
     rule("daemon_degraded", Warning, "Daemon Degraded", "look at `moon status` and `moon logs`"),
+    rule("dashboard.unavailable", Warning, "Web Page Not Served", "most often another program listens on that port"),
+    rule("dashboard.unwritable", Warning, "Dashboard Files Not Written", "make the folder, and let Moon write to it"),
     rule("disk_critical", Critical, "Disk Space Critical", "free space now: nothing can be written soon"),
     rule("disk_low", Warning, "Disk Space Low", "free space, or move backups elsewhere"),
     rule("distill.failing", Warning, "Distillation Failing", "look at the message: most often a file below `memory/`"),

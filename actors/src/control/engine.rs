@@ -7,7 +7,7 @@ use super::status;
 use crate::contract::{DistillationRecord, Issue, Report, Request, count};
 use crate::domain::{CycleId, CycleKind, SessionKey, Stage, TraceId, Trigger};
 use crate::error::{Error, Result};
-use crate::port::{JobRow, NewCycle, Query, SessionRow, unknown_session};
+use crate::port::{CheckRow, JobRow, NewCycle, Query, SessionRow, unknown_session};
 use crate::recall;
 use crate::report;
 use crate::rotation::policy::Step;
@@ -78,16 +78,8 @@ impl Commands {
                 let rows = ports.ledger.continuity(session.as_ref(), limit).await?;
                 Ok(Report::new("continuity").data(json!({ "continuity": rows })))
             }
-            Request::Health { checks, now } => {
-                let rows = self.wiring.doctor.answer(&checks, now).await?;
-                self.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
-                Ok(Report::new("health").data(crate::health::document(&rows)))
-            }
-            Request::AcceptHealth { check } => {
-                let rows = self.wiring.doctor.accept(&check).await?;
-                self.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
-                Ok(Report::new("health").data(crate::health::document(&rows)))
-            }
+            Request::Health { checks, now } => Ok(self.health(self.wiring.doctor.answer(&checks, now).await?)),
+            Request::AcceptHealth { check } => Ok(self.health(self.wiring.doctor.accept(&check).await?)),
             Request::Ping => {
                 self.hands.ping().await?;
                 ports.ledger.last_audited().await?;
@@ -113,17 +105,24 @@ impl Commands {
                 self.hands.reload().await?;
                 Ok(Report::new("reload").detail("the settings are right; moon begins anew with them"))
             }
-            Request::Report { days } => {
-                let (text, figures) = report::make(ports, settings, days).await?;
-                let mut report = Report::new("report").data(figures);
-                report.details.extend(text.lines().map(str::to_owned));
-                Ok(report)
-            }
+            Request::Report { days } => self.report(days).await,
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))
             }
         }
+    }
+
+    fn health(&self, rows: Vec<CheckRow>) -> Report {
+        self.wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
+        Report::new("health").data(crate::health::document(&rows))
+    }
+
+    async fn report(&self, days: u32) -> Result<Report> {
+        let (text, figures) = report::make(&self.wiring.ports, &self.wiring.settings, days).await?;
+        let mut report = Report::new("report").data(figures);
+        report.details.extend(text.lines().map(str::to_owned));
+        Ok(report)
     }
 
     async fn status(&self) -> Result<Report> {

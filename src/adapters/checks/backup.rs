@@ -1,6 +1,7 @@
 //! The age of the newest backup that was restored and compared: the only one that counts.
 
 use super::{Senses, shown};
+use crate::adapters::backup::BackupVault;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{Figure, Finding};
@@ -17,7 +18,7 @@ const MOST_FILES: usize = 4096;
 const MOST_BYTES: u64 = 64 << 10;
 
 pub(super) struct BackupAge {
-    folder: PathBuf,
+    folder: moon_actors::Result<PathBuf>,
     is_off: bool,
     limits: (Duration, Duration),
     clock: Arc<dyn Clock>,
@@ -28,6 +29,7 @@ pub(super) struct BackupAge {
 #[derive(Deserialize)]
 struct Sidecar {
     id: String,
+    created_at: DateTime<Utc>,
     verified_at: Option<DateTime<Utc>>,
 }
 
@@ -35,7 +37,7 @@ impl BackupAge {
     pub(super) fn new(senses: &Senses) -> Self {
         let health = &senses.settings.health;
         Self {
-            folder: senses.home.backups_dir(),
+            folder: BackupVault::new(&senses.home, &senses.settings.backup).folder(),
             is_off: senses.settings.backup.at.trim().is_empty(),
             limits: (health.backup_warning, health.backup_critical),
             clock: Arc::clone(&senses.clock),
@@ -59,7 +61,7 @@ fn newest(folder: &Path) -> Result<(Option<Sidecar>, usize), String> {
         all.extend(read.ok().and_then(|_| serde_json::from_slice::<Sidecar>(&text).ok()));
     }
     let count = all.len();
-    Ok((all.into_iter().filter(|one| one.verified_at.is_some()).max_by_key(|one| one.verified_at), count))
+    Ok((all.into_iter().filter(|one| one.verified_at.is_some()).max_by_key(|one| one.created_at), count))
 }
 
 #[async_trait]
@@ -74,14 +76,18 @@ impl Check for BackupAge {
         Some(AlertRules::both("backup.old"))
     }
     async fn look(&self, _: &Look) -> Finding {
-        let folder = self.folder.clone();
+        let folder = match self.folder.clone() {
+            Ok(folder) => folder,
+            Err(error) => return Finding::unknown(error.to_string()),
+        };
         let (newest, count) = match self.lane.run(move || newest(&folder)).await {
             Ok(Ok(found)) => found,
             Ok(Err(why)) | Err(why) => return Finding::unknown(format!("the backups could not be listed: {why}")),
         };
         let hint = "`moon backup` makes and verifies one; `moon logs` says why the last one failed";
         let (id, at) = match newest {
-            Some(Sidecar { id, verified_at: Some(at) }) => (id, at),
+            // As old as what is in it: a proof of today makes last week's backup no younger.
+            Some(Sidecar { id, created_at, .. }) => (id, created_at),
             _ if self.is_off && count == 0 => return Finding::ok("no backups are made here (backup.at is empty)"),
             _ if count == 0 => return Finding::warning("there is no backup yet").hint(hint),
             _ => {
@@ -92,9 +98,12 @@ impl Check for BackupAge {
         let age = (self.clock.now() - at).to_std().unwrap_or_default();
         let (warning, critical) = self.limits;
         let limit = |span: Duration| Some(span.as_secs_f64());
-        Finding::new(policy::aged(age, warning, critical), format!("{id} was verified {} ago", shown(age)))
-            .hint(hint)
-            .figure("verified_age", Figure::new(age.as_secs_f64(), "s").above(limit(warning), limit(critical)))
-            .figure("backups", Figure::new(count as f64, ""))
+        Finding::new(
+            policy::aged(age, warning, critical),
+            format!("the newest verified one, {id}, is {} old", shown(age)),
+        )
+        .hint(hint)
+        .figure("verified_age", Figure::new(age.as_secs_f64(), "s").above(limit(warning), limit(critical)))
+        .figure("backups", Figure::new(count as f64, ""))
     }
 }
