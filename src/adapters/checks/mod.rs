@@ -1,6 +1,6 @@
 //! The checks: one file each. They look, and change nothing that is looked at.
 //!
-//! What blocks runs on a thread of its own ([`lane`]), what is foreign is bounded, and a check that cannot look says so: it never
+//! What blocks runs on a thread of its own (`lane`), what is foreign is bounded, and a check that cannot look says so: it never
 //! takes that for "fine". What a finding means is the policy's business (`moon_actors::health::policy`).
 
 mod archive;

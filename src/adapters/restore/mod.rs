@@ -1,7 +1,7 @@
 //! Restoring a backup: everything is verified before anything is touched, then two names are exchanged.
 //!
-//! [`source`] finds the archive and takes its wrapping off, [`verify`] reads it from end to end against its own lists, [`stage`]
-//! unpacks it into a fresh folder beside the home, [`database`] opens what is a database, [`swap`] puts the folder in the home's
+//! `source` finds the archive and takes its wrapping off, `verify` reads it from end to end against its own lists, `stage`
+//! unpacks it into a fresh folder beside the home, `database` opens what is a database, `swap` puts the folder in the home's
 //! place. Until the last step the home is not touched and a daemon goes on working. It must never extract in place, follow a link,
 //! apply a right that an archive asks for, or remove the old state.
 //!
