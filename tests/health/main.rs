@@ -383,9 +383,14 @@ fn disk_logs_heartbeat_and_backup_follow_their_limits() {
     assert_eq!(state(&[], "backup")["state"], "warning", "never is a warning");
     assert_eq!(state(&["backup.at="], "backup")["state"], "ok", "nobody wants one");
     let sidecar = |id: &str, hours: Option<i64>| {
-        let at = hours.map(|hours| (chrono::Utc::now() - chrono::TimeDelta::hours(hours)).to_rfc3339());
-        let text = serde_json::json!({ "id": id, "file": format!("{id}.tar.zst"), "verified_at": at }).to_string();
-        std::fs::write(s.in_home(&format!("backups/{id}.json")), text).expect("written");
+        let made = chrono::Utc::now() - chrono::TimeDelta::hours(hours.unwrap_or(0));
+        // Proved just now: what counts is how old the content is.
+        let proved = hours.map(|_| chrono::Utc::now().to_rfc3339());
+        let text = serde_json::json!({
+            "id": id, "file": format!("{id}.tar.zst"), "created_at": made.to_rfc3339(), "verified_at": proved
+        });
+        std::fs::create_dir_all(s.in_home("backups/moon")).expect("a folder");
+        std::fs::write(s.in_home(&format!("backups/moon/{id}.json")), text.to_string()).expect("written");
     };
     sidecar("20260103_020000", None);
     assert!(state(&[], "backup")["reason"].as_str().is_some_and(|r| r.contains("ever verified")));

@@ -302,7 +302,7 @@ fn an_archive_that_is_a_link_or_somebody_elses_is_refused() {
 #[test]
 fn a_sidecar_that_does_not_fit_refuses_the_archive() {
     let (scratch, good) = lived_in();
-    let backups = scratch.in_home("backups");
+    let backups = scratch.in_home("backups/moon");
     publish(&backups, &good.packed());
     let sidecar = backups.join(format!("{ID}.json"));
     let right: Value = serde_json::from_slice(&std::fs::read(&sidecar).expect("there")).expect("JSON");

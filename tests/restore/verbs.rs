@@ -50,7 +50,7 @@ fn restore(scratch: &Scratch, file: &Path, words: &[&str]) -> Ran {
 #[test]
 fn a_backup_is_swapped_in_under_a_running_daemon_which_starts_again_and_the_way_back_is_open_twice() {
     let (scratch, good) = lived_in();
-    publish(&scratch.in_home("backups"), &good.packed());
+    publish(&scratch.in_home("backups/moon"), &good.packed());
     let daemon = scratch.daemon(&FAST);
     let _stops = Stops(&scratch);
     std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
@@ -74,7 +74,7 @@ fn a_backup_is_swapped_in_under_a_running_daemon_which_starts_again_and_the_way_
     }
     let kept = beside(&scratch, ".pre-restore-");
     assert_eq!(std::fs::read_to_string(kept[0].join(DAY)).expect("kept"), "overwritten\n");
-    assert!(scratch.in_home(&format!("backups/{ID}.tar.zst")).exists() && !kept[0].join("backups/latest").exists());
+    assert!(scratch.in_home(&format!("backups/moon/{ID}.tar.zst")).exists() && !kept[0].join("backups/moon/latest").exists());
     assert_eq!(count(&scratch.home(), "SELECT COUNT(*) FROM audit WHERE record LIKE '%restored the backup%'"), 1);
     scratch.run(&["verify"]).expect(0);
     for expected in ["overwritten\n", "what was said\n"] {
@@ -82,7 +82,7 @@ fn a_backup_is_swapped_in_under_a_running_daemon_which_starts_again_and_the_way_
         scratch.run(&["restore", "--undo", "--yes"]).expect(0);
         assert_eq!(day(&scratch), expected);
         assert_ne!(pid(&scratch), before, "started again");
-        assert!(scratch.in_home(&format!("backups/{ID}.tar.zst")).exists());
+        assert!(scratch.in_home(&format!("backups/moon/{ID}.tar.zst")).exists());
     }
     assert_eq!(beside(&scratch, ".pre-restore-").len(), 1, "one state before, whatever way");
     assert_eq!(beside(&scratch, ".restor"), Vec::<PathBuf>::new());
@@ -93,7 +93,7 @@ fn a_backup_is_swapped_in_under_a_running_daemon_which_starts_again_and_the_way_
 #[test]
 fn nobody_is_asked_without_a_terminal_and_a_preview_changes_nothing() {
     let (scratch, good) = lived_in();
-    publish(&scratch.in_home("backups"), &good.packed());
+    publish(&scratch.in_home("backups/moon"), &good.packed());
     std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
     std::fs::write(scratch.in_home("memory/2026-11-20.md"), "later\n").expect("a memory");
     std::fs::remove_file(scratch.in_home("moon.toml")).expect("gone");
@@ -423,7 +423,7 @@ fn a_full_disk_during_a_restore_leaves_everything_as_it_was() {
 fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one_and_the_next_command_goes_on() {
     let (scratch, good) = lived_in();
     let file = given(&scratch, &good);
-    publish(&scratch.in_home("backups"), b"an archive");
+    publish(&scratch.in_home("backups/moon"), b"an archive");
     let files = good.entries.iter().filter(|e| e.kind == b'0').count();
     let mut points: Vec<String> = [1, files / 2, files].iter().map(|n| format!("restore.unpacked:{n}")).collect();
     points.extend((1..20).map(|n| format!("restore.swapped:{n}")));
@@ -446,7 +446,7 @@ fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one_and_the_next_command_g
             let kept = beside(&scratch, ".pre-restore-").pop().expect("the old state is kept");
             assert_eq!(std::fs::read_to_string(kept.join(DAY)).expect("kept"), "overwritten\n", "{point}");
         }
-        assert!(scratch.in_home(&format!("backups/{ID}.tar.zst")).exists(), "{point}: the backups are there");
+        assert!(scratch.in_home(&format!("backups/moon/{ID}.tar.zst")).exists(), "{point}: the backups are there");
         assert_eq!(beside(&scratch, ".restore.json"), Vec::<PathBuf>::new(), "{point}");
         scratch.run(&["verify"]).expect(0);
         beside(&scratch, ".pre-restore-").iter().for_each(|old| std::fs::remove_dir_all(old).expect("removed"));

@@ -66,6 +66,8 @@ fn figure(item: &str) -> Option<(String, Figure)> {
     let (label, data) = item.rsplit_once('=')?;
     let label = match label.strip_prefix('\'').and_then(|label| label.strip_suffix('\'')) {
         Some(quoted) => quoted.replace("''", "'"),
+        // A quote that was never closed: nobody knows where the label ends.
+        None if label.contains('\'') => return None,
         None => label.to_owned(),
     };
     let mut fields = data.split(';');
