@@ -74,7 +74,10 @@ fn a_backup_is_swapped_in_under_a_running_daemon_which_starts_again_and_the_way_
     }
     let kept = beside(&scratch, ".pre-restore-");
     assert_eq!(std::fs::read_to_string(kept[0].join(DAY)).expect("kept"), "overwritten\n");
-    assert!(scratch.in_home(&format!("backups/moon/{ID}.tar.zst")).exists() && !kept[0].join("backups/moon/latest").exists());
+    assert!(
+        scratch.in_home(&format!("backups/moon/{ID}.tar.zst")).exists()
+            && !kept[0].join("backups/moon/latest").exists()
+    );
     assert_eq!(count(&scratch.home(), "SELECT COUNT(*) FROM audit WHERE record LIKE '%restored the backup%'"), 1);
     scratch.run(&["verify"]).expect(0);
     for expected in ["overwritten\n", "what was said\n"] {

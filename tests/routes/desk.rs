@@ -207,7 +207,8 @@ fn the_daemon_delivers_by_the_routes_of_its_settings_and_warns_of_those_that_can
     scratch.run(&["--config", &settings, "snapshot"]);
     raise(&scratch);
     let daemon = scratch.daemon(&["--config", &settings]);
-    let told = wait_for("the notice", || std::fs::read_to_string(&out).ok().filter(|text| text.contains("drill.failing")));
+    let told =
+        wait_for("the notice", || std::fs::read_to_string(&out).ok().filter(|text| text.contains("drill.failing")));
     let told: Value = told
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())

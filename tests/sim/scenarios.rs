@@ -20,7 +20,7 @@ impl Stage {
     /// One session in lead mode, turns that grow it by little, compactions that halve it.
     fn set() -> Self {
         silence_planned_panics();
-        let mut settings = Settings::default();
+        let mut settings = crate::world::sessions_only();
         settings.openclaw.mode = Mode::Lead;
         let world = World::new(1);
         let key = world.add_session("agent:main:main", false);

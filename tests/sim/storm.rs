@@ -1,15 +1,15 @@
 //! Random storms: hours of turns, faults, deaths and clock jumps, then calm; the judges decide.
 
 use crate::driver::{LifeEnd, Plan};
-use crate::world::{Weather, World};
+use crate::world::{Weather, World, sessions_only};
 use moon_actors::settings::{Mode, Rollover, Settings};
 use std::collections::BTreeMap;
 
 const HOUR_MS: i64 = 3_600_000;
-const SEEDS: u64 = 110;
+const SEEDS: u64 = 60;
 
 fn settings_of(world: &World) -> Settings {
-    let mut settings = Settings::default();
+    let mut settings = sessions_only();
     let lead = !world.dice.per_mille("observe", 150);
     settings.openclaw.mode = if lead { Mode::Lead } else { Mode::Observe };
     world.state().lead = lead;

@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use moon::adapters::sqlite::SqliteLedger;
 use moon_actors::domain::{SessionKey, UsageReading};
 use moon_actors::port::{Clock, Doorbell, Ids, Notice, Notifier, Probe, Projector};
+use moon_actors::settings::Settings;
 use moon_actors::{Error, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -334,4 +335,13 @@ impl Projector for World {
     async fn refresh(&self) -> Result<Vec<String>> {
         self.act("projector.refresh", |_| Ok(vec![])).await
     }
+}
+
+/// Settings for a world that has sessions and no disk to back up or logs to rotate: what the calendar does is tested with the real one.
+pub(crate) fn sessions_only() -> Settings {
+    let mut settings = Settings::default();
+    for times in [&mut settings.backup.at, &mut settings.backup.drill_at, &mut settings.rotation.at] {
+        times.clear();
+    }
+    settings
 }
