@@ -194,7 +194,6 @@ fn assemble(
     let archive = archive.map_err(opened("the archive"))?;
     let archive: Arc<dyn ArchiveStore> = Arc::new(LeavesRoom::new(Arc::new(archive), home.root()));
     let index: Arc<dyn SearchIndex> = Arc::new(LeavesRoom::new(Arc::new(index), home.root()));
-    let notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier::new(home.logs_dir().join("alerts.log")))];
     let projector = Arc::new(Projections::new(home, ledger.clone(), Arc::clone(&clock)).screens(&settings.dashboard));
     let ledger: Arc<dyn Ledger> = Arc::new(ledger);
     let senses = Senses {
@@ -216,7 +215,7 @@ fn assemble(
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector,
         ledger,
-        notifiers,
+        notifiers: notifiers(home, settings),
         checks: checks::all(&senses),
         healer: Arc::new(SystemHealer),
         vault: Arc::new(BackupVault::new(home, &settings.backup)),
