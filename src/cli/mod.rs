@@ -223,8 +223,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
             return out.report(&health::unknown(&crate::config::as_error(&problems)));
         }
         // Wrong settings are one of the things it is there for.
-        Err(problems) if matches!(cli.command, Command::Troubleshoot(_)) => match without_settings(&sources, &problems)
-        {
+        Err(problems) if cli.command.works_without_settings() => match without_settings(&sources, &problems) {
             Ok(loaded) => loaded,
             Err(problems) => return refuse(&out, name, &problems),
         },
@@ -313,6 +312,11 @@ impl Command {
             Self::Demo(_) => "demo",
             Self::Bench(_) => "bench",
         }
+    }
+
+    /// True for what must work above all when the settings are wrong: looking for the fault, and stopping what runs.
+    fn works_without_settings(&self) -> bool {
+        matches!(self, Self::Troubleshoot(_) | Self::Stop(_) | Self::Ctl(ctl::Command::Stop))
     }
 
     /// False for commands that must not read or touch a real installation.

@@ -11,6 +11,7 @@ use crate::adapters::sqlite::SqliteLedger;
 use crate::daemon::away::{self, Away};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports;
+use crate::service::wish;
 use moon_actors::contract::count;
 use moon_actors::port::{AuditEntry, Ledger};
 use moon_actors::{Error, Result};
@@ -97,7 +98,8 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         return Ok(report);
     }
     let said = format!("restored the backup {id}");
-    runtime::block_on(replace(ctx, &mut report, &said, |lock| prepared.put_in_place(lock, &probe)))??;
+    let is_backup = matches!(choice, Choice::Whole { .. });
+    runtime::block_on(replace(ctx, &mut report, (&said, is_backup), |lock| prepared.put_in_place(lock, &probe)))??;
     Ok(report)
 }
 
@@ -115,7 +117,8 @@ fn undo(ctx: &Context, must_ask: bool) -> Result<Report> {
         })?;
         restore::undo(&ctx.home, lock, &probe).map(|(done, _)| done)
     };
-    runtime::block_on(replace(ctx, &mut report, "put back the state from before the last restore", undone))??;
+    let said = "put back the state from before the last restore";
+    runtime::block_on(replace(ctx, &mut report, (said, false), undone))??;
     Ok(report)
 }
 
@@ -137,12 +140,17 @@ fn choice(args: &Args) -> Choice {
 async fn replace(
     ctx: &Context,
     report: &mut Report,
-    said: &str,
+    (said, is_backup): (&str, bool),
     work: impl FnOnce(Option<&HomeLock>) -> Result<Done>,
 ) -> Result<()> {
     let limit = ctx.settings().supervision.drain * 12;
+    // What comes in may know nothing of it: a deliberate stop is a wish about this machine, not a part of what was backed up.
+    let was_stopped = wish::is_stopped(&ctx.home);
     let away = if ctx.home.exists() { away::send_away(&ctx.home, limit, words(ctx)).await? } else { None };
-    let done = locked(ctx, said, work).await;
+    let done = locked(ctx, (said, is_backup), work).await;
+    if was_stopped && away.is_none() {
+        wish::stopped(&ctx.home, "stopped before the restore");
+    }
     let started = match &away {
         Some(away) => Some(away::start_again(away, &ctx.home).await),
         None => None,
@@ -171,7 +179,7 @@ async fn replace(
 /// The work under the home's lock, and a line in the audit of the state that is there afterwards.
 async fn locked(
     ctx: &Context,
-    said: &str,
+    (said, is_backup): (&str, bool),
     work: impl FnOnce(Option<&HomeLock>) -> Result<Done>,
 ) -> Result<(Done, Option<Error>)> {
     let lock = if ctx.home.exists() {
@@ -182,12 +190,12 @@ async fn locked(
         None
     };
     let done = work(lock.as_ref())?;
-    let remark = record(ctx, lock, said, &done).await.err();
+    let remark = record(ctx, lock, (said, is_backup), &done).await.err();
     Ok((done, remark))
 }
 
 /// Looks whether the ledger is sound where it lies now, and writes into it that it was put there.
-async fn record(ctx: &Context, lock: Option<HomeLock>, said: &str, done: &Done) -> Result<()> {
+async fn record(ctx: &Context, lock: Option<HomeLock>, (said, is_backup): (&str, bool), done: &Done) -> Result<()> {
     let (home, _) = crate::home::Home::open(ctx.home.root())?;
     // After a swap the lock is that of the old state.
     let _lock = match lock.filter(|lock| lock.is_of(&home)) {
@@ -202,6 +210,10 @@ async fn record(ctx: &Context, lock: Option<HomeLock>, said: &str, done: &Done) 
         return Err(Error::data("ledger.corrupt", "the ledger is damaged")
             .cause(complaint)
             .hint("moon restore --undo"));
+    }
+    if is_backup {
+        // The life that went on when the backup was made did not crash.
+        ledger.close_lives("its backup was restored").await?;
     }
     ledger.begin(&ports::writer()).await?;
     let detail = json!({ "kept": done.kept });

@@ -7,6 +7,7 @@ use crate::adapters::no_host::NoHost;
 use crate::daemon::lock::{Holder, HomeLock};
 use crate::daemon::{ports, socket};
 use crate::home::Home;
+use crate::service::wish;
 use chrono::{DateTime, Utc};
 use moon_actors::contract::Request;
 use moon_actors::control::engine::{Commands, OwnHands};
@@ -84,6 +85,8 @@ pub fn liveness(home: &Home) -> Value {
         Some(holder) if holder.what == "daemon" => said("stale", "the daemon does not answer", Some(&holder)),
         Some(holder) => said("busy", &format!("`moon {}` holds the home", holder.what), Some(&holder)),
         None => match status {
+            // The file may be older than the wish: a restore puts the file back, and keeps the wish.
+            _ if wish::is_stopped(home) => said("stopped", "stopped in order", None),
             "stopped" => said("stopped", "stopped in order", None),
             "error" => said("dead", "the daemon gave up", None),
             "starting" | "running" | "stopping" => said("dead", "the daemon is dead: it ended without a word", None),

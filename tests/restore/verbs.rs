@@ -479,3 +479,28 @@ fn a_daemon_that_does_not_start_with_the_old_settings_is_told_and_undone() {
         (std::fs::read(scratch.in_home("moon.toml")).ok()?.is_empty()).then_some(())
     });
 }
+
+#[test]
+fn a_backup_made_here_comes_back_without_a_crash_in_the_books_and_without_forgetting_a_deliberate_stop() {
+    let (scratch, _) = lived_in();
+    let daemon = scratch.daemon(&FAST);
+    let _stops = Stops(&scratch);
+    for _ in 0..4 {
+        scratch.run(&["backup"]).expect(0);
+        std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+        scratch.run(&["restore", "--yes"]).expect(0);
+        assert_eq!(day(&scratch), "what was said\n");
+    }
+    assert_eq!(daemon.end().code(), Some(0));
+    let health = Ran::of(&mut scratch.moon(&["health", "--now", "--check", "restarts"]));
+    assert!(health.stdout.contains("no crash within the hour"), "{health:?}");
+    // Wrong settings must not keep anybody from stopping what runs.
+    let file = scratch.path().join("wrong.toml");
+    std::fs::write(&file, "nonsense = 1\n").expect("settings");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("rights");
+    let stopped = Ran::of(scratch.moon(&["stop"]).arg("--config").arg(&file)).expect(0);
+    assert!(stopped.stderr.contains("the settings are wrong"), "{stopped:?}");
+    scratch.run(&["restore", "--yes"]).expect(0);
+    let status = scratch.json(&["status"]).report();
+    assert_eq!(status["data"]["liveness"]["state"], "stopped", "{status}");
+}

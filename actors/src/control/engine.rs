@@ -292,9 +292,9 @@ impl Commands {
         let planned = self.wiring.rotation().plan().await;
         let mut report = report.data(json!({ "steps": planned.steps }));
         report.details.extend(planned.steps.iter().map(|(log, step)| match step {
-            Step::PutAside { why, .. } => format!("put aside {log}: {why}"),
-            Step::Compress { name } => format!("compress {name} of {log}"),
-            Step::Remove { name, why } => format!("remove {name} of {log}: {why}"),
+            Step::PutAside { why, .. } => format!("would put aside {log}: {why}"),
+            Step::Compress { name } => format!("would compress {name} of {log}"),
+            Step::Remove { name, why } => format!("would remove {name} of {log}: {why}"),
         }));
         if planned.steps.is_empty() {
             report.details.push(planned.sentence());

@@ -250,6 +250,16 @@ impl SqliteLedger {
         .await
     }
 
+    /// Ends every life that has no end yet: they belong to another time of this ledger, before it was put back.
+    pub async fn close_lives(&self, reason: &str) -> Result<()> {
+        let reason = reason.to_owned();
+        self.write("end earlier lives in the ledger", move |tx, stamp| {
+            let sql = "UPDATE boots SET ended_at = ?1, end_reason = ?2 WHERE ended_at IS NULL";
+            tx.execute(sql, (millis(stamp.now), &reason)).map(drop)
+        })
+        .await
+    }
+
     /// Writes a stamp and reads it back: what shows that the ledger takes and gives. No audit row, it says nothing of the work.
     pub async fn echo(&self) -> Result<()> {
         self.write("write the heartbeat", |db, stamp| memory::beat(db, stamp)).await
