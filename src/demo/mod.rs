@@ -51,8 +51,8 @@ pub struct Told {
     pub seconds: f64,
 }
 
-/// The settings of a demo home: the defaults, but for the host, the window, who leads, and no wait for a person who has just
-/// spoken: nobody types here.
+/// The settings of a demo home: the defaults, but for the host, the window, who leads, no wait for a person who has just spoken
+/// (nobody types here), and no checks of a host that is only played.
 pub fn settings(home: &Home) -> Settings {
     let mut settings = Settings::default();
     settings.home.path = home.root().display().to_string();
@@ -61,6 +61,7 @@ pub fn settings(home: &Home) -> Settings {
     settings.watch.window_tokens = WINDOW_TOKENS;
     settings.openclaw.mode = Mode::Lead;
     settings.continuity.quiet = Duration::ZERO;
+    settings.health.start_after = Duration::from_secs(86_400);
     settings
 }
 

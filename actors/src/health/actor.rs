@@ -46,7 +46,8 @@ impl Actor for HealthActor {
     async fn post_start(&self, myself: ActorRef<HealthMsg>, state: &mut HealthState) -> Result<(), ActorProcessingErr> {
         // Nothing to look at: nothing to wake up for.
         if let Some(name) = state.names.first() {
-            myself.send_after(policy::first_pause(name, state.wiring.settings.health.every), || HealthMsg::Look);
+            let health = &state.wiring.settings.health;
+            myself.send_after(policy::first_pause(name, health.start_after, health.every), || HealthMsg::Look);
         }
         Ok(())
     }

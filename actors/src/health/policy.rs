@@ -17,8 +17,7 @@ pub const LOOP_WINDOW: TimeDelta = TimeDelta::hours(1);
 /// A check that costs a processor much is not repeated before this many times what it took (0.02 %), unless somebody asks.
 const REST: u32 = 5_000;
 const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
-/// Earliest first look after a start, and the span the first looks are spread over.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// The first looks after a start are spread over this span.
 const SPREAD_MS: u64 = 18_000;
 
 /// What follows from one look.
@@ -176,10 +175,10 @@ fn applies(remedy: &Remedy, key: &AlertKey) -> bool {
 }
 
 /// When a group looks for the first time: soon, and not all in the same moment.
-pub fn first_pause(name: &str, every: Duration) -> Duration {
+pub fn first_pause(name: &str, start_after: Duration, every: Duration) -> Duration {
     // FNV-1a; any spread will do, as long as it is the same after every start.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    (FIRST_LOOK + Duration::from_millis(hash % SPREAD_MS)).min(every)
+    start_after + Duration::from_millis(hash % SPREAD_MS).min(every)
 }
 
 /// How long a costly check is left alone after one that took this long.

@@ -11,6 +11,9 @@ pub struct Health {
     /// Each check runs this often.
     #[serde(with = "span")]
     pub every: Duration,
+    /// After a start nobody looks for this long: what is still starting is no trouble. The first looks are spread over some seconds behind it.
+    #[serde(with = "span")]
+    pub start_after: Duration,
     /// A check that has not answered by then is cut off.
     #[serde(with = "span")]
     pub timeout: Duration,
@@ -170,6 +173,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             every: Duration::from_secs(300),
+            start_after: Duration::from_secs(2),
             timeout: Duration::from_secs(10),
             database_timeout: Duration::from_secs(300),
             disk_low_gib: 5,
@@ -193,6 +197,7 @@ impl Default for Health {
 impl Health {
     pub(super) fn check(&self, rules: &mut Rules) {
         rules.span("health.every", self.every, SECOND);
+        rules.span("health.start_after", self.start_after, NOTHING);
         rules.span("health.timeout", self.timeout, MOMENT);
         rules.span("health.database_timeout", self.database_timeout, MOMENT);
         rules.hold(self.disk_critical_gib <= self.disk_low_gib, "health.disk_critical_gib", || {

@@ -183,11 +183,12 @@ fn a_heartbeat_is_stale_past_twice_its_interval() {
 
 #[test]
 fn first_looks_are_spread_and_never_later_than_the_interval() {
+    const START: Duration = Duration::from_secs(2);
     let names = ["daemon", "ledger", "disk", "archive", "index", "host"];
-    let pauses: Vec<_> = names.iter().map(|name| first_pause(name, COOLDOWN)).collect();
-    assert!(pauses.iter().all(|p| *p >= FIRST_LOOK && *p < Duration::from_secs(20)), "{pauses:?}");
+    let pauses: Vec<_> = names.iter().map(|name| first_pause(name, START, COOLDOWN)).collect();
+    assert!(pauses.iter().all(|p| *p >= START && *p < Duration::from_secs(20)), "{pauses:?}");
     assert!(pauses.iter().collect::<std::collections::HashSet<_>>().len() == names.len(), "{pauses:?}");
-    assert_eq!(first_pause("daemon", Duration::from_secs(1)), Duration::from_secs(1));
+    assert_eq!(first_pause("daemon", Duration::ZERO, Duration::from_millis(1)), Duration::from_millis(1));
     assert_eq!(rest_after(Duration::from_millis(1)), Duration::from_secs(5));
     assert_eq!(rest_after(Duration::from_secs(3600)), LONGEST_REST);
 }
