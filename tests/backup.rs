@@ -757,7 +757,7 @@ fn measured(command: &mut Command) -> (f64, f64, f64) {
 
 /// `cargo build --release && MOON_BENCH_BINARY=target/release/moon cargo test --test backup -- --ignored --nocapture bench`
 #[test]
-#[ignore = "a measurement: it wants a release build and a quiet machine"]
+#[ignore = "by hand: a measurement, it wants a release build and a quiet machine"]
 fn bench_beside_restic_and_tar() {
     let binary = std::env::var_os("MOON_BENCH_BINARY").map_or(PathBuf::from(env!("CARGO_BIN_EXE_moon")), PathBuf::from);
     let binary = binary.canonicalize().expect("the program is there");

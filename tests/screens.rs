@@ -721,7 +721,7 @@ fn as_page(buffer: &ratatui::buffer::Buffer) -> String {
 
 /// Makes the pictures of the documents: `MOON_PICTURES=docs/images cargo test --test screens -- --ignored pictures`.
 #[tokio::test]
-#[ignore = "writes files; see its comment"]
+#[ignore = "by hand: it draws the pictures of the documents; see its comment"]
 async fn pictures_for_the_documents() {
     let folder = std::path::PathBuf::from(std::env::var_os("MOON_PICTURES").expect("MOON_PICTURES names a folder"));
     let scratch = Scratch::new();
