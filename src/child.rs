@@ -57,7 +57,7 @@ pub async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(Failure::NotStarted)?;
-    let mut group = Group(child.id());
+    let mut group = Group::of(child.id());
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let whole = async {
         let feed = async {
@@ -73,12 +73,23 @@ pub async fn run(
         drop(group);
         return Err(Failure::TooLong);
     };
-    group.0 = None;
+    group.spare();
     Ok(Ended { status: status.map_err(Failure::Lost)?, stdout, stderr })
 }
 
 /// Ends the whole process group when the command is given up (deadline, dropped future): it may have started others.
-struct Group(Option<u32>);
+pub(crate) struct Group(Option<u32>);
+
+impl Group {
+    /// The group that a child started with `process_group(0)` leads, by the child's id.
+    pub(crate) fn of(leader: Option<u32>) -> Self {
+        Self(leader)
+    }
+    /// What it started besides may go on.
+    pub(crate) fn spare(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {

@@ -3,7 +3,7 @@
 //! It sees only the environment that programs need to find themselves and none of Moon's own variables. Its output is bounded: what
 //! is beyond is read and dropped.
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use crate::child::Group;
 use std::fmt;
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -75,7 +75,7 @@ pub async fn run(argv: &[String], deadline: Duration) -> Result<Ended, Failed> {
         .kill_on_drop(true)
         .spawn()
         .map_err(Failed::Start)?;
-    let _group = Group(child.id());
+    let _group = Group::of(child.id());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let whole = async {
@@ -91,19 +91,6 @@ pub async fn run(argv: &[String], deadline: Duration) -> Result<Ended, Failed> {
     let status = tokio::time::timeout(deadline, whole).await.map_err(|_| Failed::Deadline(deadline))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Ended { status: status.map_err(Failed::Wait)?, stdout: text(&out), stderr: text(&err) })
-}
-
-/// Ends what the program may have started besides.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let pid = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // Nobody left to signal is as good.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
 }
 
 async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {

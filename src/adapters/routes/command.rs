@@ -4,11 +4,11 @@
 
 use super::told::Told;
 use super::{Adapter, Around, excerpt};
+use crate::child::Group;
 use async_trait::async_trait;
 use moon_actors::port::{Notice, Notifier};
 use moon_actors::settings::route;
 use moon_actors::{Error, Result};
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -81,19 +81,6 @@ impl CommandRoute {
     }
 }
 
-/// Ends the whole process group when the command is given up (deadline, dropped future): it may have started others.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let pid = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // Nobody left to signal is as good.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
 async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
     let mut piece = vec![0; 4096];
@@ -112,7 +99,7 @@ impl Notifier for CommandRoute {
         let told = Told::new(notice, &self.around.host);
         let input = serde_json::json!(told).to_string();
         let mut child = self.start(&told)?;
-        let mut group = Group(child.id());
+        let mut group = Group::of(child.id());
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let feed = async {
             if let Some(mut stdin) = stdin {
@@ -133,7 +120,7 @@ impl Notifier for CommandRoute {
         };
         // What it left running may hold its pipes for ever, and ends with `group` then.
         if is_heard || tokio::time::timeout(LAST_WORDS, &mut heard).await.is_ok() {
-            group.0 = None;
+            group.spare();
         }
         drop(heard);
         self.judge(status, &said)
