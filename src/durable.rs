@@ -6,6 +6,7 @@
 //!
 //! Everything is made 0600 / 0700 at creation. Blocking: call it from `spawn_blocking` or a thread of your own.
 
+use crate::process;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -181,7 +182,7 @@ pub fn remove(path: &Path) -> io::Result<bool> {
 
 /// Removes what dead writers left in a folder and the folders below it. Returns how many files.
 pub fn sweep(folder: &Path) -> io::Result<u64> {
-    let mut swept = 0;
+    let mut swept = sweep_here(folder)?;
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -191,9 +192,6 @@ pub fn sweep(folder: &Path) -> io::Result<u64> {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             swept += sweep(&entry.path())?;
-        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
-            std::fs::remove_file(entry.path())?;
-            swept += 1;
         }
     }
     Ok(swept)
@@ -202,14 +200,27 @@ pub fn sweep(folder: &Path) -> io::Result<u64> {
 /// The same for one folder that may be somebody else's, too: nothing below it is looked at.
 pub fn sweep_here(folder: &Path) -> io::Result<u64> {
     let mut swept = 0;
-    for entry in std::fs::read_dir(folder)? {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) && !entry.file_type()?.is_dir() {
+        if is_left_behind(&entry.file_name().to_string_lossy()) && !entry.file_type()?.is_dir() {
             std::fs::remove_file(entry.path())?;
             swept += 1;
         }
     }
     Ok(swept)
+}
+
+/// True for a temporary file whose writer is gone. A command beside the daemon may be in the middle of one; an older process
+/// with our own number cannot live any more.
+fn is_left_behind(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else { return false };
+    let pid = rest.split('-').next().and_then(|pid| pid.parse().ok());
+    !pid.is_some_and(|pid: u32| pid != std::process::id() && process::lives(pid))
 }
 
 /// Makes the entries of `path`'s folder durable.
@@ -279,10 +290,17 @@ mod tests {
     #[test]
     fn a_sweep_removes_only_temporary_files() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
-        std::fs::write(scratch.path().join(format!("{TEMPORARY_PREFIX}1-2")), b"x").expect("leftover");
-        std::fs::write(scratch.path().join("keep"), b"x").expect("kept");
-        assert_eq!(sweep(scratch.path()).expect("sweep"), 1);
-        assert!(scratch.path().join("keep").exists());
+        let below = scratch.path().join("below");
+        create_folder(&below).expect("a folder");
+        // The first process of a system lives always; the highest number there can be belongs to nobody.
+        let (of_the_living, of_the_dead) = (format!("{TEMPORARY_PREFIX}1-2"), format!("{TEMPORARY_PREFIX}4194305-2"));
+        for name in [&of_the_living, &of_the_dead, "keep"] {
+            std::fs::write(scratch.path().join(name), b"x").expect("written");
+        }
+        std::fs::write(below.join(&of_the_dead), b"x").expect("written");
+        assert_eq!(sweep(scratch.path()).expect("sweep"), 2);
+        assert!(scratch.path().join("keep").exists() && scratch.path().join(of_the_living).exists());
+        assert_eq!(sweep(&scratch.path().join("nowhere")).expect("nothing there"), 0);
     }
 
     #[test]

@@ -13,13 +13,12 @@
 
 mod spool;
 
-use crate::durable;
+use crate::{durable, process};
 use async_trait::async_trait;
 use moon_actors::domain::{SessionKey, Sha256};
 use moon_actors::port::{Bridge, BridgeEvent, BridgeStatus, Doorbell, Slot};
 use moon_actors::{Error, Result};
 use notify::{EventKind, RecursiveMode, Watcher};
-use rustix::process::{Pid, test_kill_process};
 use serde::Deserialize;
 use serde_json::json;
 use spool::Position;
@@ -60,7 +59,7 @@ struct Inner {
 #[serde(rename_all = "camelCase")]
 struct Told {
     version: String,
-    pid: i32,
+    pid: u32,
     stopped_at: Option<i64>,
     prompt_built_at: Option<i64>,
     unasked_at: Option<i64>,
@@ -68,7 +67,7 @@ struct Told {
 
 impl Told {
     fn is_loaded(&self) -> bool {
-        self.stopped_at.is_none() && lives(self.pid)
+        self.stopped_at.is_none() && process::lives(self.pid)
     }
 }
 
@@ -226,7 +225,7 @@ impl Inner {
             Err(why) => return down(why),
         };
         let (version, pid) = (&told.version, told.pid);
-        let detail = match (told.stopped_at, lives(pid)) {
+        let detail = match (told.stopped_at, process::lives(pid)) {
             (Some(_), _) => {
                 format!("plugin {version} was unloaded by the gateway with process id {pid}, in good order")
             }
@@ -328,15 +327,6 @@ fn concerns_the_spool(event: &notify::Event) -> bool {
             .paths
             .iter()
             .any(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.")))
-}
-
-/// True if the process exists, whoever it belongs to.
-fn lives(pid: i32) -> bool {
-    match Pid::from_raw(pid).filter(|_| pid > 0).map(test_kill_process) {
-        None => false,
-        Some(Ok(())) => true,
-        Some(Err(error)) => error == rustix::io::Errno::PERM,
-    }
 }
 
 fn sweep_acks(acks: &Path) {

@@ -19,6 +19,7 @@ use crate::adapters::routes;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::daemon::lock::HomeLock;
+use crate::durable;
 use crate::home::Home;
 use moon_actors::alert::Post;
 use moon_actors::alert::desk::Desk;
@@ -30,7 +31,7 @@ use moon_actors::port::{ArchiveStore, Bridge, Clock, Ids, Ledger, Notifier, Port
 use moon_actors::settings::{HostChoice, Settings};
 use moon_actors::wiring::{MakeHands, Wiring};
 use moon_actors::{Error, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What stands in the manifest and the ledger as the writer.
@@ -79,16 +80,11 @@ impl HostPlan {
 const CLOCK_TOLERATED_SECS: i64 = 5;
 
 /// Where writers put temporary files beside their targets. The archive is larger and sweeps itself.
-const SWEPT: [&str; 4] = ["state", "memory", "continuity", "bridge"];
+const SWEPT: [&str; 6] = ["state", "memory", "continuity", "bridge", "logs", "run"];
 
 /// The real ports over a home that is held by this process: what dead writers left behind is swept first.
 pub fn open(home: &Home, settings: &Settings, host: Arc<dyn SessionHost>) -> Result<(Ports, SqliteLedger)> {
-    for folder in SWEPT {
-        if let Err(error) = crate::durable::sweep(&home.root().join(folder)) {
-            // Rubbish is no reason not to watch.
-            tracing::warn!(folder, %error, "could not sweep what a dead writer left behind");
-        }
-    }
+    sweep(home, settings);
     if !home.ledger_db().exists() {
         let manifests = ArchiveDir::count_manifests(home.root());
         if manifests > 0 {
@@ -103,6 +99,26 @@ pub fn open(home: &Home, settings: &Settings, host: Arc<dyn SessionHost>) -> Res
     let ledger = SqliteLedger::open(&home.ledger_db(), Arc::clone(&clock), Arc::clone(&ids))?;
     let index = FtsIndex::open(&home.index_db(), settings.index.chunk_chars);
     Ok((assemble(home, settings, host, index, ledger.clone(), (clock, ids))?, ledger))
+}
+
+/// Rubbish is no reason not to watch: what cannot be swept is told.
+fn sweep(home: &Home, settings: &Settings) {
+    let told = |folder: &Path, swept: std::io::Result<u64>| {
+        if let Err(error) = swept {
+            tracing::warn!(folder = %folder.display(), %error, "could not sweep what a dead writer left behind");
+        }
+    };
+    for folder in SWEPT.map(|folder| home.root().join(folder)) {
+        told(&folder, durable::sweep(&folder));
+    }
+    // These may stand in folders of other programs.
+    let shown =
+        [&settings.dashboard.html_file, &settings.dashboard.textfile].into_iter().filter(|file| !file.is_empty());
+    for file in shown.map(|file| home.root().join(file)) {
+        if let Some(folder) = file.parent() {
+            told(folder, durable::sweep_here(folder));
+        }
+    }
 }
 
 /// Begins a life of this process in the home, and says what of the life before was not as it should be.

@@ -153,11 +153,7 @@ fn see(process: &Process) -> Seen {
 fn by_pid_file(file: &Path, command: &[String]) -> Result<(u32, String), String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let pid: u32 = text.trim().parse().map_err(|_| format!("{} holds no process id", file.display()))?;
-    let raw = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    // Somebody else's process may not be signalled, but it is there.
-    let is_alive =
-        raw.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)));
-    if !is_alive {
+    if !crate::process::lives(pid) {
         return Err(format!("there is no process {pid}"));
     }
     let argv = argv(pid).unwrap_or_default();
