@@ -3,14 +3,13 @@
 //! Moon needs no cron: it has a scheduler of its own. This is for those who want the checks to run also when the daemon does not.
 //! Foreign lines stay byte for byte; a copy of the whole crontab is kept before it is changed.
 
-use super::Context;
 use super::output::Report;
 use super::service::{self, About};
-use crate::service::command;
-use crate::service::cron as lines;
+use super::{Context, runtime};
+use crate::child::Ended;
+use crate::service::{call, cron as lines};
 use moon_actors::{Error, Result};
 use serde_json::json;
-use std::ffi::{OsStr, OsString};
 use std::io::BufRead as _;
 use std::time::Duration;
 
@@ -86,8 +85,9 @@ fn ask(ctx: &Context, remove: bool) -> Result<()> {
 
 /// The user's crontab; none is an empty one.
 fn read() -> Result<Vec<u8>> {
-    let ran = command::call("crontab", &["-l"], DEADLINE).map_err(missing)?;
-    let is_none = ran.code == Some(1) && ran.stderr.to_lowercase().contains("no crontab");
+    let ran = crontab("-l", b"")?;
+    let complaint = String::from_utf8_lossy(&ran.stderr).to_lowercase();
+    let is_none = ran.status.code() == Some(1) && complaint.contains("no crontab");
     match ran.is_ok() || is_none {
         true => Ok(ran.stdout),
         false => Err(refused("read", &ran)),
@@ -95,19 +95,19 @@ fn read() -> Result<Vec<u8>> {
 }
 
 fn write(text: &[u8]) -> Result<()> {
-    let ran = command::run(OsStr::new("crontab"), &[OsString::from("-")], text, DEADLINE).map_err(missing)?;
+    let ran = crontab("-", text)?;
     if ran.is_ok() { Ok(()) } else { Err(refused("write", &ran)) }
 }
 
-fn refused(what: &str, ran: &command::Ran) -> Error {
+fn refused(what: &str, ran: &Ended) -> Error {
     Error::config("cron.refused", format!("could not {what} the crontab")).cause(ran.complaint())
 }
 
-fn missing(error: Error) -> Error {
-    match error.code == "service.program_missing" {
-        true => Error::unavailable("cron.missing", "this machine has no crontab command")
+fn crontab(word: &str, input: &[u8]) -> Result<Ended> {
+    runtime::block_on(call("crontab", &[word], input, DEADLINE))?.map_err(|error| match error.code.as_str() {
+        "service.program_missing" => Error::unavailable("cron.missing", "this machine has no crontab command")
             .cause(error)
             .hint("Moon needs none: its daemon keeps the times itself"),
-        false => error,
-    }
+        _ => error,
+    })
 }

@@ -7,7 +7,7 @@ mod gzip;
 mod holders;
 mod names;
 
-use crate::child::{self, Failure};
+use crate::child::{Program, Variables};
 use crate::config::Environment;
 use crate::durable;
 use crate::home::Home;
@@ -307,22 +307,16 @@ impl LogFolders {
     }
 
     async fn command(&self, log: &LogSet, file: &LogPattern) -> Result<()> {
-        let Some((program, arguments)) = file.command.split_first() else { return Ok(()) };
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments);
-        let passed = ["HOME", "PATH", "USER", "LANG", "XDG_RUNTIME_DIR"];
-        let environment = passed
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), self.environment.get(std::ffi::OsStr::new(name))?.clone())));
+        let Some(program) = file.command.first() else { return Ok(()) };
         let refused = |cause: String| {
             let message = format!("could not tell the writer of {} to open it anew", log.name);
             Error::config("rotation.reopen", message).cause(cause).hint("check `command` of this log in rotation.files")
         };
-        match child::run(command, environment, b"", REOPEN_DEADLINE).await {
-            Ok(ended) if ended.status.success() => Ok(()),
+        let variables = Variables::plain_of(&self.environment);
+        match Program::of(&file.command, variables).within(REOPEN_DEADLINE).run().await {
+            Ok(ended) if ended.is_ok() => Ok(()),
             Ok(ended) => Err(refused(format!("{program} ended with {}: {}", ended.status, ended.excerpt(200)))),
-            Err(Failure::TooLong) => Err(refused(format!("{program} did not end within 10 s"))),
-            Err(Failure::NotStarted(e) | Failure::Lost(e)) => Err(refused(format!("{program}: {e}"))),
+            Err(failure) => Err(refused(format!("{program}: {failure}"))),
         }
     }
 }
