@@ -8,7 +8,6 @@ use crate::daemon::lock::HomeLock;
 use crate::service::manager::{Kind, Manager};
 use crate::service::units::{Found, Step, Unit};
 use crate::service::{Description, Places, Scope, wish};
-use moon_actors::settings::HostChoice;
 use moon_actors::{Error, Result};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
@@ -120,7 +119,7 @@ pub(super) fn describe(ctx: &Context, about: &About) -> Result<Description> {
             .map_err(|e| Error::transient("service.no_program", "could not find out where this program is").cause(e))?,
     };
     let beside = ctx.loaded.file.clone().filter(|file| !file.starts_with(ctx.home.root()));
-    let places = places(ctx, &who.1);
+    let places = Places::of(ctx.settings(), ctx.home.root(), &who.1);
     Description::new(about.scope(), program, &ctx.home, beside, ctx.settings(), who, places)
 }
 
@@ -170,32 +169,6 @@ fn passwd(is_wanted: impl Fn(&[&str]) -> bool) -> Option<(String, PathBuf)> {
     let mut users = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let user = users.find(|user| user.len() >= 6 && is_wanted(user))?;
     Some((user[0].to_owned(), user[5].into()))
-}
-
-/// What Moon needs beside its home: the sessions, and what the settings name.
-fn places(ctx: &Context, user_home: &Path) -> Places {
-    let settings = ctx.settings();
-    let full = |text: &String| match text.strip_prefix("~/") {
-        Some(below) => user_home.join(below),
-        None => PathBuf::from(text),
-    };
-    let mut places = Places {
-        read: settings.service.read.iter().map(full).collect(),
-        write: settings.service.write.iter().map(full).collect(),
-    };
-    places.read.extend(settings.backup.include.iter().map(full));
-    places.write.extend(Some(&settings.backup.folder).filter(|folder| !folder.is_empty()).map(full));
-    let folder = &settings.watch.transcripts_dir;
-    if settings.watch.host != HostChoice::Openclaw && !folder.is_empty() {
-        places.read.push(full(folder));
-    }
-    if settings.watch.host != HostChoice::Transcripts {
-        let state = Some(&settings.openclaw.state_dir).filter(|dir| !dir.is_empty()).map(full);
-        // SQLite makes files of its own beside a store, also for a reader.
-        places.write.push(state.unwrap_or_else(|| user_home.join(".openclaw")));
-        places.read.extend(Some(&settings.openclaw.token_file).filter(|file| !file.is_empty()).map(full));
-    }
-    places
 }
 
 /// Installs the service and starts it. Files are as they were if the manager refuses.

@@ -3,7 +3,7 @@
 //! ```text
 //! Description ─► systemd.rs (moon.service, moon-failed.service) ┐
 //!             └► launchd.rs (com.moon.agent.plist)              ┴─► units.rs (put there, told from foreign ones, taken away)
-//! manager.rs (systemctl, launchctl)   cron.rs (lines in a crontab)   wish.rs (a deliberate stop)
+//! places.rs (what it has to reach)   manager.rs (systemctl, launchctl)   cron.rs (lines in a crontab)   wish.rs (a deliberate stop)
 //! ```
 //!
 //! The templates in `deploy/` are what `moon service print` says. Nothing here may change a file that is not Moon's without
@@ -12,6 +12,7 @@
 pub mod cron;
 pub mod launchd;
 pub mod manager;
+pub mod places;
 pub mod systemd;
 pub mod units;
 pub mod wish;
@@ -23,6 +24,8 @@ use moon_actors::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use places::Places;
 
 /// Whose service manager runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +94,9 @@ impl Description {
                 .hint("move the home to a path of less than 85 characters, or install a user service"));
         }
         let own = [&*program, home.root(), &*user_home];
-        let others = config.iter().chain(&places.read).chain(&places.write).map(PathBuf::as_path);
+        // A user's unit names none of its places.
+        let walled = places.read.iter().chain(&places.write).filter(|_| scope == Scope::System);
+        let others = config.iter().chain(walled).map(PathBuf::as_path);
         for path in own.into_iter().chain(others) {
             refuse_odd(path)?;
         }
@@ -125,13 +130,6 @@ impl Description {
     pub fn in_home(&self, path: &str) -> PathBuf {
         self.home.join(path)
     }
-}
-
-/// Folders and files beside the home.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    pub read: Vec<PathBuf>,
-    pub write: Vec<PathBuf>,
 }
 
 /// Runs a program of the machine's: its service manager's, or cron's.
