@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Logs of Moon's that grow and are rotated; the others in the folder are kept short by those who write them.
-const OWN: [&str; 3] = ["moon.log", "launchd_stdout.log", "launchd_stderr.log"];
+const OWN: [&str; 4] = ["moon.log", "cron.log", "launchd_stdout.log", "launchd_stderr.log"];
 /// Most files one pattern may name.
 const MOST_FILES: usize = 10_000;
 /// How long a command may take that makes a writer open its log anew.
