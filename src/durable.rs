@@ -153,7 +153,8 @@ pub fn free_name(path: &Path, suffix: &str) -> PathBuf {
 pub fn append_at(path: &Path, keep: u64, bytes: &[u8]) -> io::Result<u64> {
     let is_new = !path.exists();
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // Whatever somebody cuts away meanwhile, what is written lands at the end: there are never holes.
+    options.read(true).append(true).create(true).mode(0o600);
     let mut file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     let length = file.metadata()?.len();
     if length < keep {
@@ -162,7 +163,6 @@ pub fn append_at(path: &Path, keep: u64, bytes: &[u8]) -> io::Result<u64> {
     if length > keep {
         file.set_len(keep)?;
     }
-    io::Seek::seek(&mut file, io::SeekFrom::Start(keep))?;
     file.write_all(bytes)?;
     file.sync_all()?;
     if is_new {

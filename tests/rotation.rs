@@ -127,7 +127,7 @@ impl LogFiles for Eager {
         &self,
         log: &moon_actors::port::LogSet,
         step: &moon_actors::rotation::policy::Step,
-    ) -> moon_actors::Result<u64> {
+    ) -> moon_actors::Result<moon_actors::port::Carried> {
         self.0.carry_out(log, step).await
     }
     async fn reopen(&self, log: &moon_actors::port::LogSet) -> moon_actors::Result<()> {

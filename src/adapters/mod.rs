@@ -4,7 +4,6 @@ pub mod archive_dir;
 pub mod backup;
 pub mod bridge_dir;
 pub mod checks;
-pub mod child;
 pub mod clock;
 pub mod fts;
 pub mod log_notifier;

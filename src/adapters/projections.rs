@@ -25,6 +25,9 @@ use tokio::sync::Mutex;
 /// Audit rows and segments taken from the ledger at a time.
 const BATCH: usize = 500;
 
+/// How often a file is looked at in one refresh while somebody takes lines away; the next refresh goes on.
+const LOOKS: usize = 3;
+
 /// The files as people know them, relative to the home.
 const STATE: &str = "state/moon_state.json";
 const ARCHIVES: &str = "archives/ledger.jsonl";
@@ -77,16 +80,20 @@ impl Lines {
         Ok(said)
     }
 
-    fn write(&mut self, lines: &str) -> Result<()> {
+    /// False: somebody has taken lines away since they were looked at, and nothing was written.
+    fn write(&mut self, lines: &str) -> Result<bool> {
         let failed = |e: io::Error| io_failed(&self.path, &e);
         if let Some(folder) = self.path.parent() {
             durable::create_folder(folder).map_err(failed)?;
         }
         let there = std::fs::metadata(&self.path).map_or(0, |m| m.len());
         if lines.is_empty() && there == self.bytes {
-            return Ok(());
+            return Ok(true);
         }
-        durable::append_at(&self.path, self.bytes, lines.as_bytes()).map(drop).map_err(failed)
+        match durable::append_at(&self.path, self.bytes, lines.as_bytes()) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            written => written.map(|_| true).map_err(failed),
+        }
     }
 }
 
@@ -189,10 +196,20 @@ impl Projections {
     async fn write_archives(&self) -> Result<Option<String>> {
         let mut lines = self.archives.lock().await;
         let mut repaired = None;
-        if lines.needs_check() {
-            let check = self.check_archives(&lines).await?;
-            repaired = lines.adopt(check)?;
+        for _ in 0..LOOKS {
+            if lines.needs_check() {
+                let check = self.check_archives(&lines).await?;
+                repaired = lines.adopt(check)?.or(repaired);
+            }
+            if self.grow_archives(&mut lines).await? {
+                break;
+            }
         }
+        Ok(repaired)
+    }
+
+    /// Writes what is new or has changed. False: the file has become shorter.
+    async fn grow_archives(&self, lines: &mut Lines) -> Result<bool> {
         let mut text = String::new();
         let (mut last, mut last_final, mut final_bytes, mut open) = (lines.last, lines.last, 0, false);
         loop {
@@ -207,24 +224,38 @@ impl Projections {
                 }
             }
         }
-        lines.write(&text)?;
-        lines.bytes += final_bytes;
-        lines.last = last_final;
-        Ok(repaired)
+        let is_written = lines.write(&text)?;
+        if is_written {
+            lines.bytes += final_bytes;
+            lines.last = last_final;
+        }
+        Ok(is_written)
     }
 
     async fn write_audit(&self) -> Result<Option<String>> {
         let mut lines = self.audit.lock().await;
         let mut repaired = None;
-        if lines.needs_check() {
-            let check = self.check_audit(&lines).await?;
-            repaired = lines.adopt(check)?;
+        for _ in 0..LOOKS {
+            if lines.needs_check() {
+                let check = self.check_audit(&lines).await?;
+                repaired = lines.adopt(check)?.or(repaired);
+            }
+            if self.grow_audit(&mut lines).await? {
+                break;
+            }
         }
+        Ok(repaired)
+    }
+
+    /// Writes what is new. False: the file has become shorter.
+    async fn grow_audit(&self, lines: &mut Lines) -> Result<bool> {
         loop {
             let rows = self.ledger.audit_rows(lines.last, BATCH).await?;
-            let Some(newest) = rows.last().map(|row| row.seq) else { return Ok(repaired) };
+            let Some(newest) = rows.last().map(|row| row.seq) else { return Ok(true) };
             let text: String = rows.iter().map(|row| line(&audit_line(row))).collect();
-            lines.write(&text)?;
+            if !lines.write(&text)? {
+                return Ok(false);
+            }
             lines.bytes += text.len() as u64;
             lines.last = newest;
         }
@@ -445,6 +476,25 @@ mod tests {
             self.ledger.add_segment(&series, &stored, 0, &job).await.expect("added");
             self.ledger.all_segments().await.expect("segments").last().expect("this one").id
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_taken_away_between_a_look_and_the_writing_is_written_whole_with_one_note() {
+        let s = Scene::set();
+        s.ledger.begin("test").await.expect("begun");
+        let first = s.archived(0).await;
+        s.ledger.mark_indexed(&[first]).await.expect("marked");
+        let life = s.life();
+        life.refresh().await.expect("written");
+        for (file, lines) in [(s.home.archive_ledger(), &life.archives), (s.home.audit_log(), &life.audit)] {
+            let mut lines = lines.lock().await;
+            assert!(!lines.needs_check());
+            std::fs::write(&file, "").expect("emptied");
+            assert!(!lines.write("a line\n").expect("no failure"), "it is looked at again");
+            assert_eq!(std::fs::read(&file).expect("there"), b"", "no line stands where another one belongs");
+        }
+        let notes = life.refresh().await.expect("written");
+        assert_eq!((notes.len(), life.stale().await.expect("compared")), (2, vec![]), "{notes:?}");
     }
 
     #[tokio::test]

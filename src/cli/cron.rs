@@ -1,16 +1,16 @@
 //! `moon service cron` and `moon cron-install`: Moon's checks as lines of the user's crontab.
 //!
-//! Moon needs no cron: it has a scheduler of its own. This is for those who want the checks to run also when the daemon does not.
+//! Moon needs no cron: it has a scheduler of its own. This is for those who want somebody outside to notice a dead daemon, and the
+//! times of the calendar to hold without one. What a living daemon does by itself is never done twice.
 //! Foreign lines stay byte for byte; a copy of the whole crontab is kept before it is changed.
 
-use super::Context;
 use super::output::Report;
 use super::service::{self, About};
-use crate::service::command;
-use crate::service::cron as lines;
+use super::{Context, lifecycle, runtime};
+use crate::child::Ended;
+use crate::service::{call, cron as lines};
 use moon_actors::{Error, Result};
 use serde_json::json;
-use std::ffi::{OsStr, OsString};
 use std::io::BufRead as _;
 use std::time::Duration;
 
@@ -27,6 +27,25 @@ pub struct Args {
     /// Print the crontab as it would be and change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What each command of the crontab asks first.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Unless {
+    /// Do nothing while a daemon runs that does this by itself; for cron
+    #[arg(long)]
+    pub unless_scheduled: bool,
+}
+
+impl Unless {
+    /// The report of a command that has nothing to do. `kept`: the setting by which a daemon does it by itself, and its value.
+    pub(super) fn skipped(self, ctx: &Context, command: &str, (key, value): (&str, &str)) -> Option<Report> {
+        let holder = lifecycle::running(ctx).filter(|_| self.unless_scheduled && !value.is_empty())?;
+        let why = format!("the daemon (pid {}) does it by itself: {key} = {value:?}", holder.pid);
+        let mut report = Report::new(command);
+        report.detail(format!("nothing to do: {why}")).data(&json!({ "skipped": why }));
+        Some(report)
+    }
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
@@ -86,8 +105,9 @@ fn ask(ctx: &Context, remove: bool) -> Result<()> {
 
 /// The user's crontab; none is an empty one.
 fn read() -> Result<Vec<u8>> {
-    let ran = command::call("crontab", &["-l"], DEADLINE).map_err(missing)?;
-    let is_none = ran.code == Some(1) && ran.stderr.to_lowercase().contains("no crontab");
+    let ran = crontab("-l", b"")?;
+    let complaint = String::from_utf8_lossy(&ran.stderr).to_lowercase();
+    let is_none = ran.status.code() == Some(1) && complaint.contains("no crontab");
     match ran.is_ok() || is_none {
         true => Ok(ran.stdout),
         false => Err(refused("read", &ran)),
@@ -95,19 +115,19 @@ fn read() -> Result<Vec<u8>> {
 }
 
 fn write(text: &[u8]) -> Result<()> {
-    let ran = command::run(OsStr::new("crontab"), &[OsString::from("-")], text, DEADLINE).map_err(missing)?;
+    let ran = crontab("-", text)?;
     if ran.is_ok() { Ok(()) } else { Err(refused("write", &ran)) }
 }
 
-fn refused(what: &str, ran: &command::Ran) -> Error {
+fn refused(what: &str, ran: &Ended) -> Error {
     Error::config("cron.refused", format!("could not {what} the crontab")).cause(ran.complaint())
 }
 
-fn missing(error: Error) -> Error {
-    match error.code == "service.program_missing" {
-        true => Error::unavailable("cron.missing", "this machine has no crontab command")
+fn crontab(word: &str, input: &[u8]) -> Result<Ended> {
+    runtime::block_on(call("crontab", &[word], input, DEADLINE))?.map_err(|error| match error.code.as_str() {
+        "service.program_missing" => Error::unavailable("cron.missing", "this machine has no crontab command")
             .cause(error)
             .hint("Moon needs none: its daemon keeps the times itself"),
-        false => error,
-    }
+        _ => error,
+    })
 }

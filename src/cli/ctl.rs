@@ -1,9 +1,9 @@
 //! `moon ctl`: talks to the running daemon.
 
 use super::Context;
-use super::lifecycle;
 use super::output::{Report, table};
 use super::route::{self, Needs};
+use super::{lifecycle, runtime};
 use moon_actors::Result;
 use moon_actors::contract::Request;
 use moon_actors::supervisor::{ChildStatus, Phase};
@@ -73,7 +73,7 @@ pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Stop => stopped(ctx, &mut report),
         Command::Restart { actor: None } | Command::Reload => {
             // The answer came before the end of the old tree.
-            match lifecycle::renewed(ctx, before.as_ref()) {
+            match runtime::block_on(lifecycle::renewed(ctx, before.as_ref()))? {
                 true => _ = report.detail("moon runs with them"),
                 false => _ = report.issue("moon is not up again yet: see `moon status` and `moon logs`"),
             }

@@ -33,7 +33,7 @@ pub struct Args {
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let mut report = bridge(ctx, args)?;
     if !args.no_service {
-        also_service(&mut report, service::install(ctx, &About::default(), args.dry_run, true));
+        also_service(&mut report, runtime::block_on(service::install(ctx, &About::default(), args.dry_run, true))?);
     }
     Ok(report)
 }

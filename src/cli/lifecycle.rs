@@ -5,7 +5,7 @@
 //! against it; a start forgets that.
 
 use super::output::Report;
-use super::{Context, runtime, service};
+use super::{Context, service};
 use crate::daemon::lock::{Holder, HomeLock};
 use crate::daemon::socket;
 use crate::service::manager::Manager;
@@ -49,31 +49,36 @@ pub(super) fn running(ctx: &Context) -> Option<Holder> {
     HomeLock::holder(&ctx.home).filter(|holder| holder.what == "daemon")
 }
 
+/// Whether a daemon holds the home within so long.
+pub(super) async fn appears(ctx: &Context, limit: Duration) -> bool {
+    wait(limit, async || running(ctx)).await.is_some()
+}
+
 /// Starts it and waits until it is up. An issue in the report: started, but not seen to be up.
-pub(super) fn start(ctx: &Context, report: &mut Report) -> Result<()> {
+pub(super) async fn start(ctx: &Context, report: &mut Report) -> Result<()> {
     let home = ctx.open_home()?;
     wish::clear(&home);
-    let mut child = match service::installed(ctx) {
+    let mut child = match service::installed(ctx).await {
         Some(manager) => {
-            manager.start()?;
+            manager.start().await?;
             report.detail("started as a service");
             None
         }
         None => Some(spawn(ctx)?),
     };
-    let held = wait(UNTIL_HELD, || match (running(ctx), child.as_mut().map(Child::try_wait)) {
+    let held = wait(UNTIL_HELD, async || match (running(ctx), child.as_mut().map(Child::try_wait)) {
         (Some(holder), _) => Some(Ok(holder)),
         (None, Some(Ok(Some(status)))) => Some(Err(ended_at_once(ctx, &status.to_string()))),
         _ => None,
     });
-    let holder = match held {
+    let holder = match held.await {
         Some(held) => held?,
         None => {
             report.issue(unverified("no daemon holds the home yet", UNTIL_HELD));
             return Ok(());
         }
     };
-    match wait(UNTIL_UP, || is_up(ctx).then_some(())) {
+    match wait(UNTIL_UP, async || is_up(ctx).await.then_some(())).await {
         Some(()) => {
             report.detail(format!("moon runs, pid {}", holder.pid));
         }
@@ -138,14 +143,14 @@ impl SocketId {
 }
 
 /// Waits until a daemon that begins anew is up with another socket.
-pub(super) fn renewed(ctx: &Context, before: Option<&SocketId>) -> bool {
+pub(super) async fn renewed(ctx: &Context, before: Option<&SocketId>) -> bool {
     let is_new = || SocketId::of(ctx).is_some_and(|now| Some(&now) != before);
-    wait(UNTIL_GONE + UNTIL_UP, || (is_new() && is_up(ctx)).then_some(())).is_some()
+    wait(UNTIL_GONE + UNTIL_UP, async || (is_new() && is_up(ctx).await).then_some(())).await.is_some()
 }
 
 /// Whether the daemon answers and everybody vital is up.
-fn is_up(ctx: &Context) -> bool {
-    let Some(tree) = ask(ctx, &Request::Tree) else { return false };
+async fn is_up(ctx: &Context) -> bool {
+    let Some(tree) = ask(ctx, &Request::Tree).await else { return false };
     serde_json::from_value::<Vec<ChildStatus>>(tree["tree"].clone()).is_ok_and(|tree| vital_up(&tree))
 }
 
@@ -155,32 +160,35 @@ fn vital_up(children: &[ChildStatus]) -> bool {
 }
 
 /// The data of an answer that came in time.
-fn ask(ctx: &Context, request: &Request) -> Option<serde_json::Value> {
-    let asked = runtime::block_on(async { tokio::time::timeout(ANSWER, socket::ask(&ctx.home, request)).await });
-    match asked {
-        Ok(Ok(Ok(Some(report)))) if report.error.is_none() => Some(report.data),
+async fn ask(ctx: &Context, request: &Request) -> Option<serde_json::Value> {
+    match tokio::time::timeout(ANSWER, socket::ask(&ctx.home, request)).await {
+        Ok(Ok(Some(report))) if report.error.is_none() => Some(report.data),
         _ => None,
     }
 }
 
 /// Stops whoever runs and waits for the end of it. False when nobody ran. `is_for_good`: nothing may bring it back.
-pub(super) fn stop(ctx: &Context, ending: &Ending, is_for_good: bool) -> Result<bool> {
+pub(super) async fn stop(ctx: &Context, ending: &Ending, is_for_good: bool) -> Result<bool> {
     // A system service can be stopped by its user, too: by a word to the daemon, which ends in order and stays away.
     let may = |m: &Manager| m.scope == Scope::User || rustix::process::geteuid().is_root();
-    let service = service::installed(ctx).filter(may);
+    let service = service::installed(ctx).await.filter(may);
     if is_for_good && ctx.home.state_dir().is_dir() {
         wish::stopped(&ctx.home, "moon stop");
     }
     let Some(holder) = running(ctx) else {
         // A service in its pause between two starts would come back.
-        if let Some(manager) = service.filter(|m| m.state().is_ok_and(|state| state.is_active)) {
-            manager.stop()?;
+        if let Some(manager) = service
+            && manager.state().await.is_ok_and(|state| state.is_active)
+        {
+            manager.stop().await?;
         }
         return Ok(false);
     };
-    match service.filter(|m| m.state().is_ok_and(|state| state.pid == Some(holder.pid))) {
-        Some(manager) => stop_service(ctx, &manager, ending)?,
-        None => stop_process(ctx, &holder, ending)?,
+    match &service {
+        Some(manager) if manager.state().await.is_ok_and(|state| state.pid == Some(holder.pid)) => {
+            stop_service(ctx, manager, ending).await?;
+        }
+        _ => stop_process(ctx, &holder, ending).await?,
     }
     if is_for_good {
         // An orderly end leaves this note itself; a killed one cannot.
@@ -189,35 +197,33 @@ pub(super) fn stop(ctx: &Context, ending: &Ending, is_for_good: bool) -> Result<
     Ok(true)
 }
 
-fn stop_service(ctx: &Context, manager: &Manager, ending: &Ending) -> Result<()> {
+async fn stop_service(ctx: &Context, manager: &Manager, ending: &Ending) -> Result<()> {
     if !ending.force {
-        manager.stop()?;
-        return gone(ctx, ending.within).then_some(()).ok_or_else(|| still_there(ctx));
+        manager.stop().await?;
+        return gone(ctx, ending.within).await;
     }
     // In time by itself, else by force; then the manager is told that this was wanted.
-    if ask(ctx, &Request::Stop).is_none() || !gone(ctx, ending.within) {
-        manager.kill()?;
+    if ask(ctx, &Request::Stop).await.is_none() || gone(ctx, ending.within).await.is_err() {
+        manager.kill().await?;
     }
-    manager.stop()?;
-    gone(ctx, UNTIL_DEAD).then_some(()).ok_or_else(|| still_there(ctx))
+    manager.stop().await?;
+    gone(ctx, UNTIL_DEAD).await
 }
 
-fn stop_process(ctx: &Context, holder: &Holder, ending: &Ending) -> Result<()> {
-    if ask(ctx, &Request::Stop).is_none() {
+async fn stop_process(ctx: &Context, holder: &Holder, ending: &Ending) -> Result<()> {
+    if ask(ctx, &Request::Stop).await.is_none() {
         signal(holder, Signal::TERM)?;
     }
-    if gone(ctx, ending.within) {
-        return Ok(());
-    }
-    if !ending.force {
-        return Err(still_there(ctx));
+    match gone(ctx, ending.within).await {
+        Err(_) if ending.force => {}
+        ended => return ended,
     }
     // The lock is still held by the one that was asked: this is no stranger with its number.
     match running(ctx) {
         Some(now) if now.pid == holder.pid => signal(&now, Signal::KILL)?,
         _ => {}
     }
-    gone(ctx, UNTIL_DEAD).then_some(()).ok_or_else(|| still_there(ctx))
+    gone(ctx, UNTIL_DEAD).await
 }
 
 fn signal(holder: &Holder, signal: Signal) -> Result<()> {
@@ -234,8 +240,10 @@ fn signal(holder: &Holder, signal: Signal) -> Result<()> {
     }
 }
 
-fn gone(ctx: &Context, limit: Duration) -> bool {
-    wait(limit, || HomeLock::holder(&ctx.home).is_none().then_some(())).is_some()
+/// Waits until nobody holds the home.
+async fn gone(ctx: &Context, limit: Duration) -> Result<()> {
+    let is_free = wait(limit, async || HomeLock::holder(&ctx.home).is_none().then_some(()));
+    is_free.await.ok_or_else(|| still_there(ctx))
 }
 
 fn still_there(ctx: &Context) -> Error {
@@ -244,15 +252,15 @@ fn still_there(ctx: &Context) -> Error {
         .hint("`moon stop --force` or `moon restart --force` kills it; nothing that was reported as done is lost")
 }
 
-fn wait<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+async fn wait<T>(limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = look().await {
             return Some(found);
         }
         if begun.elapsed() >= limit {
             return None;
         }
-        std::thread::sleep(LOOK);
+        tokio::time::sleep(LOOK).await;
     }
 }

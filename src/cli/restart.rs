@@ -2,8 +2,8 @@
 
 use super::lifecycle::Ending;
 use super::output::Report;
-use super::{Context, lifecycle};
-use crate::service::command;
+use super::{Context, lifecycle, runtime};
+use crate::child::{Program, Variables};
 use moon_actors::{Error, Result};
 use serde_json::json;
 use std::ffi::OsString;
@@ -22,22 +22,26 @@ pub struct Args {
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    runtime::block_on(again(ctx, args))?
+}
+
+async fn again(ctx: &Context, args: &Args) -> Result<Report> {
     ctx.home.refuse_unsafe()?;
     let mut report = Report::new("restart");
     if args.backup {
-        backup(ctx)?;
+        backup(ctx).await?;
         report.detail("a backup is made and verified");
     }
     let before = lifecycle::running(ctx);
-    let ran = lifecycle::stop(ctx, &args.ending, false)?;
+    let ran = lifecycle::stop(ctx, &args.ending, false).await?;
     report.detail(if ran { "the old one has stopped" } else { "no moon was running" });
-    lifecycle::start(ctx, &mut report)?;
+    lifecycle::start(ctx, &mut report).await?;
     report.data(&json!({ "before": before, "daemon": lifecycle::running(ctx) }));
     Ok(report)
 }
 
 /// By the verb itself, so that it is the same backup that everybody else makes.
-fn backup(ctx: &Context) -> Result<()> {
+async fn backup(ctx: &Context) -> Result<()> {
     let failed = |cause: String| {
         Error::transient("restart.no_backup", "nothing was restarted, because no backup could be made")
             .cause(cause)
@@ -52,6 +56,10 @@ fn backup(ctx: &Context) -> Result<()> {
         words.extend([OsString::from("--set"), set.into()]);
     }
     words.push("backup".into());
-    let ran = command::run(program.as_os_str(), &words, b"", BACKUP)?;
-    if ran.is_ok() { Ok(()) } else { Err(failed(ran.complaint())) }
+    let ran = Program::new(program, words, Variables::Inherited).within(BACKUP).run().await;
+    match ran {
+        Ok(ran) if ran.is_ok() => Ok(()),
+        Ok(ran) => Err(failed(ran.complaint())),
+        Err(failure) => Err(failed(failure.to_string())),
+    }
 }

@@ -3,12 +3,11 @@
 //! Files first, then the manager: when the manager refuses, the files are as they were before. What is not Moon's is kept.
 
 use super::output::{self, Report, table};
-use super::{Context, cron};
+use super::{Context, cron, runtime};
 use crate::daemon::lock::HomeLock;
 use crate::service::manager::{Kind, Manager};
 use crate::service::units::{Found, Step, Unit};
 use crate::service::{Description, Places, Scope, wish};
-use moon_actors::settings::HostChoice;
 use moon_actors::{Error, Result};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
@@ -102,10 +101,10 @@ impl Command {
 
 pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
     match command {
-        Command::Install { about, dry_run, no_start } => install(ctx, about, *dry_run, !no_start),
-        Command::Uninstall { about, dry_run } => uninstall(ctx, about, *dry_run),
-        Command::Status(about) => status(ctx, about),
-        Command::Logs { about, lines } => logs(ctx, about, *lines),
+        Command::Install { about, dry_run, no_start } => runtime::block_on(install(ctx, about, *dry_run, !no_start))?,
+        Command::Uninstall { about, dry_run } => runtime::block_on(uninstall(ctx, about, *dry_run))?,
+        Command::Status(about) => runtime::block_on(status(ctx, about))?,
+        Command::Logs { about, lines } => runtime::block_on(logs(ctx, about, *lines))?,
         Command::Print { kind, about } => print(ctx, *kind, about),
         Command::Cron(args) => cron::run(ctx, args),
     }
@@ -120,7 +119,7 @@ pub(super) fn describe(ctx: &Context, about: &About) -> Result<Description> {
             .map_err(|e| Error::transient("service.no_program", "could not find out where this program is").cause(e))?,
     };
     let beside = ctx.loaded.file.clone().filter(|file| !file.starts_with(ctx.home.root()));
-    let places = places(ctx, &who.1);
+    let places = Places::of(ctx.settings(), ctx.home.root(), &who.1);
     Description::new(about.scope(), program, &ctx.home, beside, ctx.settings(), who, places)
 }
 
@@ -172,43 +171,17 @@ fn passwd(is_wanted: impl Fn(&[&str]) -> bool) -> Option<(String, PathBuf)> {
     Some((user[0].to_owned(), user[5].into()))
 }
 
-/// What Moon needs beside its home: the sessions, and what the settings name.
-fn places(ctx: &Context, user_home: &Path) -> Places {
-    let settings = ctx.settings();
-    let full = |text: &String| match text.strip_prefix("~/") {
-        Some(below) => user_home.join(below),
-        None => PathBuf::from(text),
-    };
-    let mut places = Places {
-        read: settings.service.read.iter().map(full).collect(),
-        write: settings.service.write.iter().map(full).collect(),
-    };
-    places.read.extend(settings.backup.include.iter().map(full));
-    places.write.extend(Some(&settings.backup.folder).filter(|folder| !folder.is_empty()).map(full));
-    let folder = &settings.watch.transcripts_dir;
-    if settings.watch.host != HostChoice::Openclaw && !folder.is_empty() {
-        places.read.push(full(folder));
-    }
-    if settings.watch.host != HostChoice::Transcripts {
-        let state = Some(&settings.openclaw.state_dir).filter(|dir| !dir.is_empty()).map(full);
-        // SQLite makes files of its own beside a store, also for a reader.
-        places.write.push(state.unwrap_or_else(|| user_home.join(".openclaw")));
-        places.read.extend(Some(&settings.openclaw.token_file).filter(|file| !file.is_empty()).map(full));
-    }
-    places
-}
-
 /// Installs the service and starts it. Files are as they were if the manager refuses.
-pub(super) fn install(ctx: &Context, about: &About, dry_run: bool, start: bool) -> Result<Report> {
+pub(super) async fn install(ctx: &Context, about: &About, dry_run: bool, start: bool) -> Result<Report> {
     let mut report = Report::new("service install");
     let (manager, d) = (manager(ctx, about)?, describe(ctx, about)?);
     refuse_other_home(ctx, &manager)?;
     if !dry_run {
-        manager.reach()?;
+        manager.reach().await?;
     }
     let units = manager.units(&d)?;
     let before = HomeLock::holder(&ctx.home).filter(|holder| holder.what == "daemon");
-    let is_service = manager.state().is_ok_and(|state| state.is_active);
+    let is_service = manager.state().await.is_ok_and(|state| state.is_active);
     let steps = put(&units, dry_run)?;
     let changed = steps.iter().any(|step| step.did == "written");
     tell(&mut report, &steps, dry_run);
@@ -217,21 +190,31 @@ pub(super) fn install(ctx: &Context, about: &About, dry_run: bool, start: bool) 
         report.data(&json!({ "units": steps, "dry_run": true }));
         return Ok(report);
     }
-    let brought = manager.enable().and_then(|()| match (start, &before, is_service) {
-        (false, ..) => Ok("not started"),
-        (true, _, true) if !changed => Ok("runs already"),
-        (true, _, true) => manager.stop().and_then(|()| manager.start()).map(|()| "started again with the new unit"),
-        (true, Some(_), false) => Ok("not started: a daemon that is no service holds the home"),
-        (true, None, false) => manager.start().map(|()| "started"),
-    });
-    match brought {
+    let brought = async {
+        manager.enable().await?;
+        Ok(match (start, &before, is_service) {
+            (false, ..) => "not started",
+            (true, _, true) if !changed => "runs already",
+            (true, _, true) => {
+                manager.stop().await?;
+                manager.start().await?;
+                "started again with the new unit"
+            }
+            (true, Some(_), false) => "not started: a daemon that is no service holds the home",
+            (true, None, false) => {
+                manager.start().await?;
+                "started"
+            }
+        })
+    };
+    match brought.await {
         Ok(how) => _ = report.detail(format!("the service is installed, {how}")),
         Err(error) => {
             // Half a service would be started at the next login.
             if changed {
-                let _ = manager.disable();
+                let _ = manager.disable().await;
                 units.iter().zip(&steps).rev().for_each(|(unit, step)| unit.undo(step));
-                let _ = manager.forget();
+                let _ = manager.forget().await;
             }
             return Err(error);
         }
@@ -245,7 +228,7 @@ pub(super) fn install(ctx: &Context, about: &About, dry_run: bool, start: bool) 
             d.user
         ));
     }
-    report.data(&json!({ "units": steps, "dry_run": false, "state": manager.state().ok() }));
+    report.data(&json!({ "units": steps, "dry_run": false, "state": manager.state().await.ok() }));
     Ok(report)
 }
 
@@ -280,7 +263,7 @@ fn lingers(user: &str) -> bool {
 }
 
 /// Stops the service and takes its units away.
-pub(super) fn uninstall(ctx: &Context, about: &About, dry_run: bool) -> Result<Report> {
+pub(super) async fn uninstall(ctx: &Context, about: &About, dry_run: bool) -> Result<Report> {
     let mut report = Report::new("service uninstall");
     let (manager, d) = (manager(ctx, about)?, describe(ctx, about)?);
     let units = manager.units(&d)?;
@@ -290,16 +273,16 @@ pub(super) fn uninstall(ctx: &Context, about: &About, dry_run: bool) -> Result<R
     }
     refuse_other_home(ctx, &manager)?;
     if is_ours && !dry_run {
-        manager.reach()?;
-        if manager.state().is_ok_and(|state| state.is_active) {
+        manager.reach().await?;
+        if manager.state().await.is_ok_and(|state| state.is_active) {
             wish::stopped(&ctx.home, "moon service uninstall");
         }
-        manager.disable()?;
+        manager.disable().await?;
     }
     // The daemon's unit goes first: the other one only tells of its end.
     let steps = units.iter().rev().map(|unit| unit.take_away(dry_run)).collect::<Result<Vec<_>>>()?;
     if is_ours && !dry_run {
-        manager.forget()?;
+        manager.forget().await?;
     }
     tell(&mut report, &steps, dry_run);
     report.detail(match (dry_run, is_ours) {
@@ -329,7 +312,7 @@ fn tell(report: &mut Report, steps: &[Step], dry_run: bool) {
     }
 }
 
-fn status(ctx: &Context, about: &About) -> Result<Report> {
+async fn status(ctx: &Context, about: &About) -> Result<Report> {
     let mut report = Report::new("service status");
     let (manager, d) = (manager(ctx, about)?, describe(ctx, about)?);
     let mut rows = Vec::new();
@@ -348,7 +331,11 @@ fn status(ctx: &Context, about: &About) -> Result<Report> {
         files.push(json!({ "path": unit.path, "state": state }));
     }
     table(&["UNIT", "STATE"], &rows).into_iter().for_each(|line| _ = report.detail(line));
-    let state = match manager.reach().and_then(|()| manager.state()) {
+    let seen = async {
+        manager.reach().await?;
+        manager.state().await
+    };
+    let state = match seen.await {
         Ok(state) => {
             let pid = state.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
             let restarts = state.restarts.map_or(String::new(), |count| format!(", restarted {count} times"));
@@ -375,9 +362,9 @@ fn status(ctx: &Context, about: &About) -> Result<Report> {
     Ok(report)
 }
 
-fn logs(ctx: &Context, about: &About, lines: u32) -> Result<Report> {
+async fn logs(ctx: &Context, about: &About, lines: u32) -> Result<Report> {
     let mut report = Report::new("service logs");
-    let lines = manager(ctx, about)?.log(&describe(ctx, about)?, lines)?;
+    let lines = manager(ctx, about)?.log(&describe(ctx, about)?, lines).await?;
     if lines.is_empty() {
         report.detail("the service manager keeps nothing of Moon's; Moon's own log is `moon logs`");
     }
@@ -405,11 +392,16 @@ fn print(ctx: &Context, kind: Option<Kind>, about: &About) -> Result<Report> {
     Ok(report)
 }
 
-/// The manager that runs Moon for this home, if one does: the user's own is asked first.
-pub(super) fn installed(ctx: &Context) -> Option<Manager> {
+/// The manager whose unit runs Moon for this home, whether it can be reached or not: the user's own comes first.
+pub(super) fn unit(ctx: &Context) -> Option<Manager> {
     let scopes = [About::default(), About { system: true, ..About::default() }];
-    let found = scopes.iter().filter_map(|about| manager(ctx, about).ok()).find(|m| m.serves(ctx.home.root()))?;
-    match found.reach() {
+    scopes.iter().filter_map(|about| manager(ctx, about).ok()).find(|m| m.serves(ctx.home.root()))
+}
+
+/// The manager that runs Moon for this home, if one does.
+pub(super) async fn installed(ctx: &Context) -> Option<Manager> {
+    let found = unit(ctx)?;
+    match found.reach().await {
         Ok(()) => Some(found),
         Err(error) => {
             ctx.out.note(&format!("note: Moon is installed as a service, but {error}"));

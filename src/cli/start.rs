@@ -1,7 +1,7 @@
 //! `moon start`: starts the daemon and waits until it is up.
 
 use super::output::Report;
-use super::{Context, lifecycle};
+use super::{Context, lifecycle, runtime};
 use moon_actors::Result;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ pub(super) fn run(ctx: &Context, _: &Args) -> Result<Report> {
     let before = lifecycle::running(ctx);
     match &before {
         Some(holder) => _ = report.detail(format!("moon runs already, pid {}", holder.pid)),
-        None => lifecycle::start(ctx, &mut report)?,
+        None => runtime::block_on(lifecycle::start(ctx, &mut report))??,
     }
     report.data(&json!({ "ran_already": before.is_some(), "daemon": lifecycle::running(ctx) }));
     Ok(report)

@@ -2,7 +2,7 @@
 
 use super::lifecycle::Ending;
 use super::output::Report;
-use super::{Context, lifecycle};
+use super::{Context, lifecycle, runtime};
 use moon_actors::Result;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub struct Args {
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     ctx.home.refuse_unsafe()?;
     let mut report = Report::new("stop");
-    let ran = lifecycle::stop(ctx, &args.ending, true)?;
+    let ran = runtime::block_on(lifecycle::stop(ctx, &args.ending, true))??;
     report.detail(if ran { "moon has stopped" } else { "no moon was running" });
     report.data(&json!({ "ran": ran }));
     Ok(report)

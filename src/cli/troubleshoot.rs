@@ -316,7 +316,11 @@ impl Bundle {
         let (Ok(manager), Ok(d)) = (service::manager(ctx, &about), service::describe(ctx, &about)) else { return };
         let mut text = String::new();
         let is_installed = manager.main_unit().exists();
-        match manager.reach().and_then(|()| manager.state()) {
+        let seen = runtime::block_on(async {
+            manager.reach().await?;
+            manager.state().await
+        });
+        match seen.and_then(|seen| seen) {
             Ok(state) => {
                 text.push_str(&format!("{}\n", json!(state)));
                 if is_installed && state.text.starts_with("failed") {
@@ -334,7 +338,7 @@ impl Bundle {
             text.push_str(&format!("\n# {}\n{text_there}\n", unit.path.display()));
         }
         self.add("about/service.txt", &text);
-        if is_installed && let Ok(lines) = manager.log(&d, 500) {
+        if is_installed && let Ok(Ok(lines)) = runtime::block_on(manager.log(&d, 500)) {
             self.add("service-log.txt", &lines.join("\n"));
         }
     }

@@ -20,7 +20,10 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let installer = Installer::new(ctx.home.root(), &ctx.settings().openclaw);
     let undone = runtime::block_on(installer.uninstall(args.dry_run))??;
     let mut report = Report::new("uninstall");
-    let service = (!args.no_service).then(|| service::uninstall(ctx, &About::default(), args.dry_run));
+    let service = match args.no_service {
+        true => None,
+        false => Some(runtime::block_on(service::uninstall(ctx, &About::default(), args.dry_run))?),
+    };
     install::describe(&mut report, &undone, args.dry_run);
     if undone.changes_something() && !args.dry_run {
         install::ask_to_restart(&mut report, &ctx.home);

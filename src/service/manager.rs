@@ -3,9 +3,9 @@
 //! Every call has a deadline and its words are fixed; nothing is guessed from a process list. Where no manager answers, that is
 //! one clear error and nothing has been changed.
 
-use super::command::{self, Ran};
 use super::units::Unit;
-use super::{Description, Scope, launchd, systemd};
+use super::{Description, Scope, call, launchd, systemd};
+use crate::child::Ended;
 use moon_actors::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -117,13 +117,13 @@ impl Manager {
     }
 
     /// An error with the next step when nobody answers.
-    pub fn reach(&self) -> Result<()> {
+    pub async fn reach(&self) -> Result<()> {
         let (what, ran) = match (self.kind, self.scope) {
-            (Kind::Systemd, Scope::System) => ("systemd", self.systemctl(&["show", "--property=Version"], ASK)),
+            (Kind::Systemd, Scope::System) => ("systemd", self.systemctl(&["show", "--property=Version"], ASK).await),
             (Kind::Systemd, Scope::User) => {
-                ("the user's systemd", self.systemctl(&["show", "--property=Version"], ASK))
+                ("the user's systemd", self.systemctl(&["show", "--property=Version"], ASK).await)
             }
-            (Kind::Launchd, _) => ("launchd", command::call("launchctl", &["print", &domain()], ASK)),
+            (Kind::Launchd, _) => ("launchd", call("launchctl", &["print", &domain()], b"", ASK).await),
         };
         let cause = match ran {
             Ok(ran) if ran.is_ok() => return Ok(()),
@@ -142,35 +142,39 @@ impl Manager {
     }
 
     /// Lets the manager read the units anew, and Moon start by itself from now on.
-    pub fn enable(&self) -> Result<()> {
+    pub async fn enable(&self) -> Result<()> {
         match self.kind {
             Kind::Systemd => {
-                self.act("read its units anew", &["daemon-reload"])?;
-                self.act("enable Moon", &["enable", systemd::SERVICE])
+                self.act("read its units anew", &["daemon-reload"]).await?;
+                self.act("enable Moon", &["enable", systemd::SERVICE]).await
             }
             // Loading it starts it: `RunAtLoad`.
             Kind::Launchd => Ok(()),
         }
     }
 
-    pub fn disable(&self) -> Result<()> {
+    pub async fn disable(&self) -> Result<()> {
         match self.kind {
-            Kind::Systemd => self.act("disable Moon", &["disable", "--now", systemd::SERVICE]),
+            Kind::Systemd => self.act("disable Moon", &["disable", "--now", systemd::SERVICE]).await,
             Kind::Launchd => {
-                let ran = command::call("launchctl", &["bootout", &target()], ACT)?;
+                let ran = call("launchctl", &["bootout", &target()], b"", ACT).await?;
                 // 3: there is none of that name.
-                if ran.is_ok() || ran.code == Some(3) { Ok(()) } else { Err(self.refused("unload Moon", &ran)) }
+                if ran.is_ok() || ran.status.code() == Some(3) {
+                    Ok(())
+                } else {
+                    Err(self.refused("unload Moon", &ran))
+                }
             }
         }
     }
 
     /// After the units are gone.
-    pub fn forget(&self) -> Result<()> {
+    pub async fn forget(&self) -> Result<()> {
         match self.kind {
             Kind::Systemd => {
-                self.act("read its units anew", &["daemon-reload"])?;
+                self.act("read its units anew", &["daemon-reload"]).await?;
                 // A unit that never failed is not to be reset.
-                let _ = self.systemctl(&["reset-failed", systemd::SERVICE], ASK);
+                let _ = self.systemctl(&["reset-failed", systemd::SERVICE], ASK).await;
                 Ok(())
             }
             Kind::Launchd => Ok(()),
@@ -178,48 +182,48 @@ impl Manager {
     }
 
     /// Returns when Moon has said that it is ready.
-    pub fn start(&self) -> Result<()> {
+    pub async fn start(&self) -> Result<()> {
         match self.kind {
             Kind::Systemd => {
                 // A start by a person counts anew.
-                let _ = self.systemctl(&["reset-failed", systemd::SERVICE], ASK);
-                self.act("start Moon", &["start", systemd::SERVICE])
+                let _ = self.systemctl(&["reset-failed", systemd::SERVICE], ASK).await;
+                self.act("start Moon", &["start", systemd::SERVICE]).await
             }
             Kind::Launchd => {
-                if self.state().is_ok_and(|state| state.text != "not loaded") {
-                    return self.launchctl("start Moon", &["kickstart", &target()]);
+                if self.state().await.is_ok_and(|state| state.text != "not loaded") {
+                    return self.launchctl("start Moon", &["kickstart", &target()]).await;
                 }
                 let unit = self.main_unit().display().to_string();
-                self.launchctl("load Moon", &["bootstrap", &domain(), &unit])
+                self.launchctl("load Moon", &["bootstrap", &domain(), &unit]).await
             }
         }
     }
 
-    pub fn stop(&self) -> Result<()> {
+    pub async fn stop(&self) -> Result<()> {
         match self.kind {
-            Kind::Systemd => self.act("stop Moon", &["stop", systemd::SERVICE]),
-            Kind::Launchd => self.launchctl("stop Moon", &["kill", "SIGTERM", &target()]),
+            Kind::Systemd => self.act("stop Moon", &["stop", systemd::SERVICE]).await,
+            Kind::Launchd => self.launchctl("stop Moon", &["kill", "SIGTERM", &target()]).await,
         }
     }
 
     /// SIGKILL, for a daemon that does not end.
-    pub fn kill(&self) -> Result<()> {
+    pub async fn kill(&self) -> Result<()> {
         match self.kind {
-            Kind::Systemd => self.act("kill Moon", &["kill", "--signal=SIGKILL", systemd::SERVICE]),
-            Kind::Launchd => self.launchctl("kill Moon", &["kill", "SIGKILL", &target()]),
+            Kind::Systemd => self.act("kill Moon", &["kill", "--signal=SIGKILL", systemd::SERVICE]).await,
+            Kind::Launchd => self.launchctl("kill Moon", &["kill", "SIGKILL", &target()]).await,
         }
     }
 
-    pub fn state(&self) -> Result<State> {
+    pub async fn state(&self) -> Result<State> {
         match self.kind {
             Kind::Systemd => {
                 let properties =
                     "--property=LoadState,ActiveState,SubState,Result,MainPID,NRestarts,StatusText,UnitFileState";
-                let ran = self.systemctl(&["show", systemd::SERVICE, properties], ASK)?;
+                let ran = self.systemctl(&["show", systemd::SERVICE, properties], ASK).await?;
                 if ran.is_ok() { Ok(systemd_state(&ran.text())) } else { Err(self.refused("tell of Moon", &ran)) }
             }
             Kind::Launchd => {
-                let ran = command::call("launchctl", &["print", &target()], ASK)?;
+                let ran = call("launchctl", &["print", &target()], b"", ASK).await?;
                 Ok(if ran.is_ok() {
                     launchd_state(&ran.text())
                 } else {
@@ -230,7 +234,7 @@ impl Manager {
     }
 
     /// The last lines that the manager itself keeps of Moon's.
-    pub fn log(&self, d: &Description, lines: u32) -> Result<Vec<String>> {
+    pub async fn log(&self, d: &Description, lines: u32) -> Result<Vec<String>> {
         let text = match self.kind {
             Kind::Systemd => {
                 let count = format!("--lines={lines}");
@@ -246,7 +250,7 @@ impl Manager {
                 if self.scope == Scope::User {
                     words.insert(0, "--user");
                 }
-                let ran = command::call("journalctl", &words, ACT)?;
+                let ran = call("journalctl", &words, b"", ACT).await?;
                 if !ran.is_ok() {
                     return Err(self.refused("show its journal", &ran));
                 }
@@ -260,26 +264,26 @@ impl Manager {
         Ok(all[all.len().saturating_sub(lines as usize)..].to_vec())
     }
 
-    fn systemctl(&self, words: &[&str], deadline: Duration) -> Result<Ran> {
+    async fn systemctl(&self, words: &[&str], deadline: Duration) -> Result<Ended> {
         let mut all = vec!["--no-pager", "--no-ask-password"];
         if self.scope == Scope::User {
             all.push("--user");
         }
         all.extend(words);
-        command::call("systemctl", &all, deadline)
+        call("systemctl", &all, b"", deadline).await
     }
 
-    fn act(&self, what: &str, words: &[&str]) -> Result<()> {
-        let ran = self.systemctl(words, ACT)?;
+    async fn act(&self, what: &str, words: &[&str]) -> Result<()> {
+        let ran = self.systemctl(words, ACT).await?;
         if ran.is_ok() { Ok(()) } else { Err(self.refused(what, &ran)) }
     }
 
-    fn launchctl(&self, what: &str, words: &[&str]) -> Result<()> {
-        let ran = command::call("launchctl", words, ACT)?;
+    async fn launchctl(&self, what: &str, words: &[&str]) -> Result<()> {
+        let ran = call("launchctl", words, b"", ACT).await?;
         if ran.is_ok() { Ok(()) } else { Err(self.refused(what, &ran)) }
     }
 
-    fn refused(&self, what: &str, ran: &Ran) -> Error {
+    fn refused(&self, what: &str, ran: &Ended) -> Error {
         let who = if self.kind == Kind::Systemd { "systemd" } else { "launchd" };
         Error::transient("service.refused", format!("{who} could not {what}"))
             .cause(ran.complaint())

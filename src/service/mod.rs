@@ -3,25 +3,29 @@
 //! ```text
 //! Description ─► systemd.rs (moon.service, moon-failed.service) ┐
 //!             └► launchd.rs (com.moon.agent.plist)              ┴─► units.rs (put there, told from foreign ones, taken away)
-//! manager.rs (systemctl, launchctl)   cron.rs (lines in a crontab)   wish.rs (a deliberate stop)   command.rs (children)
+//! places.rs (what it has to reach)   manager.rs (systemctl, launchctl)   cron.rs (lines in a crontab)   wish.rs (a deliberate stop)
 //! ```
 //!
 //! The templates in `deploy/` are what `moon service print` says. Nothing here may change a file that is not Moon's without
 //! keeping a copy, and nothing is started through a shell.
 
-pub mod command;
 pub mod cron;
 pub mod launchd;
 pub mod manager;
+pub mod places;
 pub mod systemd;
 pub mod units;
 pub mod wish;
 
+use crate::child::{Ended, Failure, Program, Variables};
 use crate::home::Home;
 use moon_actors::settings::Settings;
 use moon_actors::{Error, Result};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use places::Places;
 
 /// Whose service manager runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub const BURST_WINDOW: Duration = Duration::from_secs(300);
 pub const FINAL_CODES: [u8; 2] = [3, 64];
 /// What an orderly stop may take beside the children's own time.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// Most bytes of a program's output: a journal, a crontab.
+const OUTPUT_MAX: usize = 4 << 20;
 /// Children that may each use up their time when Moon stops, one after the other.
 const DRAINING: u32 = 12;
 
@@ -88,7 +94,9 @@ impl Description {
                 .hint("move the home to a path of less than 85 characters, or install a user service"));
         }
         let own = [&*program, home.root(), &*user_home];
-        let others = config.iter().chain(&places.read).chain(&places.write).map(PathBuf::as_path);
+        // A user's unit names none of its places.
+        let walled = places.read.iter().chain(&places.write).filter(|_| scope == Scope::System);
+        let others = config.iter().chain(walled).map(PathBuf::as_path);
         for path in own.into_iter().chain(others) {
             refuse_odd(path)?;
         }
@@ -124,11 +132,23 @@ impl Description {
     }
 }
 
-/// Folders and files beside the home.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    pub read: Vec<PathBuf>,
-    pub write: Vec<PathBuf>,
+/// Runs a program of the machine's: its service manager's, or cron's.
+/// Errors: `service.program_missing`, `service.program_timeout`, `service.program_io`.
+pub async fn call(program: &str, words: &[&str], input: &[u8], limit: Duration) -> Result<Ended> {
+    let ran = Program::new(program, words, Variables::plain()).input(input).within(limit).keep(OUTPUT_MAX).run().await;
+    let shown = format!("{program} {}", words.join(" "));
+    ran.map_err(|failure| match failure {
+        Failure::NotStarted(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Error::unavailable("service.program_missing", format!("{program} cannot be run"))
+                .cause(e)
+                .hint("install it, or see `moon service print` for what to give to the service manager by hand")
+        }
+        Failure::TooLong(_) => Error::transient("service.program_timeout", format!("{shown}: {failure}"))
+            .hint("run it by hand to see what it waits for"),
+        Failure::NotStarted(e) | Failure::Lost(e) => {
+            Error::transient("service.program_io", format!("could not run {shown}")).cause(e)
+        }
+    })
 }
 
 fn shown(path: &Path) -> String {

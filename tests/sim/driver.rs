@@ -10,7 +10,7 @@ use moon_actors::control::engine::{Hands, OwnHands};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::distill::local::LocalDistiller;
 use moon_actors::domain::{SessionKey, Sha256};
-use moon_actors::port::{AlertKey, BridgeEventKind, Clock, Ledger, LogFiles, LogSet, Ports, Severity, Slot};
+use moon_actors::port::{AlertKey, BridgeEventKind, Carried, Clock, Ledger, LogFiles, LogSet, Ports, Severity, Slot};
 use moon_actors::rotation::policy::Step;
 use moon_actors::settings::Settings;
 use moon_actors::supervisor::{self, EndReason, Notice, Sink};
@@ -91,8 +91,8 @@ impl LogFiles for Silence {
     async fn list(&self) -> Vec<moon_actors::Result<LogSet>> {
         vec![]
     }
-    async fn carry_out(&self, _: &LogSet, _: &Step) -> moon_actors::Result<u64> {
-        Ok(0)
+    async fn carry_out(&self, _: &LogSet, _: &Step) -> moon_actors::Result<Carried> {
+        Ok(Carried::Left("there are none"))
     }
     async fn reopen(&self, _: &LogSet) -> moon_actors::Result<()> {
         Ok(())

@@ -1,8 +1,7 @@
 //! The two tasks of the calendar: a backup, and the drill that restores the newest one again.
 
 use super::engine::Backups;
-use crate::error::Result;
-use crate::schedule::{Chore, Task};
+use crate::schedule::{Chore, Ran, Task};
 use async_trait::async_trait;
 
 /// Makes a backup.
@@ -16,8 +15,8 @@ impl Chore for BackupChore {
     fn times(&self) -> &str {
         &self.0.settings.at
     }
-    async fn run(&self) -> Result<String> {
-        Ok(self.0.make().await?.said)
+    async fn run(&self) -> Ran {
+        self.0.make().await.map(|made| made.said).into()
     }
 }
 
@@ -32,7 +31,7 @@ impl Chore for DrillChore {
     fn times(&self) -> &str {
         &self.0.settings.drill_at
     }
-    async fn run(&self) -> Result<String> {
-        self.0.drill().await
+    async fn run(&self) -> Ran {
+        self.0.drill().await.into()
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 impl Commands {
     /// Made by the chore's own actor where there is one, so that it never runs twice at once and the calendar knows of it.
     pub(super) async fn backup(&self) -> Result<Report> {
-        let said = self.hands.run(Task::Backup).await?;
+        let said = self.hands.run(Task::Backup).await.said?;
         let rows = self.wiring.ports.ledger.backups().await?;
         let newest = rows.into_iter().find(|row| row.target == Target::Folder);
         let mut report = Report::new("backup").detail(said).data(json!({ "backup": newest }));
@@ -77,7 +77,7 @@ impl Commands {
     }
 
     pub(super) async fn drill(&self) -> Result<Report> {
-        let said = self.hands.run(Task::Drill).await?;
+        let said = self.hands.run(Task::Drill).await.said?;
         let drill = self.wiring.ports.ledger.last_drill().await?;
         Ok(Report::new("backup drill").detail(said).data(json!({ "drill": drill })))
     }

@@ -10,9 +10,10 @@ use crate::error::{Error, Result};
 use crate::port::{CheckRow, JobRow, NewCycle, Query, SessionRow, unknown_session};
 use crate::recall;
 use crate::report;
+use crate::rotation::engine::Fate;
 use crate::rotation::policy::Step;
 use crate::schedule::actor::ChoreMsg;
-use crate::schedule::{self, Task};
+use crate::schedule::{self, Ran, Task};
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
 use crate::wiring::Wiring;
@@ -28,7 +29,7 @@ pub trait Hands: Send + Sync {
     /// Returns when these cycles have ended or failed once.
     async fn work(&self, cycles: &[CycleId]) -> Result<()>;
     /// Runs a task of the calendar now and says what was done.
-    async fn run(&self, task: Task) -> Result<String>;
+    async fn run(&self, task: Task) -> Ran;
     async fn tree(&self) -> Result<Vec<ChildStatus>>;
     async fn restart(&self, actor: &str) -> Result<()>;
     /// Reads the settings anew, and begins anew with them if they are right.
@@ -105,7 +106,10 @@ impl Commands {
                 self.hands.reload().await?;
                 Ok(Report::new("reload").detail("the settings are right; moon begins anew with them"))
             }
-            Request::Report { days } => self.report(days).await,
+            Request::Report { keep: true, .. } => {
+                Ok(Report::new("report").detail(self.hands.run(Task::Report).await.said?))
+            }
+            Request::Report { days, keep: false } => self.report(days).await,
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))
@@ -287,15 +291,18 @@ impl Commands {
     async fn rotate_logs(&self, dry_run: bool) -> Result<Report> {
         let report = Report::new("rotate-logs");
         if !dry_run {
-            return Ok(report.detail(self.hands.run(Task::Rotation).await?));
+            // What failed with one log stands among the issues: the others were looked after all the same.
+            let ran = self.hands.run(Task::Rotation).await;
+            return ran.told.map_or_else(|| ran.said.map(|did| report.detail(did)), Ok);
         }
         let planned = self.wiring.rotation().plan().await;
-        let mut report = report.data(json!({ "steps": planned.steps }));
+        let mut report = report.data(json!({ "steps": planned.steps, "files": planned.files }));
         report.details.extend(planned.steps.iter().map(|(log, step)| match step {
             Step::PutAside { why, .. } => format!("would put aside {log}: {why}"),
             Step::Compress { name } => format!("would compress {name} of {log}"),
             Step::Remove { name, why } => format!("would remove {name} of {log}: {why}"),
         }));
+        report.details.extend(planned.files.iter().map(Fate::line));
         if planned.steps.is_empty() {
             report.details.push(planned.sentence());
         }
@@ -356,7 +363,7 @@ impl Hands for OwnHands {
         let supervision = &self.wiring.settings.supervision;
         run_until_quiet(&engines, ports.ledger.as_ref(), ports.probe.as_ref(), supervision).await.map(drop)
     }
-    async fn run(&self, task: Task) -> Result<String> {
+    async fn run(&self, task: Task) -> Ran {
         let w = &self.wiring;
         let chore = w.chore(task);
         schedule::engine::run(w, chore.as_ref(), w.ports.clock.now()).await
@@ -438,19 +445,21 @@ impl Hands for DaemonHands {
             || Error::transient("daemon.silent", "the root of the tree does not answer").hint("see `moon logs`");
         if self.running()?.answers(PING_WAIT).await { Ok(()) } else { Err(silent()) }
     }
-    async fn run(&self, task: Task) -> Result<String> {
+    async fn run(&self, task: Task) -> Ran {
         let (reply, answer) = oneshot::channel();
         let gone = || {
             Error::transient("chore.restarting", format!("the actor of the {} is restarting", task.as_str()))
                 .hint("try again")
         };
         if !self.wiring.mail.chore(task).cast(ChoreMsg::Now(reply)) {
-            return Err(gone());
+            return Err(gone()).into();
         }
         match tokio::time::timeout(WORK_WAIT, answer).await {
-            Ok(answer) => answer.map_err(|_| gone())?,
+            Ok(Ok(ran)) => ran,
+            Ok(Err(_)) => Err(gone()).into(),
             Err(_) => Err(Error::transient("chore.running", format!("the {} is still running", task.as_str()))
-                .hint("it goes on in the daemon; `moon status` shows how it ends")),
+                .hint("it goes on in the daemon; `moon status` shows how it ends"))
+            .into(),
         }
     }
 }

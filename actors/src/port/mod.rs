@@ -28,7 +28,7 @@ pub use check::{AlertRules, Check, CheckGroup, CheckRow, Episode, Healer, Kept, 
 pub use clock::{Clock, Ids};
 pub use distiller::{DistillInput, Distiller};
 pub use ledger::*;
-pub use log_files::{LogFiles, LogSet};
+pub use log_files::{Carried, LogFiles, LogSet};
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
 pub use meter::{Meter, NoMeter, Resources};
 pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity};

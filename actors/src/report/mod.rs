@@ -5,7 +5,7 @@ mod policy;
 use crate::control::status;
 use crate::error::Result;
 use crate::port::Ports;
-use crate::schedule::{Chore, Task};
+use crate::schedule::{Chore, Ran, Task};
 use crate::settings::Settings;
 use crate::wiring::Wiring;
 use async_trait::async_trait;
@@ -27,6 +27,13 @@ impl WeeklyReport {
     pub fn new(wiring: &Wiring) -> Self {
         Self { ports: wiring.ports.clone(), settings: Arc::clone(&wiring.settings) }
     }
+
+    async fn write(&self) -> Result<String> {
+        let (text, figures) = make(&self.ports, &self.settings, WEEK).await?;
+        let path = self.ports.projector.keep_report(&text, &figures).await?;
+        let verdict = figures["verdict"].as_str().unwrap_or("unknown");
+        Ok(format!("health report written to {path}: {verdict}"))
+    }
 }
 
 #[async_trait]
@@ -37,11 +44,8 @@ impl Chore for WeeklyReport {
     fn times(&self) -> &str {
         &self.settings.dashboard.report_at
     }
-    async fn run(&self) -> Result<String> {
-        let (text, figures) = make(&self.ports, &self.settings, WEEK).await?;
-        let path = self.ports.projector.keep_report(&text, &figures).await?;
-        let verdict = figures["verdict"].as_str().unwrap_or("unknown");
-        Ok(format!("health report written to {path}: {verdict}"))
+    async fn run(&self) -> Ran {
+        self.write().await.into()
     }
 }
 

@@ -93,6 +93,19 @@ pub fn steps(files: &[LogFile], rules: &Rules, now: NaiveDateTime) -> Vec<Step> 
     steps
 }
 
+/// Why a file that has no step stays as it is.
+pub fn why_left(file: &LogFile, rules: &Rules, now: NaiveDateTime) -> &'static str {
+    let quiet = is_past(file.written, rules.compress_after, now);
+    match file.place {
+        _ if file.begun > now || file.written > now => "its time lies in the future",
+        Place::Live if file.bytes == 0 => "it is empty",
+        Place::Live if !rules.is_dated => "it is of today, and not too large",
+        _ if file.is_open == Some(true) => "somebody holds it open",
+        Place::Live | Place::Aside if !quiet => "it was written a short while ago",
+        _ => "it is not yet so old that it goes",
+    }
+}
+
 fn removals(files: &[LogFile], rules: &Rules, now: NaiveDateTime) -> Vec<Step> {
     let is_old_dated = |file: &LogFile| rules.is_dated && file.place == Place::Live;
     let mut aside: Vec<&LogFile> =
@@ -160,6 +173,23 @@ mod tests {
         assert_eq!(does(&LogFile { written: at("2026-03-03T11:00:00"), ..quiet.clone() }), []);
         assert_eq!(does(&LogFile { is_open: None, ..quiet.clone() }), [Step::Compress { name: "a.log-1".into() }]);
         assert_eq!(does(&LogFile { place: Place::Compressed, ..quiet }), []);
+    }
+
+    #[test]
+    fn what_stays_as_it_is_has_a_reason() {
+        let now = at("2026-03-03T12:00:00");
+        let fresh = file("a.log", Place::Live, "2026-03-03T00:00:03", "2026-03-03T11:00:00");
+        let why = |file: LogFile| {
+            assert_eq!(steps(std::slice::from_ref(&file), &RULES, now), []);
+            why_left(&file, &RULES, now)
+        };
+        assert_eq!(why(fresh.clone()), "it is of today, and not too large");
+        assert_eq!(why(LogFile { bytes: 0, ..fresh.clone() }), "it is empty");
+        assert_eq!(why(LogFile { written: at("2026-03-04T00:00:00"), ..fresh.clone() }), "its time lies in the future");
+        let aside = LogFile { place: Place::Aside, ..fresh };
+        assert_eq!(why(aside.clone()), "it was written a short while ago");
+        assert_eq!(why(LogFile { is_open: Some(true), ..aside.clone() }), "somebody holds it open");
+        assert_eq!(why(LogFile { place: Place::Compressed, ..aside }), "it is not yet so old that it goes");
     }
 
     #[test]

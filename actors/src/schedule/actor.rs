@@ -2,7 +2,7 @@
 
 use super::engine::run;
 use super::policy::{self, Decision, LastRun};
-use super::{Chore, Task};
+use super::{Chore, Ran, Task};
 use crate::error::Result;
 use crate::port::ChoreRow;
 use crate::supervisor::{StartFn, child};
@@ -20,8 +20,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub enum ChoreMsg {
     /// Look whether it is time.
     Look,
-    /// Run now, whatever the calendar says, and answer with the sentence.
-    Now(oneshot::Sender<Result<String>>),
+    /// Run now, whatever the calendar says, and answer with how it went.
+    Now(oneshot::Sender<Ran>),
 }
 
 pub struct ChoreActor;

@@ -1,20 +1,28 @@
 //! Runs a task once, and leaves its traces: the ledger's row, the audit, and an alert when it failed for good.
 
-use super::Chore;
 use super::policy::ATTEMPTS;
+use super::{Chore, Ran};
 use crate::error::{Kind, Result};
 use crate::port::{AlertKey, Severity};
 use crate::wiring::Wiring;
 use chrono::{DateTime, Utc};
 
 /// Runs it for the time `due` and says what was done.
-pub async fn run(wiring: &Wiring, chore: &dyn Chore, due: DateTime<Utc>) -> Result<String> {
+pub async fn run(wiring: &Wiring, chore: &dyn Chore, due: DateTime<Utc>) -> Ran {
+    match recorded(wiring, chore, due).await {
+        Ok(ran) => ran,
+        Err(error) => Err(error).into(),
+    }
+}
+
+/// An error here is one of the ledger's.
+async fn recorded(wiring: &Wiring, chore: &dyn Chore, due: DateTime<Utc>) -> Result<Ran> {
     let (ledger, task) = (&wiring.ports.ledger, chore.task());
     let attempts = ledger.begin_chore(task, due).await?;
-    let outcome = chore.run().await;
-    ledger.end_chore(task, outcome.as_ref()).await?;
+    let ran = chore.run().await;
+    ledger.end_chore(task, ran.said.as_ref()).await?;
     let key = AlertKey::new(&format!("{}.failing", task.as_str()), "moon");
-    match &outcome {
+    match &ran.said {
         Ok(did) => {
             tracing::info!(task = task.as_str(), "{did}");
             ledger.resolve(&key).await?;
@@ -29,5 +37,5 @@ pub async fn run(wiring: &Wiring, chore: &dyn Chore, due: DateTime<Utc>) -> Resu
         }
     }
     wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
-    outcome
+    Ok(ran)
 }

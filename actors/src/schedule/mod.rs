@@ -7,6 +7,7 @@ pub mod actor;
 pub mod engine;
 pub mod policy;
 
+use crate::contract::Report;
 use crate::error::Result;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -39,12 +40,27 @@ impl Task {
     }
 }
 
+/// How a run of a task ended.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// What was done, in one sentence, or why it was not.
+    pub said: Result<String>,
+    /// More for whoever asked for it, where the ledger does not hold it.
+    pub told: Option<Report>,
+}
+
+impl From<Result<String>> for Ran {
+    fn from(said: Result<String>) -> Self {
+        Self { said, told: None }
+    }
+}
+
 /// One task: when, and what is done then. Its future may be dropped at any await, and it may be run again for the same time.
 #[async_trait]
 pub trait Chore: Send + Sync {
     fn task(&self) -> Task;
     /// A cron expression in local time; empty: only when asked for.
     fn times(&self) -> &str;
-    /// Does it, and says in one sentence what was done.
-    async fn run(&self) -> Result<String>;
+    /// Does it.
+    async fn run(&self) -> Ran;
 }

@@ -1,7 +1,7 @@
 //! Checks of the user's own: any program that says by its exit code, or as a Nagios plugin, how things are.
 
 use super::nagios;
-use crate::adapters::child::{self, Failed};
+use crate::child::{Program, Variables};
 use async_trait::async_trait;
 use moon_actors::domain::Finding;
 use moon_actors::port::{AlertRules, Check, CheckGroup, Look};
@@ -9,7 +9,9 @@ use moon_actors::settings::{Command, CommandFormat};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Of what it says this much is shown, characters.
+/// Of what it says this much is read, bytes.
+const KEPT: usize = 64 << 10;
+/// And this much is shown, characters.
 const SHOWN: usize = 300;
 
 pub(super) struct OwnCommand {
@@ -45,14 +47,15 @@ impl Check for OwnCommand {
         Some(self.timeout + Duration::from_secs(2))
     }
     async fn look(&self, _: &Look) -> Finding {
-        let ended = match child::run(&self.argv, self.timeout).await {
+        let program = Program::of(&self.argv, Variables::plain()).within(self.timeout).keep(KEPT);
+        let ended = match program.run().await {
             Ok(ended) => ended,
-            Err(why @ (Failed::Start(_) | Failed::Deadline(_) | Failed::Wait(_))) => {
+            Err(why) => {
                 return Finding::unknown(why.to_string()).hint(format!("run it by hand: {}", self.argv.join(" ")));
             }
         };
-        let said = if ended.stdout.trim().is_empty() { &ended.stderr } else { &ended.stdout };
-        let parsed = nagios::parse(said);
+        let said = if ended.stdout.trim_ascii().is_empty() { &ended.stderr } else { &ended.stdout };
+        let parsed = nagios::parse(&String::from_utf8_lossy(said));
         let text: String = match parsed.text.is_empty() {
             true => format!("ended with {}", ended.status),
             false => parsed.text.chars().take(SHOWN).collect(),

@@ -1,6 +1,6 @@
 //! Restarts a service or runs a program, exactly as the settings name it.
 
-use crate::adapters::child;
+use crate::child::{Program, Variables};
 use async_trait::async_trait;
 use moon_actors::port::Healer;
 use moon_actors::settings::Remedy;
@@ -21,13 +21,12 @@ impl Healer for SystemHealer {
                 .cause(why)
                 .hint(format!("run it by hand: {}", argv.join(" ")))
         };
-        let ended = child::run(&argv, DEADLINE).await.map_err(|e| failed(e.to_string()))?;
-        if ended.status.success() {
+        let program = Program::of(&argv, Variables::plain()).within(DEADLINE);
+        let ended = program.run().await.map_err(|e| failed(e.to_string()))?;
+        if ended.is_ok() {
             return Ok("done".into());
         }
-        let said = if ended.stderr.trim().is_empty() { &ended.stdout } else { &ended.stderr };
-        let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
-        Err(failed(format!("{}: {said}", ended.status)))
+        Err(failed(format!("{}: {}", ended.status, ended.excerpt(200))))
     }
 }
 

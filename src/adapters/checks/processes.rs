@@ -1,7 +1,7 @@
 //! A program of the user's runs, beats, and does not start over and over. One that was stopped on purpose is left in peace.
 
 use super::{Senses, expand, shown};
-use crate::adapters::child;
+use crate::child::{Program, Variables};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{Condition, Figure, Finding, Trouble};
@@ -266,12 +266,12 @@ async fn service(unit: &str) -> Service {
     for scope in ["--user", "--system"] {
         let argv = ["systemctl", scope, "show", "--property=LoadState,ActiveState,SubState,Result", "--", unit];
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        match child::run(&argv, SYSTEMCTL_DEADLINE).await {
-            Ok(ended) if ended.status.success() => match read_service(&ended.stdout) {
+        match Program::of(&argv, Variables::plain()).within(SYSTEMCTL_DEADLINE).run().await {
+            Ok(ended) if ended.is_ok() => match read_service(&ended.text()) {
                 Some(service) => return service,
                 None => why = "there is no such unit".into(),
             },
-            Ok(ended) => why = ended.stderr.trim().chars().take(120).collect(),
+            Ok(ended) => why = ended.excerpt(120),
             Err(error) => why = error.to_string(),
         }
     }

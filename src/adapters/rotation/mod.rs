@@ -7,14 +7,14 @@ mod gzip;
 mod holders;
 mod names;
 
-use crate::child::{self, Failure};
+use crate::child::{Program, Variables};
 use crate::config::Environment;
 use crate::durable;
 use crate::home::Home;
 use async_trait::async_trait;
 use chrono::{DateTime, Local, NaiveDateTime};
 use holders::Held;
-use moon_actors::port::{LogFiles, LogSet};
+use moon_actors::port::{Carried, LogFiles, LogSet};
 use moon_actors::rotation::policy::{LogFile, Place, Rules, Step};
 use moon_actors::settings::{LogPattern, Settings};
 use moon_actors::{Error, Result};
@@ -26,18 +26,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Logs of Moon's that grow and are rotated; the others in the folder are kept short by those who write them.
-const OWN: [&str; 3] = ["moon.log", "launchd_stdout.log", "launchd_stderr.log"];
+const OWN: [&str; 4] = ["moon.log", "cron.log", "launchd_stdout.log", "launchd_stderr.log"];
 /// Most files one pattern may name.
 const MOST_FILES: usize = 10_000;
 /// How long a command may take that makes a writer open its log anew.
 const REOPEN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Puts a live log aside under a name with the present time. False: it is not there, or it is empty.
-pub(crate) fn put_aside(live: &Path) -> io::Result<bool> {
+/// Puts a live log aside under a name with the present time, and returns that. `None`: it is not there, or it is empty.
+pub(crate) fn put_aside(live: &Path) -> io::Result<Option<PathBuf>> {
     match std::fs::symlink_metadata(live) {
         Ok(found) if found.is_file() && found.len() > 0 => {}
-        Ok(_) => return Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Ok(_) => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     }
     for name in names::aside(live, Local::now().naive_local()) {
@@ -46,9 +46,9 @@ pub(crate) fn put_aside(live: &Path) -> io::Result<bool> {
         }
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         match renameat_with(CWD, live, CWD, &name, RenameFlags::NOREPLACE) {
-            Ok(()) => return durable::sync_parent(live).map(|()| true),
+            Ok(()) => return durable::sync_parent(live).map(|()| Some(name)),
             Err(rustix::io::Errno::EXIST) => {}
-            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
             Err(e) => return Err(e.into()),
         }
     }
@@ -229,15 +229,25 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
         .hint("check the owner and mode of the file and its folder, and the room on its disk")
 }
 
-fn carry_out(live: &Path, step: &Step) -> Result<u64> {
-    let at = |name: &String| live.with_file_name(name);
+fn carry_out(live: &Path, step: &Step) -> Result<Carried> {
+    const GONE: Carried = Carried::Left("it is not there any more");
+    let done = |freed: u64, to: Option<PathBuf>| Carried::Done { freed, to: to.map(|path| path.display().to_string()) };
     match step {
-        Step::PutAside { .. } => put_aside(live).map(|_| 0).map_err(|e| failed("put aside the log", live, &e)),
-        Step::Compress { name } => gzip::compress(&at(name)).map_err(|e| failed("compress", &at(name), &e)),
+        Step::PutAside { .. } => {
+            let aside = put_aside(live).map_err(|e| failed("put aside the log", live, &e))?;
+            Ok(aside.map_or(GONE, |path| done(0, Some(path))))
+        }
+        Step::Compress { name } => {
+            let path = live.with_file_name(name);
+            let freed = gzip::compress(&path).map_err(|e| failed("compress", &path, &e))?;
+            let meanwhile = Carried::Left("it was written or taken away meanwhile");
+            Ok(freed.map_or(meanwhile, |freed| done(freed, Some(names::compressed(&path)))))
+        }
         Step::Remove { name, .. } => {
-            let path = at(name);
+            let path = live.with_file_name(name);
             let bytes = path.symlink_metadata().map_or(0, |found| found.len());
-            durable::remove(&path).map(|was| if was { bytes } else { 0 }).map_err(|e| failed("remove", &path, &e))
+            let was_there = durable::remove(&path).map_err(|e| failed("remove", &path, &e))?;
+            Ok(if was_there { done(bytes, None) } else { GONE })
         }
     }
 }
@@ -258,7 +268,7 @@ impl LogFiles for LogFolders {
         blocking(move || me.sets()).await
     }
 
-    async fn carry_out(&self, log: &LogSet, step: &Step) -> Result<u64> {
+    async fn carry_out(&self, log: &LogSet, step: &Step) -> Result<Carried> {
         let (live, step) = (PathBuf::from(&log.name), step.clone());
         blocking(move || carry_out(&live, &step)).await
     }
@@ -307,22 +317,16 @@ impl LogFolders {
     }
 
     async fn command(&self, log: &LogSet, file: &LogPattern) -> Result<()> {
-        let Some((program, arguments)) = file.command.split_first() else { return Ok(()) };
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments);
-        let passed = ["HOME", "PATH", "USER", "LANG", "XDG_RUNTIME_DIR"];
-        let environment = passed
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), self.environment.get(std::ffi::OsStr::new(name))?.clone())));
+        let Some(program) = file.command.first() else { return Ok(()) };
         let refused = |cause: String| {
             let message = format!("could not tell the writer of {} to open it anew", log.name);
             Error::config("rotation.reopen", message).cause(cause).hint("check `command` of this log in rotation.files")
         };
-        match child::run(command, environment, b"", REOPEN_DEADLINE).await {
-            Ok(ended) if ended.status.success() => Ok(()),
+        let variables = Variables::plain_of(&self.environment);
+        match Program::of(&file.command, variables).within(REOPEN_DEADLINE).run().await {
+            Ok(ended) if ended.is_ok() => Ok(()),
             Ok(ended) => Err(refused(format!("{program} ended with {}: {}", ended.status, ended.excerpt(200)))),
-            Err(Failure::TooLong) => Err(refused(format!("{program} did not end within 10 s"))),
-            Err(Failure::NotStarted(e) | Failure::Lost(e)) => Err(refused(format!("{program}: {e}"))),
+            Err(failure) => Err(refused(format!("{program}: {failure}"))),
         }
     }
 }

@@ -3,23 +3,18 @@
 //! No shell; an environment of named variables only; its whole process group ends when the deadline has passed.
 
 use super::told::Told;
-use super::{Adapter, Around, excerpt};
-use crate::child::Group;
+use super::{Adapter, Around, EXCERPT, excerpt};
+use crate::child::{Ended, Failure, Program, Variables};
 use async_trait::async_trait;
 use moon_actors::port::{Notice, Notifier};
 use moon_actors::settings::route;
 use moon_actors::{Error, Result};
 use std::ffi::OsString;
-use std::process::{ExitStatus, Stdio};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
 
 /// Bytes kept of what it says; the rest is read and dropped.
 const OUTPUT_MAX: usize = 16 << 10;
-/// How long its pipes are read after it has ended.
-const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Exit codes of `sysexits.h` that would be the same again: usage, data, input, user.
 const FINAL: [i32; 4] = [64, 65, 66, 67];
 
@@ -42,8 +37,8 @@ impl CommandRoute {
         }
     }
 
-    fn start(&self, told: &Told) -> Result<Child> {
-        let program = self.program()?;
+    /// The named variables of Moon's, and the most important of the notice.
+    fn variables(&self, told: &Told) -> Variables {
         let passed =
             self.command.environment.iter().filter_map(|name| Some((name.as_str(), self.around.variable(name)?)));
         let own = [
@@ -57,35 +52,35 @@ impl CommandRoute {
             ("MOON_ALERT_MESSAGE", &told.message),
             ("MOON_ALERT_HOST", &told.host),
         ];
-        let mut command = Command::new(&program);
-        command.args(&self.command.argv[1..]).env_clear().envs(passed).envs(own).current_dir("/");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        command.spawn().map_err(|error| {
-            Error::unavailable("route.command", format!("the command of the route {:?} cannot be run", self.name))
-                .cause(format!("{}: {error}", program.to_string_lossy()))
-                .hint("see `argv` and `environment` of the route: PATH must be among its variables for a bare name")
-        })
+        let own = own.map(|(name, value)| (name, value.as_ref()));
+        Variables::Only(passed.chain(own).map(|(name, value)| (name.into(), value.to_owned())).collect())
     }
 
-    fn judge(&self, status: ExitStatus, said: &[u8]) -> Result<()> {
-        if status.success() {
+    fn failed(&self, program: &Path, failure: &Failure) -> Error {
+        match failure {
+            Failure::NotStarted(error) => {
+                Error::unavailable("route.command", format!("the command of the route {:?} cannot be run", self.name))
+                    .cause(format!("{}: {error}", program.display()))
+                    .hint("see `argv` and `environment` of the route: PATH must be among its variables for a bare name")
+            }
+            Failure::TooLong(_) | Failure::Lost(_) => {
+                Error::transient("route.command_failed", format!("lost the command of the route {:?}", self.name))
+                    .cause(failure.to_string())
+            }
+        }
+    }
+
+    fn judge(&self, ended: &Ended) -> Result<()> {
+        if ended.is_ok() {
             return Ok(());
         }
-        let said = excerpt(&String::from_utf8_lossy(said));
-        let message = format!("the command of the route {:?} ended with {status}", self.name);
-        let failed = match status.code().is_some_and(|code| FINAL.contains(&code)) {
+        let said = excerpt(&ended.excerpt(EXCERPT));
+        let message = format!("the command of the route {:?} ended with {}", self.name, ended.status);
+        let failed = match ended.status.code().is_some_and(|code| FINAL.contains(&code)) {
             true => Error::data("route.rejected", message),
             false => Error::transient("route.command_failed", message),
         };
         Err(if said.is_empty() { failed } else { failed.cause(said) })
-    }
-}
-
-async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    let Some(mut stream) = stream else { return };
-    let mut piece = vec![0; 4096];
-    while let Ok(read @ 1..) = stream.read(&mut piece).await {
-        kept.extend_from_slice(&piece[..read.min(OUTPUT_MAX - kept.len())]);
     }
 }
 
@@ -98,40 +93,20 @@ impl Notifier for CommandRoute {
     async fn deliver(&self, notice: &Notice) -> Result<()> {
         let told = Told::new(notice, &self.around.host);
         let input = serde_json::json!(told).to_string();
-        let mut child = self.start(&told)?;
-        let mut group = Group::of(child.id());
-        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-        let feed = async {
-            if let Some(mut stdin) = stdin {
-                // A command that does not read says why in its exit status.
-                let _ = stdin.write_all(input.as_bytes()).await;
-            }
-        };
-        let lost = |e: std::io::Error| {
-            Error::transient("route.command_failed", format!("lost the command of the route {:?}", self.name)).cause(e)
-        };
-        let mut said = Vec::new();
-        let mut heard = Box::pin(async {
-            tokio::join!(feed, drain(stderr, &mut said));
-        });
-        let (status, is_heard) = tokio::select! {
-            status = child.wait() => (status.map_err(lost)?, false),
-            () = &mut heard => (child.wait().await.map_err(lost)?, true),
-        };
-        // What it left running may hold its pipes for ever, and ends with `group` then.
-        if is_heard || tokio::time::timeout(LAST_WORDS, &mut heard).await.is_ok() {
-            group.spare();
-        }
-        drop(heard);
-        self.judge(status, &said)
+        let program = self.program()?;
+        let words = self.command.argv.iter().skip(1);
+        // The route's own timeout ends it, by dropping this.
+        let command = Program::new(&program, words, self.variables(&told)).in_folder(Path::new("/"));
+        let ended = command.input(input).keep(OUTPUT_MAX).run().await;
+        self.judge(&ended.map_err(|failure| self.failed(Path::new(&program), &failure))?)
     }
 }
 
 impl Adapter for CommandRoute {
     fn ready(&self) -> Result<()> {
         let program = self.program()?;
-        let is_there = |path: &std::path::Path| path.is_file();
-        let found = match std::path::Path::new(&program) {
+        let is_there = |path: &Path| path.is_file();
+        let found = match Path::new(&program) {
             path if path.is_absolute() => is_there(path),
             name => {
                 let path =

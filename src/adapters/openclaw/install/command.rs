@@ -1,12 +1,12 @@
 //! OpenClaw's own command line. It sees only the environment it needs, and only its first words reach an error.
 
-use crate::child::{self, Failure};
+use crate::child::{Failure, Program, Variables};
 use moon_actors::settings::OpenClaw;
 use moon_actors::{Error, Result};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
-use tokio::process::Command;
 
 /// Most characters of a failed command's words in an error.
 const EXCERPT: usize = 300;
@@ -35,7 +35,7 @@ const PASSED: [&str; 18] = [
 
 pub(super) struct Cli {
     command: String,
-    environment: Vec<(String, std::ffi::OsString)>,
+    environment: Vec<(String, OsString)>,
     deadline: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Cli {
     /// For the settings' command and state folder. `environment` is where the allowed variables come from.
     pub(super) fn new(
         settings: &OpenClaw,
-        environment: impl Iterator<Item = (String, std::ffi::OsString)>,
+        environment: impl Iterator<Item = (String, OsString)>,
         deadline: Duration,
     ) -> Self {
         let mut environment: Vec<_> = environment.filter(|(name, _)| PASSED.contains(&name.as_str())).collect();
@@ -56,7 +56,7 @@ impl Cli {
     }
 
     /// With these variables too.
-    pub(super) fn with_variables(mut self, more: impl Iterator<Item = (String, std::ffi::OsString)>) -> Self {
+    pub(super) fn with_variables(mut self, more: impl Iterator<Item = (String, OsString)>) -> Self {
         self.environment.extend(more);
         self
     }
@@ -65,20 +65,20 @@ impl Cli {
     /// Errors: `openclaw.command_missing`, `openclaw.command_timeout`, `openclaw.command_failed`.
     pub(super) async fn run(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
         let shown = format!("{} {}", self.command, arguments.join(" "));
-        let mut command = Command::new(&self.command);
-        command.args(arguments);
-        let ended = match child::run(command, self.environment.clone(), input, self.deadline).await {
+        let variables = self.environment.iter().map(|(name, value)| (name.into(), value.clone())).collect();
+        let program = Program::new(&self.command, arguments, Variables::Only(variables));
+        let ended = match program.input(input).within(self.deadline).run().await {
             Ok(ended) => ended,
             Err(Failure::NotStarted(error)) => return Err(cannot_start(&self.command, &error)),
-            Err(Failure::TooLong) => {
+            Err(Failure::TooLong(_)) => {
                 let message = format!("{shown}: no end within {} s", self.deadline.as_secs());
                 return Err(Error::transient("openclaw.command_timeout", message)
                     .hint("run it by hand to see what it waits for"));
             }
             Err(Failure::Lost(error)) => return Err(Error::transient("openclaw.command_failed", &shown).cause(error)),
         };
-        if ended.status.success() {
-            return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
+        if ended.is_ok() {
+            return Ok(ended.text());
         }
         // Failures of `--json` commands are told on the standard output.
         Err(Error::config("openclaw.command_failed", format!("{shown} ended with {}", ended.status))
