@@ -5,7 +5,7 @@
 use rustix::process::{Pid, test_kill_process};
 
 /// True if the process exists, whoever it belongs to: somebody else's may not be signalled, but it is there.
-pub fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }

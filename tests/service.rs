@@ -5,6 +5,7 @@
 
 mod support;
 
+use moon::service::outside::{CHECKS, Check};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -30,16 +31,22 @@ const SYSTEM: [&str; 9] =
 const USER: [&str; 4] = ["print", "systemd", "--program", "/usr/local/bin/moon"];
 const LAUNCHD: [&str; 4] = ["print", "launchd", "--program", "/usr/local/bin/moon"];
 
+fn timers(words: &[&'static str]) -> Vec<&'static str> {
+    [words, &["--timers"]].concat()
+}
+
 #[test]
 fn the_templates_are_what_the_command_prints() {
     let scratch = Scratch::new();
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     for (words, folder, place) in [
-        (SYSTEM.as_slice(), "systemd/system", "/etc/systemd/system/"),
-        (USER.as_slice(), "systemd/user", "/home/ada/.config/systemd/user/"),
-        (LAUNCHD.as_slice(), "launchd", "/home/ada/Library/LaunchAgents/"),
+        (SYSTEM.to_vec(), "systemd/system", "/etc/systemd/system/"),
+        (timers(&SYSTEM), "systemd/system/timers", "/etc/systemd/system/"),
+        (USER.to_vec(), "systemd/user", "/home/ada/.config/systemd/user/"),
+        (timers(&USER), "systemd/user/timers", "/home/ada/.config/systemd/user/"),
+        (LAUNCHD.to_vec(), "launchd", "/home/ada/Library/LaunchAgents/"),
     ] {
-        let units = printed(&scratch, words);
+        let units = printed(&scratch, &words);
         assert!(!units.is_empty());
         for (path, text) in units {
             let name = path.strip_prefix(place).unwrap_or_else(|| panic!("{path} lies elsewhere"));
@@ -76,27 +83,21 @@ fn systemd_finds_nothing_wrong_and_little_exposed() {
         return;
     }
     let scratch = Scratch::new();
-    for (words, most) in [(SYSTEM.as_slice(), 2.5), (USER.as_slice(), 7.0)] {
-        let folder = written(&scratch, words);
+    for (words, most) in [(SYSTEM.to_vec(), 2.5), (timers(&SYSTEM), 2.5), (USER.to_vec(), 7.0), (timers(&USER), 7.0)] {
+        let folder = written(&scratch, &words);
+        let units: Vec<PathBuf> =
+            std::fs::read_dir(&folder).expect("listable").map(|entry| entry.expect("an entry").path()).collect();
         let mut verify = Command::new("systemd-analyze");
         // It ends with 0 also for a key that it does not know: any word is one too many.
-        let said = Ran::of(
-            verify
-                .args(["verify", "--man=no", "--recursive-errors=no"])
-                .arg(folder.join("moon.service"))
-                .arg(folder.join("moon-failed.service")),
-        );
+        let said = Ran::of(verify.args(["verify", "--man=no", "--recursive-errors=no"]).args(&units));
         assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
-        for unit in ["moon.service", "moon-failed.service"] {
-            let rated = Ran::of(
-                Command::new("systemd-analyze")
-                    .args(["security", "--offline=true", "--no-pager"])
-                    .arg(folder.join(unit)),
-            );
+        for unit in units.iter().filter(|unit| unit.extension().is_some_and(|e| e == "service")) {
+            let rated =
+                Ran::of(Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager"]).arg(unit));
             let line =
                 rated.stdout.lines().find(|line| line.contains("Overall exposure")).expect("a rating").to_owned();
             let level: f64 = line.split_whitespace().filter_map(|word| word.parse().ok()).next().expect("a figure");
-            assert!(level <= most, "{line}");
+            assert!(level <= most, "{}: {line}", unit.display());
         }
     }
 }
@@ -108,11 +109,11 @@ fn the_times_of_the_crontab_are_those_of_the_settings_and_systemd_reads_them() {
     assert_eq!(settings.health.every, Duration::from_secs(300));
     // Moon itself looks at the logs every hour, and puts yesterday's aside at the first look of a day: the document's midnight.
     let wanted = ["*/5 * * * *", "0 0 * * *", &settings.backup.at, "* * * * *", &settings.dashboard.report_at];
-    assert_eq!(moon::service::cron::times(), wanted);
+    assert_eq!(CHECKS.map(|check| check.cron.to_owned()).as_slice(), wanted);
     if !has(TEST, "systemd-analyze") {
         return;
     }
-    for (cron, calendar) in wanted.iter().zip(["*:0/5", "00:00", "02:00", "*:*", "Sun 09:00"]) {
+    for Check { cron, calendar, .. } in CHECKS {
         let ran =
             Ran::of(Command::new("systemd-analyze").args(["calendar", "--iterations=1", calendar]).env("TZ", "UTC"))
                 .expect(0);

@@ -38,9 +38,10 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     let said = container.run(include_str!("support/systemd-probe.sh"));
     let seen: BTreeMap<&str, &str> = said.lines().filter_map(|line| line.split_once('=')).collect();
     let told = |key: &str| seen.get(key).copied().unwrap_or_default();
-    let context = ["install", "answer", "stop", "verify", "user_manager", "user_install", "user_restart", "journal"]
-        .map(|name| container.read(&format!("out/{name}")))
-        .concat();
+    let context =
+        ["install", "answer", "stop", "verify", "timers", "user_manager", "user_install", "user_restart", "journal"]
+            .map(|name| container.read(&format!("out/{name}")))
+            .concat();
     let context = format!("{said}\n{context}");
     let is = |key: &str, wanted: &str| assert_eq!(told(key), wanted, "{key}\n{context}");
     is("done", "yes");
@@ -70,6 +71,10 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     is("refused", "1");
     is("by_hand", "0 active");
     is("verified", "0");
+    is("timers", "0 5 active");
+    is("timer_page", "0 1");
+    // Healthy or degraded: the container's disk is not ours to judge.
+    assert!(["0", "2"].contains(&told("timer_health")), "{context}");
     is("uninstalled", "0 not-found 0");
     // A user's own systemd, if this machine's can run one (it needs D-Bus and PAM).
     if told("user_manager") == "0" {

@@ -8,7 +8,7 @@ use super::output::Report;
 use super::service::{self, About};
 use super::{Context, lifecycle, runtime};
 use crate::child::Ended;
-use crate::service::{call, cron as lines};
+use crate::service::{call, cron as lines, outside};
 use moon_actors::{Error, Result};
 use serde_json::json;
 use std::io::BufRead as _;
@@ -54,7 +54,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let before = read()?;
     let after = if args.remove { lines::without(&before)? } else { lines::merged(&before, &lines::block(&d))? };
     let changed = before != after;
-    report.data(&json!({ "changed": changed && !args.dry_run, "removed": args.remove, "dry_run": args.dry_run, "times": lines::times() }));
+    report.data(&json!({ "changed": changed && !args.dry_run, "removed": args.remove, "dry_run": args.dry_run, "times": outside::CHECKS.map(|check| check.cron) }));
     if args.dry_run {
         report.block(&String::from_utf8_lossy(&after));
         return Ok(report);

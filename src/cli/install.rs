@@ -1,7 +1,7 @@
 //! `moon install`: puts the bridge into OpenClaw, settles who leads, and lets the service manager run Moon.
 
 use super::output::Report;
-use super::service::{self, About};
+use super::service::{self, About, How};
 use super::{Context, runtime};
 use crate::adapters::openclaw::install::{Installer, Report as Installed, StepState};
 use crate::daemon::lock::HomeLock;
@@ -33,7 +33,8 @@ pub struct Args {
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let mut report = bridge(ctx, args)?;
     if !args.no_service {
-        also_service(&mut report, runtime::block_on(service::install(ctx, &About::default(), args.dry_run, true))?);
+        let how = How { dry_run: args.dry_run, start: true, timers: false };
+        also_service(&mut report, runtime::block_on(service::install(ctx, &About::default(), how))?);
     }
     Ok(report)
 }

@@ -26,6 +26,9 @@ pub enum Command {
         /// Install it and do not start it
         #[arg(long)]
         no_start: bool,
+        /// Put Moon's checks on systemd's timers too, for those who want them from outside
+        #[arg(long)]
+        timers: bool,
     },
     /// Stop the service and take it away; the home stays
     Uninstall {
@@ -51,6 +54,9 @@ pub enum Command {
         kind: Option<Kind>,
         #[command(flatten)]
         about: About,
+        /// The timers that look at Moon from outside, instead of the service
+        #[arg(long)]
+        timers: bool,
     },
     /// Put Moon's checks into the crontab too, for those who want them from outside
     Cron(cron::Args),
@@ -101,11 +107,14 @@ impl Command {
 
 pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
     match command {
-        Command::Install { about, dry_run, no_start } => runtime::block_on(install(ctx, about, *dry_run, !no_start))?,
+        Command::Install { about, dry_run, no_start, timers } => {
+            let how = How { dry_run: *dry_run, start: !no_start, timers: *timers };
+            runtime::block_on(install(ctx, about, how))?
+        }
         Command::Uninstall { about, dry_run } => runtime::block_on(uninstall(ctx, about, *dry_run))?,
         Command::Status(about) => runtime::block_on(status(ctx, about))?,
         Command::Logs { about, lines } => runtime::block_on(logs(ctx, about, *lines))?,
-        Command::Print { kind, about } => print(ctx, *kind, about),
+        Command::Print { kind, about, timers } => print(ctx, *kind, about, *timers),
         Command::Cron(args) => cron::run(ctx, args),
     }
 }
@@ -171,19 +180,31 @@ fn passwd(is_wanted: impl Fn(&[&str]) -> bool) -> Option<(String, PathBuf)> {
     Some((user[0].to_owned(), user[5].into()))
 }
 
+/// How to install.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    pub dry_run: bool,
+    pub start: bool,
+    /// With the checks from outside.
+    pub timers: bool,
+}
+
 /// Installs the service and starts it. Files are as they were if the manager refuses.
-pub(super) async fn install(ctx: &Context, about: &About, dry_run: bool, start: bool) -> Result<Report> {
+pub(super) async fn install(ctx: &Context, about: &About, how: How) -> Result<Report> {
+    let How { dry_run, start, timers } = how;
     let mut report = Report::new("service install");
     let (manager, d) = (manager(ctx, about)?, describe(ctx, about)?);
     refuse_other_home(ctx, &manager)?;
     if !dry_run {
         manager.reach().await?;
     }
-    let units = manager.units(&d)?;
+    let checks = timers_of(&manager, &d, timers)?;
+    let units = [checks.clone(), manager.units(&d)?].concat();
     let before = HomeLock::holder(&ctx.home).filter(|holder| holder.what == "daemon");
     let is_service = manager.state().await.is_ok_and(|state| state.is_active);
     let steps = put(&units, dry_run)?;
-    let changed = steps.iter().any(|step| step.did == "written");
+    // A new timer is no reason to start the daemon again.
+    let changed = steps[checks.len()..].iter().any(|step| step.did == "written");
     tell(&mut report, &steps, dry_run);
     if dry_run {
         report.detail("dry run: nothing was changed");
@@ -192,6 +213,9 @@ pub(super) async fn install(ctx: &Context, about: &About, dry_run: bool, start: 
     }
     let brought = async {
         manager.enable().await?;
+        if !checks.is_empty() {
+            manager.enable_timers().await?;
+        }
         Ok(match (start, &before, is_service) {
             (false, ..) => "not started",
             (true, _, true) if !changed => "runs already",
@@ -213,6 +237,11 @@ pub(super) async fn install(ctx: &Context, about: &About, dry_run: bool, start: 
             // Half a service would be started at the next login.
             if changed {
                 let _ = manager.disable().await;
+            }
+            if timers {
+                let _ = manager.disable_timers().await;
+            }
+            if steps.iter().any(|step| step.did == "written") {
                 units.iter().zip(&steps).rev().for_each(|(unit, step)| unit.undo(step));
                 let _ = manager.forget().await;
             }
@@ -243,6 +272,18 @@ fn refuse_other_home(ctx: &Context, manager: &Manager) -> Result<()> {
     Ok(())
 }
 
+/// The units of the checks from outside: if they are wanted, or there from an earlier time.
+fn timers_of(manager: &Manager, d: &Description, wanted: bool) -> Result<Vec<Unit>> {
+    let units = match manager.timers(d) {
+        Ok(units) => units,
+        Err(_) if !wanted => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let found = units.iter().map(Unit::found).collect::<Result<Vec<_>>>()?;
+    let is_there = found.iter().any(|found| matches!(found, Found::Ours(_) | Found::Changed));
+    Ok(if wanted || is_there { units } else { Vec::new() })
+}
+
 /// Writes all of them or none.
 fn put(units: &[Unit], dry_run: bool) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
@@ -266,7 +307,8 @@ fn lingers(user: &str) -> bool {
 pub(super) async fn uninstall(ctx: &Context, about: &About, dry_run: bool) -> Result<Report> {
     let mut report = Report::new("service uninstall");
     let (manager, d) = (manager(ctx, about)?, describe(ctx, about)?);
-    let units = manager.units(&d)?;
+    let checks = timers_of(&manager, &d, false)?;
+    let units = [checks.clone(), manager.units(&d)?].concat();
     let mut is_ours = false;
     for unit in &units {
         is_ours |= matches!(unit.found()?, Found::Ours(_) | Found::Changed);
@@ -276,6 +318,9 @@ pub(super) async fn uninstall(ctx: &Context, about: &About, dry_run: bool) -> Re
         manager.reach().await?;
         if manager.state().await.is_ok_and(|state| state.is_active) {
             wish::stopped(&ctx.home, "moon service uninstall");
+        }
+        if !checks.is_empty() {
+            manager.disable_timers().await?;
         }
         manager.disable().await?;
     }
@@ -318,7 +363,7 @@ async fn status(ctx: &Context, about: &About) -> Result<Report> {
     let mut rows = Vec::new();
     let mut files = Vec::new();
     let mut is_installed = true;
-    for unit in manager.units(&d)? {
+    for unit in [manager.units(&d)?, timers_of(&manager, &d, false)?].concat() {
         let (state, is_present) = match unit.found()? {
             Found::Nothing => ("not there", false),
             Found::Ours(text) if text == unit.text => ("as this moon writes it", true),
@@ -373,11 +418,11 @@ async fn logs(ctx: &Context, about: &About, lines: u32) -> Result<Report> {
     Ok(report)
 }
 
-fn print(ctx: &Context, kind: Option<Kind>, about: &About) -> Result<Report> {
+fn print(ctx: &Context, kind: Option<Kind>, about: &About, timers: bool) -> Result<Report> {
     let mut report = Report::new("service print");
     let kind = kind.or(about.manager).unwrap_or_else(Kind::here);
     let (manager, d) = (manager_of(ctx, about, kind)?, describe(ctx, about)?);
-    let units = manager.units(&d)?;
+    let units = if timers { manager.timers(&d)? } else { manager.units(&d)? };
     for (at, unit) in units.iter().enumerate() {
         if kind == Kind::Systemd {
             if at > 0 {

@@ -4,34 +4,21 @@
 //! open is refused, not guessed at. Pure: text in, text out.
 
 use super::Description;
+use super::outside::{CHECKS, Check};
 use moon_actors::{Error, Result};
 
 const BEGIN: &str = "# >>> moon: written by `moon service cron`, removed by `moon service cron --remove` >>>";
 const END: &str = "# <<< moon <<<";
 
-/// When and what: the operations document's table with Moon's verbs. Each line makes sense beside a daemon that lives, which keeps
-/// most of these times itself, and beside one that is dead or was never started.
-const TABLE: [(&str, &[&str]); 5] = [
-    ("*/5 * * * *", &["health", "--revive"]),
-    ("0 0 * * *", &["rotate-logs", "--unless-scheduled"]),
-    ("0 2 * * *", &["backup", "--unless-scheduled"]),
-    ("* * * * *", &["dashboard", "html", "--unless-scheduled"]),
-    ("0 9 * * 0", &["dashboard", "report", "--keep", "--unless-scheduled"]),
-];
-
 /// The block, lines with their ends.
 pub fn block(d: &Description) -> String {
     let log = quoted(&d.in_home("logs/cron.log").display().to_string());
-    let line = |(times, verb): &(&str, &[&str])| {
-        let call: Vec<String> = d.call(verb).iter().map(|word| quoted(word)).collect();
+    let line = |check: &Check| {
+        let call: Vec<String> = d.call(check.words).iter().map(|word| quoted(word)).collect();
+        let times = check.cron;
         format!("{times} umask 077; {} >> {log} 2>&1\n", call.join(" "))
     };
-    [format!("{BEGIN}\n"), TABLE.iter().map(line).collect(), format!("{END}\n")].concat()
-}
-
-/// The times of the table.
-pub fn times() -> Vec<&'static str> {
-    TABLE.iter().map(|(times, _)| *times).collect()
+    [format!("{BEGIN}\n"), CHECKS.iter().map(line).collect(), format!("{END}\n")].concat()
 }
 
 /// A crontab with the block in it: where it stood, else at the end.

@@ -4,7 +4,7 @@
 //! one clear error and nothing has been changed.
 
 use super::units::Unit;
-use super::{Description, Scope, call, launchd, systemd};
+use super::{Description, Scope, call, launchd, systemd, timers};
 use crate::child::Ended;
 use moon_actors::{Error, Result};
 use std::collections::BTreeMap;
@@ -80,6 +80,16 @@ impl Manager {
         }
     }
 
+    /// The files of the checks from outside. launchd gets none: cron is there.
+    pub fn timers(&self, d: &Description) -> Result<Vec<Unit>> {
+        if self.kind == Kind::Launchd {
+            return Err(Error::config("service.no_timers", "timers are for systemd")
+                .hint("`moon service cron` puts the same checks into the crontab"));
+        }
+        let folder = self.folder();
+        Ok(timers::units(d).into_iter().map(|(name, text)| Unit { path: folder.join(name), text }).collect())
+    }
+
     fn folder(&self) -> PathBuf {
         match (self.kind, self.scope) {
             (Kind::Systemd, Scope::System) => "/etc/systemd/system".into(),
@@ -151,6 +161,15 @@ impl Manager {
             // Loading it starts it: `RunAtLoad`.
             Kind::Launchd => Ok(()),
         }
+    }
+
+    /// Lets the timers run from now on. The units have to be read before: [`Self::enable`].
+    pub async fn enable_timers(&self) -> Result<()> {
+        self.act_on("enable Moon's timers", &["enable", "--now"], &timers::names()).await
+    }
+
+    pub async fn disable_timers(&self) -> Result<()> {
+        self.act_on("disable Moon's timers", &["disable", "--now"], &timers::names()).await
     }
 
     pub async fn disable(&self) -> Result<()> {
@@ -276,6 +295,10 @@ impl Manager {
     async fn act(&self, what: &str, words: &[&str]) -> Result<()> {
         let ran = self.systemctl(words, ACT).await?;
         if ran.is_ok() { Ok(()) } else { Err(self.refused(what, &ran)) }
+    }
+
+    async fn act_on(&self, what: &str, words: &[&str], names: &[String]) -> Result<()> {
+        self.act(what, &words.iter().copied().chain(names.iter().map(String::as_str)).collect::<Vec<_>>()).await
     }
 
     async fn launchctl(&self, what: &str, words: &[&str]) -> Result<()> {

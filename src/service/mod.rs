@@ -3,7 +3,8 @@
 //! ```text
 //! Description ─► systemd.rs (moon.service, moon-failed.service) ┐
 //!             └► launchd.rs (com.moon.agent.plist)              ┴─► units.rs (put there, told from foreign ones, taken away)
-//! places.rs (what it has to reach)   manager.rs (systemctl, launchctl)   cron.rs (lines in a crontab)   wish.rs (a deliberate stop)
+//! places.rs (what it has to reach)   manager.rs (systemctl, launchctl)   wish.rs (a deliberate stop)
+//! outside.rs (checks that need no daemon) ─► cron.rs (lines in a crontab), timers.rs (systemd's)
 //! ```
 //!
 //! The templates in `deploy/` are what `moon service print` says. Nothing here may change a file that is not Moon's without
@@ -12,8 +13,10 @@
 pub mod cron;
 pub mod launchd;
 pub mod manager;
+pub mod outside;
 pub mod places;
 pub mod systemd;
+pub mod timers;
 pub mod units;
 pub mod wish;
 

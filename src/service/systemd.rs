@@ -7,6 +7,7 @@
 use super::{BURST, BURST_WINDOW, Description, FINAL_CODES, RESTART_PAUSE, START_LIMIT, Scope};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// Names of the units.
 pub const SERVICE: &str = "moon.service";
@@ -14,6 +15,9 @@ pub const FAILED: &str = "moon-failed.service";
 
 /// What is told when systemd has given up.
 const GAVE_UP: &str = "moon kept failing and systemd has given up starting it";
+
+/// Longest time to tell it: a mail server may be slow.
+const TELLING: Duration = Duration::from_secs(60);
 
 const NEXT_STEP: &str = "moon service logs says why; moon start tries again";
 
@@ -66,11 +70,17 @@ fn service(d: &Description) -> String {
 
 /// One sentence into Moon's own alert path. It stands alone: when the daemon cannot run, this has to.
 fn failed(d: &Description) -> String {
-    let told = command(&d.call(&["alerts", "raise", "daemon_critical", "--message", GAVE_UP, "--hint", NEXT_STEP]));
-    let mut lines = vec!["Type=oneshot".to_owned(), format!("ExecStart={told}"), "TimeoutStartSec=60".into()];
+    let words = ["alerts", "raise", "daemon_critical", "--message", GAVE_UP, "--hint", NEXT_STEP];
+    oneshot(d, "Tells that Moon has given up", &words, TELLING)
+}
+
+/// A unit that runs one command of Moon's, behind the same walls as the daemon.
+pub(super) fn oneshot(d: &Description, description: &str, words: &[&str], limit: Duration) -> String {
+    let mut lines = vec!["Type=oneshot".to_owned(), format!("ExecStart={}", command(&d.call(words)))];
+    lines.push(format!("TimeoutStartSec={}", limit.as_secs()));
     lines.extend(identity(d));
     lines.extend(walls(d));
-    format!("[Unit]\nDescription=Tells that Moon has given up\n\n[Service]\n{}\n", lines.join("\n"))
+    format!("[Unit]\nDescription={description}\n\n[Service]\n{}\n", lines.join("\n"))
 }
 
 /// As whom it runs and what it finds in its environment.
@@ -170,7 +180,6 @@ mod tests {
     use crate::home::Home;
     use crate::service::Places;
     use moon_actors::settings::Settings;
-    use std::time::Duration;
 
     pub(crate) fn example(scope: Scope) -> Description {
         let who = ("ada".to_owned(), "/home/ada".into());

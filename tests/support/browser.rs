@@ -47,7 +47,13 @@ impl Browser {
             "--remote-debugging-port=0",
         ];
         command.args(flags).arg(format!("--user-data-dir={}", profile.display())).arg("about:blank");
-        command.env("HOME", folder).env("TMPDIR", folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command
+            .env("HOME", folder)
+            .env("TMPDIR", folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
         let child = command.spawn().expect("the browser starts");
         let file = profile.join("DevToolsActivePort");
         let (port, path) = wait_for("the browser", || {

@@ -55,7 +55,10 @@ say broken_reload "$? $(value ActiveState) $([ "$(value MainPID)" = "$pid" ] && 
 cat /out/moon.toml > $home/moon.toml
 
 as_ada moon --home $home stop > /out/stop 2>&1
-say stopped "$? $(value ActiveState) $(value Result)"
+stopped=$?
+# The daemon is gone when the command returns; systemd hears of it a moment later.
+until_holds '[ "$(value ActiveState)" != deactivating ]'
+say stopped "$stopped $(value ActiveState) $(value Result)"
 sleep 1
 say stays "$(value ActiveState) $([ -e $home/state/stopped ] && echo noted)"
 
@@ -94,8 +97,16 @@ moon --home /opt/moon cron-install --remove --yes > /dev/null 2>&1
 say cron_removed "$?"
 crontab -l > /out/cron.after
 
+# The same checks on systemd's timers, behind the same walls.
+moon --home $home service install --system --as ada --user-home /home/ada --program $program --timers > /out/timers 2>&1
+say timers "$? $(systemctl list-timers --no-legend 'moon-*' | wc -l) $(value ActiveState)"
+systemctl start moon-dashboard.service
+say timer_page "$? $(find $home/logs/dashboard.html -newer /out/timers | wc -l)"
+systemctl start moon-health.service 2> /dev/null
+say timer_health "$(value ExecMainStatus moon-health.service)"
+
 moon --home $home service uninstall --system --as ada --user-home /home/ada --program $program > /out/uninstall 2>&1
-say uninstalled "$? $(value LoadState) $(ls /etc/systemd/system/moon*.service 2> /dev/null | wc -l)"
+say uninstalled "$? $(value LoadState) $(ls -d /etc/systemd/system/moon*.* 2> /dev/null | grep -vc '\.d$')"
 # The same as a user's own service, under that user's systemd.
 as_user() { as_ada env XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus "$@"; }
 say user_manager "$(systemctl start user@1000.service 2> /out/user_manager; echo $?)"
