@@ -533,7 +533,8 @@ fn a_restart_with_a_backup_makes_one_that_is_proved_and_brings_the_daemon_back()
     scratch.json(&["start"]).expect(0);
     let _guard = End(&scratch);
     let before = scratch.json(&["ctl", "status"]).expect(0).report()["data"]["daemon"]["pid"].clone();
-    let backups = || scratch.json(&["backup", "list"]).report()["data"]["backups"].as_array().cloned().unwrap_or_default();
+    let backups =
+        || scratch.json(&["backup", "list"]).report()["data"]["backups"].as_array().cloned().unwrap_or_default();
     assert_eq!(backups(), Vec::<Value>::new());
 
     let done = scratch.json(&["restart", "--backup"]).expect(0).report();
