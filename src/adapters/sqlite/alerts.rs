@@ -1,6 +1,6 @@
 //! Alert instances: one per rule and subject at a time; pending, firing, then resolved. Each change writes the notice that tells it.
 
-use super::{Stamp, audit, instant, millis};
+use super::{Stamp, audit, instant, millis, outbox};
 use moon_actors::port::{
     Acknowledgement, Alert, AlertKey, AlertRow, AuditEntry, DeliveryRow, Fate, PendingAlert, Phase, Severity,
 };
@@ -307,8 +307,8 @@ pub(super) fn phase(text: &str) -> Phase {
     Phase::ALL.into_iter().find(|phase| phase.as_str() == text).unwrap_or(Phase::Firing)
 }
 
-pub(super) fn deliveries(db: &Connection, id: i64) -> rusqlite::Result<Vec<DeliveryRow>> {
-    let sql = "SELECT n.phase, n.made_at, r.route, d.state, d.at, d.why, d.digest
+pub(super) fn deliveries(db: &Connection, stamp: &Stamp, id: i64) -> rusqlite::Result<Vec<DeliveryRow>> {
+    let sql = "SELECT n.phase, n.made_at, r.route, d.state, d.at, d.why, d.digest, g.state, g.sent_steady
          FROM notices n
          JOIN (SELECT name AS route FROM routes UNION
                SELECT d.route FROM deliveries d JOIN notices n ON n.id = d.notice WHERE n.alert = ?1) r
@@ -318,12 +318,21 @@ pub(super) fn deliveries(db: &Connection, id: i64) -> rusqlite::Result<Vec<Deliv
         Ok(DeliveryRow {
             phase: phase(&r.get::<_, String>(0)?),
             made_at: instant(r.get(1)?),
-            route: r.get(2)?,
             fate: r.get::<_, Option<String>>(3)?.and_then(|text| fate(&text)),
-            at: r.get::<_, Option<i64>>(4)?.map(instant),
+            at: at.or(r.get(4)?).map(instant),
             why: r.get(5)?,
             digest: r.get(6)?,
         })
     };
     db.prepare_cached(sql)?.query_map([id], read)?.collect()
 }
+         LEFT JOIN digests g ON g.id = d.digest
+        let route: String = r.get(2)?;
+        let digest: Option<String> = r.get(7)?;
+        let is_closed = digest.as_deref() == Some("closed");
+        let is_held = is_closed || digest.as_deref() == Some("open");
+        let gone_out: Option<i64> = r.get(8)?;
+        let at = gone_out.map(|at| millis(stamp.now) - (millis(stamp.steady) - at).max(0));
+            is_held,
+            held_until: if is_held { outbox::digest_due(db, stamp, &route, is_closed)? } else { None },
+            route,
