@@ -137,3 +137,18 @@ fn health_backups_and_the_calendar_are_on_every_screen() {
     let json = moon::screens::source::dashboard(document);
     assert_eq!((&json["backup"]["latest"], &json["email"]["status"]), (&json!("20261121_020000"), &json!("ok")));
 }
+
+#[test]
+fn a_failing_check_is_shown_once_as_the_alert_that_people_were_told() {
+    let mut document = sample();
+    let said = |document: &Value| -> Vec<String> {
+        let troubles = moon::screens::plain::troubles(&View::of(document));
+        troubles.into_iter().map(|(text, _)| text).collect()
+    };
+    assert_eq!(said(&document), ["warning: 4.2 GB are free on the disk of the home, less than 5 GB (for 3h 12m)"]);
+    // One that nothing fires for is shown by itself, whatever other alerts are called.
+    document["health"]["checks"][3]["alerts"] = json!([]);
+    assert_eq!(said(&document)[1], "warning: check disk: 4.2 GB free, less than 5 GB");
+    document["health"]["checks"][3]["alerts"] = json!([{ "rule": "disk_low", "subject": "elsewhere" }]);
+    assert_eq!(said(&document).len(), 2);
+}

@@ -58,6 +58,8 @@ fn a_home_in_which_nothing_ever_ran_is_called_so_and_stays_as_it_is() {
     for (name, text) in screens(&scratch) {
         assert!(text.contains("never started") || text.contains("never_started"), "{name}: {text}");
     }
+    let status = scratch.run(&["status"]).stdout;
+    assert!(status.contains("\nmode      observe; bridge: no gateway has loaded the plugin yet\n"), "{status}");
     let json = dashboard(&scratch);
     assert_eq!((&json["daemon"]["status"], &json["memory"]["size"]), (&json!("never_started"), &Value::Null));
     assert!(scratch.run(&["dashboard", "prometheus"]).expect(0).stdout.contains("moon_up 0\n"));
@@ -151,4 +153,23 @@ fn the_status_of_a_quiet_system_fits_a_small_terminal() {
         lines.len() < 23 && lines.iter().all(|line| line.chars().count() <= 80 || line.starts_with("host")),
         "{text}"
     );
+}
+
+#[test]
+fn a_check_that_fails_is_one_line_of_the_status_whatever_its_alert_is_called() {
+    let scratch = Scratch::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let file = scratch.path().join("moon-test.toml");
+    let text = format!(
+        "[health]\nevery = \"1s\"\nstart_after = \"0s\"\n[[health.endpoints]]\nname = \"bridge\"\nurl = \"tcp://127.0.0.1:{port}\"\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    let daemon = scratch.daemon(&["--config", &file.display().to_string()]);
+    let status = wait_for("the alert", || {
+        let fires = scratch.json(&["alerts"]).report()["data"]["alerts"].to_string().contains("endpoint.down");
+        fires.then(|| scratch.run(&["status"]).stdout)
+    });
+    assert_eq!(status.lines().filter(|line| line.contains("endpoint:bridge")).count(), 1, "{status}");
+    assert!(status.starts_with("issue: critical: endpoint:bridge: "), "trouble first: {status}");
+    daemon.stop();
 }
