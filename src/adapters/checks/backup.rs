@@ -85,7 +85,7 @@ fn damaged(newest: &StoredBackup, why: &str, by_age: Option<Condition>, how_old:
     let trouble = |condition, reason, rule| Trouble { subject: NAME.into(), condition, reason, rule };
     let mut finding = Finding::new(condition.max(by_age.unwrap_or_default()), reason.clone())
         .hint("do not rely on it: `moon backup` makes and verifies a new one, `moon backup list` shows the others");
-    finding.troubles = vec![trouble(condition, reason, Some("backup.damaged"))];
+    finding.troubles = vec![trouble(condition, reason, Some("backup.corrupt"))];
     finding.troubles.extend(by_age.map(|by_age| trouble(by_age, other, None)));
     finding
 }
@@ -157,7 +157,7 @@ mod tests {
         let other = found(&[backup("a", 25), torn("b", 1)]);
         assert_eq!(
             (other.condition, rules(&other)[0]),
-            (Condition::Warning, (Some("backup.damaged"), Condition::Warning))
+            (Condition::Warning, (Some("backup.corrupt"), Condition::Warning))
         );
         let named = "the newest one, /backups/b.tar.zst, is damaged (home/a differs); the newest verified one, a, is ";
         assert!(other.reason.starts_with(named), "{other:?}");
@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn a_damaged_one_is_critical_when_nothing_else_is_good_and_an_old_one_is_told_beside_it() {
         let only = found(&[torn("a", 30), torn("b", 1)]);
-        assert_eq!(rules(&only), [(Some("backup.damaged"), Condition::Critical)]);
+        assert_eq!(rules(&only), [(Some("backup.corrupt"), Condition::Critical)]);
         assert!(only.reason.ends_with("; no other one is verified"), "{only:?}");
         let both = found(&[backup("a", 60), torn("b", 1)]);
-        assert_eq!(rules(&both), [(Some("backup.damaged"), Condition::Warning), (None, Condition::Critical)]);
+        assert_eq!(rules(&both), [(Some("backup.corrupt"), Condition::Warning), (None, Condition::Critical)]);
         assert_eq!(both.condition, Condition::Critical);
         let whole = found(&[torn("a", 30), backup("b", 1)]);
         assert_eq!(
