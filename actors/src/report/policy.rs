@@ -125,7 +125,8 @@ fn partly(period: &Period) -> Option<String> {
 fn span(seconds: i64) -> String {
     const DAY: i64 = 86_400;
     match seconds {
-        0..3600 => format!("{} min", seconds / 60),
+        ..60 => "less than a minute".to_owned(),
+        60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h", seconds / 3600),
         _ if seconds % DAY < DAY / 10 => format!("{} days", seconds / DAY),
         _ => format!("{:.1} days", seconds as f64 / DAY as f64),
@@ -204,7 +205,7 @@ mod tests {
         assert!(!text(&week, &now, &all, "healthy").contains("Observed"));
         let none = measures(&Period { observed_secs: 0, up_secs: 0, ..week }, &now, 7.0);
         assert_eq!((none[0].value, none[0].ok), (None, None), "no daemon has run");
-        assert_eq!([59, 3_000, 7_200, 190_000].map(span), ["0 min", "50 min", "2 h", "2.2 days"]);
+        assert_eq!([59, 3_000, 7_200, 190_000].map(span), ["less than a minute", "50 min", "2 h", "2.2 days"]);
     }
 
     #[test]
