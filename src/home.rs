@@ -26,6 +26,9 @@ const MARKERS: [&str; 4] = ["run/moon.lock", "state/moon.db", "state/moon_state.
 /// leave behind.
 const BESIDE: [&str; 6] = ["moon.toml", "moon.toml.example", "openclaw", "MEMORY.md", "lost+found", ".DS_Store"];
 
+/// What the name of a health report begins with; its day follows.
+const REPORT: &str = "weekly_health_";
+
 /// Folders made at opening, parents first.
 const FOLDERS: [&str; 16] = [
     "",
@@ -219,7 +222,13 @@ impl Home {
     }
     /// `logs/weekly_health_20261122.log` and its figures, `.json`.
     pub fn report_file(&self, day: &str, kind: &str) -> PathBuf {
-        self.root.join(format!("logs/weekly_health_{day}.{kind}"))
+        self.root.join(format!("logs/{REPORT}{day}.{kind}"))
+    }
+    /// The day in the name of a health report or of its figures. `None` for every other name.
+    pub fn report_day(name: &str) -> Option<&str> {
+        let (day, kind) = name.strip_prefix(REPORT)?.split_once('.')?;
+        let is_day = day.len() == 8 && chrono::NaiveDate::parse_from_str(day, "%Y%m%d").is_ok();
+        (is_day && matches!(kind, "log" | "json")).then_some(day)
     }
     /// `logs/dashboard.html`: the page as a file, where no other is named.
     pub fn dashboard_html(&self) -> PathBuf {

@@ -7,6 +7,11 @@ mod support;
 mod desk;
 #[path = "routes/mail.rs"]
 mod mail;
+#[allow(dead_code, reason = "of the world of the alert path only its clock is of use here: the receiver is a real one")]
+#[path = "alerts/receiver.rs"]
+mod receiver;
+#[path = "routes/storm.rs"]
+mod storm;
 #[path = "routes/web.rs"]
 mod web;
 

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// How often a daemon's heart beats in the status file.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Days of which a health report is kept, the newest: a year and more of weekly ones. Counted, so that no clock that jumps removes any.
+const REPORTS_KEPT: usize = 60;
 
 pub(super) struct Shown {
     home: Home,
@@ -92,8 +94,32 @@ impl Shown {
         let path = self.home.report_file(day, "log");
         replace(&self.home.report_file(day, "json"), format!("{figures:#}\n").as_bytes(), 0o600)?;
         replace(&path, report.as_bytes(), 0o600)?;
+        self.forget_reports();
         Ok(path.display().to_string())
     }
+
+    /// Removes the oldest of too many reports. What has another name, or is no plain file, is not Moon's and stays.
+    fn forget_reports(&self) {
+        let logs = self.home.logs_dir();
+        let names = std::fs::read_dir(&logs).into_iter().flatten().flatten();
+        let names = names.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        let names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        for name in superfluous(&names) {
+            if let Err(e) = durable::remove(&logs.join(name)) {
+                tracing::warn!("could not remove the old health report {name}: {e}");
+            }
+        }
+    }
+}
+
+/// Of these names, those of health reports beyond the newest that are kept.
+fn superfluous(names: &[String]) -> Vec<&String> {
+    let mut days: Vec<&str> = names.iter().filter_map(|name| Home::report_day(name)).collect();
+    days.sort_unstable();
+    days.dedup();
+    let kept = &days[days.len().saturating_sub(REPORTS_KEPT)..];
+    let is_over = |name: &&String| Home::report_day(name).is_some_and(|day| !kept.contains(&day));
+    names.iter().filter(is_over).collect()
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
@@ -111,6 +137,43 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_reports_go_and_nothing_else_does() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("a home");
+        let (shown, logs) = (Shown::new(&home), home.logs_dir());
+        let foreign = [
+            "weekly_health_2020.log",
+            "weekly_health_20200101.txt",
+            "my_weekly_health_20200101.log",
+            "weekly_health_20209999.log",
+        ];
+        for name in foreign {
+            std::fs::write(logs.join(name), "mine").expect("written");
+        }
+        let outside = scratch.path().join("outside");
+        std::fs::write(&outside, "mine").expect("written");
+        std::os::unix::fs::symlink(&outside, logs.join("weekly_health_20190101.log")).expect("a link");
+        let first = chrono::NaiveDate::from_ymd_opt(2024, 1, 7).expect("a day");
+        for week in 0..REPORTS_KEPT as u64 + 9 {
+            let day = (first + chrono::Days::new(7 * week)).format("%Y%m%d").to_string();
+            shown.keep_report(&day, "text", &json!({})).expect("kept");
+        }
+        let days = |kind: &str| -> Vec<String> {
+            let names =
+                std::fs::read_dir(&logs).expect("logs").flatten().map(|f| f.file_name().into_string().expect("text"));
+            let mut days: Vec<String> = names
+                .filter(|name| name.ends_with(kind))
+                .filter_map(|name| Some(Home::report_day(&name)?.to_owned()))
+                .collect();
+            days.sort();
+            days
+        };
+        assert_eq!((days("json").len(), days("json")[0].as_str()), (REPORTS_KEPT, "20240310"), "nine weeks have gone");
+        assert_eq!(days("log")[1..], days("json")[..], "the link is not Moon's");
+        assert!(foreign.iter().all(|name| logs.join(name).exists()) && outside.exists());
+    }
 
     #[test]
     fn only_a_daemon_writes_the_status_file_and_in_the_shape_of_the_document() {

@@ -12,7 +12,7 @@ use chrono::{DateTime, Local, Utc};
 use moon_actors::alert::desk::{self, Desk};
 use moon_actors::alert::rules;
 use moon_actors::contract::{self, AlertsRequest, Request};
-use moon_actors::port::{AlertRow, DeliveryRow, NewSilence, PendingAlert, RouteRow, Severity, Silence};
+use moon_actors::port::{AlertRow, DeliveryRow, Fate, NewSilence, PendingAlert, RouteRow, Severity, Silence};
 use moon_actors::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -26,6 +26,24 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Show who is told of what, say that you know, silence it, try the routes
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Without one: `list`
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+impl Args {
+    fn command(&self) -> &Command {
+        self.command.as_ref().unwrap_or(&Command::List)
+    }
+
+    /// The verb as reports name it.
+    pub(super) fn name(&self) -> &'static str {
+        self.command().name()
+    }
+}
+
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// What fires, what is pending, what is silenced, and how the routes do
@@ -68,11 +86,14 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
-    /// Send a test notice by every route, or by one
+    /// Send a test notice and its end by every route, or by one
+    ///
+    /// A route gets what its `min_severity` wants and nothing less: `--severity warning` shows which routes a warning would reach.
     Test {
+        /// Only by this route; that it does not want the severity is then a fault (exit 2)
         #[arg(long, value_name = "NAME")]
         route: Option<String>,
-        /// A route may have no use for what is less than critical
+        /// info, warning or critical
         #[arg(long, value_parser = severity, default_value = "critical")]
         severity: Severity,
     },
@@ -111,8 +132,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The verb as reports name it.
-    pub(super) fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::List => "alerts list",
             Self::Show { .. } => "alerts show",
@@ -173,7 +193,8 @@ fn severity(text: &str) -> std::result::Result<Severity, String> {
         .ok_or_else(|| "one of info, warning, critical".to_owned())
 }
 
-pub(super) fn run(ctx: &Context, command: &Command) -> Result<Report> {
+pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    let command = args.command();
     let ask = command.request(ctx)?;
     let answer = match &ask {
         AlertsRequest::Raise { rule, subject, severity, message, hint } => {
@@ -218,7 +239,7 @@ pub(crate) fn tell(
         let alert = desk::unrecorded(rule, severity.or(known).unwrap_or(Severity::Critical), message, Utc::now());
         let notifiers = ports::notifiers(&ctx.home, ctx.settings());
         let tried = runtime::block_on(desk::directly(&notifiers, &alert)).unwrap_or_default();
-        let told: Vec<&str> = tried.iter().filter(|one| one.error.is_none()).map(|one| one.route.as_str()).collect();
+        let told: Vec<&str> = tried.iter().filter(|one| one.is_delivered()).map(|one| one.route.as_str()).collect();
         let told = if told.is_empty() { "by no route".to_owned() } else { format!("by {}", told.join(", ")) };
         Error { message: format!("{}; the alert was told without the ledger, {told}", error.message), ..error }
     })
@@ -342,7 +363,7 @@ fn of_route(route: &RouteRow) -> String {
     let waiting = if route.owed + route.held == 0 {
         String::new()
     } else {
-        format!(", {} waiting, {} held for a digest", route.owed, route.held)
+        format!(", {} waiting, {} {}", route.owed, route.held, held_for(route.digest_at))
     };
     match &route.last_error {
         Some(error) => format!("route {}: failing ({} in a row), {last}{waiting}: {error}", route.name, route.failures),
@@ -378,11 +399,21 @@ fn show(report: &mut Report) {
     }
 }
 
+fn held_for(digest_at: Option<DateTime<Utc>>) -> String {
+    let at = digest_at.map(|at| at.with_timezone(&Local).format("%H:%M").to_string());
+    at.map_or_else(|| "held for a digest".to_owned(), |at| format!("held for the digest at {at}"))
+}
+
 fn of_delivery(one: &DeliveryRow) -> String {
-    let fate = one.fate.map_or("waiting", |fate| fate.as_str());
     let at = one.at.map_or_else(String::new, |at| format!(" {}", when(at)));
+    let became = match one.fate {
+        None => "waiting".to_owned(),
+        Some(Fate::Digested) if one.is_held => held_for(one.held_until),
+        Some(Fate::Digested) => format!("told in a digest{at}"),
+        Some(fate) => format!("{}{at}", fate.as_str()),
+    };
     let why = one.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-    format!("{} by {}: {fate}{at}{why}", one.phase.as_str(), one.route)
+    format!("{} by {}: {became}{why}", one.phase.as_str(), one.route)
 }
 
 fn history(report: &mut Report) {

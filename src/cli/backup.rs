@@ -82,6 +82,7 @@ fn list(report: &mut Report) {
     let text = |b: &Value, key: &str| b[key].as_str().unwrap_or("-").to_owned();
     let time = |b: &Value, key: &str| match b[key].as_str() {
         Some(at) => at.chars().take(19).collect::<String>().replace('T', " "),
+        None if b["damaged"].is_string() => "damaged".into(),
         None => "no".into(),
     };
     let number = |b: &Value, key: &str| b[key].as_u64().map_or("-".into(), |n| n.to_string());
@@ -93,6 +94,11 @@ fn list(report: &mut Report) {
     let rows: Vec<Vec<String>> = backups.iter().map(row).collect();
     for line in table(&["BACKUP", "TARGET", "SIZE", "MEMBERS", "VERIFIED (UTC)", ""], &rows) {
         report.detail(line);
+    }
+    for b in &backups {
+        if let Some(why) = b["damaged"].as_str() {
+            report.remark(Issue::from(format!("{} is damaged: {why}", text(b, "id"))));
+        }
     }
     // What the newest one lacks is worth a word; that of older ones was told when they were made.
     for issue in backups[0]["issues"].as_array().into_iter().flatten() {

@@ -147,8 +147,7 @@ pub enum Command {
     #[command(subcommand)]
     Config(config::Command),
     /// Show who is told of what, say that you know, silence it, try the routes
-    #[command(subcommand)]
-    Alerts(alerts::Command),
+    Alerts(alerts::Args),
     /// Show the daemon's log
     #[command(aliases = ["log", "l"])]
     Logs(logs::Args),
@@ -271,7 +270,7 @@ fn dispatch(ctx: &Context, command: &Command) -> Result<Report> {
         Command::Install(args) => install::run(ctx, args),
         Command::Uninstall(args) => uninstall::run(ctx, args),
         Command::Config(_) => unreachable!("handled before the settings are required"),
-        Command::Alerts(command) => alerts::run(ctx, command),
+        Command::Alerts(args) => alerts::run(ctx, args),
         Command::Logs(args) => logs::run(ctx, args),
         Command::RotateLogs(args) => rotate_logs::run(ctx, args),
         Command::Ctl(command) => ctl::run(ctx, command),
@@ -306,7 +305,7 @@ impl Command {
             Self::Install(_) => "install",
             Self::Uninstall(_) => "uninstall",
             Self::Config(command) => command.name(),
-            Self::Alerts(command) => command.name(),
+            Self::Alerts(args) => args.name(),
             Self::Logs(_) => "logs",
             Self::RotateLogs(_) => "rotate-logs",
             Self::Ctl(command) => command.name(),

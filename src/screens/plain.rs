@@ -16,9 +16,11 @@ pub fn lines(view: &View) -> Vec<String> {
         format!("moon {}  {}  {}", view.version, view.word, view.home),
         format!("daemon    {}", view.said),
         format!("host      {}", view.host.as_deref().unwrap_or("nobody is connected")),
-        format!("mode      {}; bridge: {}", view.mode, view.bridge),
-        String::new(),
     ];
+    if !view.mode.is_empty() {
+        lines.push(format!("mode      {}", view.mode));
+    }
+    lines.push(String::new());
     lines.extend(sessions(view));
     lines.push(String::new());
     lines.push(format!("pipeline  {}", pipeline(view)));

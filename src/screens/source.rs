@@ -47,7 +47,7 @@ pub async fn document(home: &Home, settings: &Settings) -> Result<Value> {
 /// What is kept, read beside whoever writes.
 async fn stored(home: &Home, settings: &Settings) -> Result<Value> {
     let host = Arc::new(NoHost::not_needed());
-    let Some((ports, _)) = ports::open_read_only(home, settings, host)? else { return Ok(empty(home)) };
+    let Some((ports, _)) = ports::open_read_only(home, settings, host)? else { return Ok(empty(home, settings)) };
     let wiring = ports::alone(ports, settings.clone());
     let hands = Arc::new(OwnHands { wiring: wiring.clone() });
     let report = Commands { wiring, hands }.answer(Request::Status).await;
@@ -55,10 +55,12 @@ async fn stored(home: &Home, settings: &Settings) -> Result<Value> {
 }
 
 /// The document of a home in which nothing ever happened.
-fn empty(home: &Home) -> Value {
+fn empty(home: &Home, settings: &Settings) -> Value {
     let free = crate::adapters::room::free(home.root());
     json!({
         "generated_at": Utc::now(), "moon": env!("CARGO_PKG_VERSION"), "liveness": null, "sessions": [], "alerts": [],
+        "mode": settings.openclaw.mode,
+        "bridge": { "alive": false, "version": null, "detail": "no gateway has loaded the plugin yet" },
         "jobs": [], "totals": null, "resources": { "disk_free_bytes": free }, "health": null, "backups": null,
         "pipeline": null, "chores": null, "usage_history": null, "recent_alerts": null, "tree": null, "empty": true,
     })

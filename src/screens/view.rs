@@ -184,8 +184,8 @@ pub struct View {
     pub version: String,
     pub home: String,
     pub host: Option<String>,
+    /// The mode and what is known of the bridge; empty: neither is.
     pub mode: String,
-    pub bridge: String,
     pub thresholds: [f64; 3],
     pub troubles: Vec<Trouble>,
     pub sessions: Vec<Session>,
@@ -221,8 +221,7 @@ impl View {
             version: text(&d["moon"]).unwrap_or_else(|| env!("CARGO_PKG_VERSION").into()),
             home: text(&d["home"]).unwrap_or_default(),
             host: text(&d["host"]["description"]).filter(|_| matches!(state, State::Live | State::Stale)),
-            mode: text(&d["mode"]).unwrap_or_else(|| "?".into()),
-            bridge: text(&d["bridge"]["detail"]).unwrap_or_else(|| "not known".into()),
+            mode: mode(d),
             thresholds,
             troubles: Vec::new(),
             sessions: sessions(d, &thresholds),
@@ -265,6 +264,11 @@ pub fn span(seconds: i64) -> String {
 
 fn ago(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<String> {
     at.map(|at| format!("{} ago", span((now - at).num_seconds())))
+}
+
+fn mode(d: &Value) -> String {
+    let bridge = text(&d["bridge"]["detail"]).map(|detail| format!("bridge: {detail}"));
+    text(&d["mode"]).into_iter().chain(bridge).collect::<Vec<_>>().join("; ")
 }
 
 fn headline(d: &Value, state: State, now: DateTime<Utc>) -> String {
@@ -496,23 +500,7 @@ fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
             age: time(&alert["fired_at"]).map(|at| span((now - at).num_seconds())),
         });
     }
-    let fires = |name: &str| {
-        d["alerts"].as_array().into_iter().flatten().any(|alert| {
-            let of = |key: &str| alert["key"][key].as_str().unwrap_or_default();
-            of("subject") == name || of("rule").split(['_', '.']).next() == Some(name)
-        })
-    };
-    // Of a check that an alert speaks of, nothing is said twice.
-    let failing = |c: &&Check| matches!(c.level, Level::Warning | Level::Critical) && !fires(&c.name);
-    for check in view.checks.iter().filter(failing) {
-        let hint = d["health"]["checks"].as_array().into_iter().flatten().find(|c| c["name"] == check.name.as_str());
-        troubles.push(Trouble {
-            level: check.level,
-            text: format!("check {}: {}", check.name, check.reason),
-            hint: hint.and_then(|c| text(&c["hint"])),
-            age: None,
-        });
-    }
+    troubles.extend(untold_checks(d));
     let is_told = |name: &str| {
         let firing = d["alerts"].as_array().into_iter().flatten();
         firing.filter_map(|a| a["key"]["subject"].as_str()).any(|s| s.rsplit('/').next() == Some(name))
@@ -527,6 +515,25 @@ fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
     }
     troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.level));
     troubles
+}
+
+/// Failing checks that no alert speaks of: the same trouble is shown once, and as the alert that people were told.
+fn untold_checks(d: &Value) -> Vec<Trouble> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let firing: Vec<Value> = list(&d["alerts"]).into_iter().map(|alert| alert["key"].clone()).collect();
+    let is_told = |check: &Value| list(&check["alerts"]).iter().any(|key| firing.contains(key));
+    let trouble = |check: &Value| {
+        let said = |key: &str| text(&check[key]).unwrap_or_default();
+        Trouble {
+            level: Level::of(check["state"].as_str().unwrap_or_default()),
+            text: format!("check {}: {}", said("name"), said("reason")),
+            hint: text(&check["hint"]),
+            age: None,
+        }
+    };
+    let untold = list(&d["health"]["checks"]).into_iter().filter(|check| !is_told(check));
+    let failing = |trouble: &Trouble| matches!(trouble.level, Level::Warning | Level::Critical);
+    untold.map(|check| trouble(&check)).filter(failing).collect()
 }
 
 #[cfg(test)]

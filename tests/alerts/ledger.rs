@@ -1,6 +1,6 @@
 //! Instances: pending, firing, worse, acknowledged, escalated, silenced, resolved.
 
-use crate::receiver::{HOUR, MINUTE, World};
+use crate::receiver::{HOUR, MINUTE, Mood, World};
 use moon_actors::port::Severity::{Critical, Info, Warning};
 use moon_actors::port::{AlertBook, AlertKey, Clock, Fate, Ledger, NewSilence, Phase};
 use std::time::Duration;
@@ -56,6 +56,60 @@ async fn one_that_becomes_worse_ends_and_a_new_one_takes_over_past_the_cooldown(
     assert_eq!(row.superseded_by, Some(worse));
     let firing = world.ledger.alerts(true).await.expect("rows");
     assert_eq!(firing.iter().map(|alert| alert.severity).collect::<Vec<_>>(), [Critical]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_says_its_newest_reason_and_tells_nobody_again() {
+    let world = World::new(&["mail"]).await;
+    let key = AlertKey::new("backup.old", "backup");
+    let say = async |severity, message: &str| {
+        let raised = world.ledger.raise(&key, severity, message, Some(message)).await.expect("raised");
+        world.live(HOUR, 10 * MINUTE).await;
+        let firing = world.ledger.alerts(true).await.expect("rows").remove(0);
+        (raised.is_some(), firing.id, firing.message, firing.hint.expect("a hint"))
+    };
+    let is = |new, id, message: &str| (new, id, message.to_owned(), message.to_owned());
+    assert_eq!(say(Warning, "there is no backup yet").await, is(true, 1, "there is no backup yet"));
+    assert_eq!(say(Warning, "the newest is 30 h old").await, is(false, 1, "the newest is 30 h old"));
+    assert_eq!(world.routes[0].ids(), ["alert-1-firing"]);
+    assert_eq!(say(Critical, "the newest is 51 h old").await, is(true, 2, "the newest is 51 h old"));
+    assert_eq!(say(Warning, "what is milder").await, is(false, 2, "the newest is 51 h old"));
+    let pending = world.ledger.raise_after(&key, Critical, "the newest is 52 h old", None, MINUTE).await;
+    assert_eq!(pending.expect("noted"), None);
+    assert_eq!(world.ledger.alerts(true).await.expect("rows")[0].message, "the newest is 52 h old");
+    let told: Vec<String> = world.routes[0].ids().into_iter().filter(|id| id.ends_with("firing")).collect();
+    assert_eq!(told, ["alert-1-firing", "alert-2-firing"], "only that it became worse");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_in_a_digest_is_held_until_that_goes_out_and_told_from_then_on() {
+    let world = World::new(&["mail"]).await;
+    let held = async |id| {
+        let row = world.ledger.alert_deliveries(id).await.expect("rows").remove(0);
+        (row.fate, row.is_held, row.held_until, row.at)
+    };
+    for n in 0..4 {
+        world.raise("disk_low", &format!("disk {n}"), Warning).await.expect("new");
+    }
+    world.pass().await;
+    let due = world.time.now() + chrono::TimeDelta::minutes(1);
+    assert_eq!(held(4).await, (Some(Fate::Digested), true, Some(due), Some(world.time.now())));
+    assert_eq!(held(1).await, (Some(Fate::Sent), false, None, Some(world.time.now())));
+    assert_eq!(world.ledger.routes().await.expect("rows")[0].digest_at, Some(due));
+    world.routes[0].is(Mood::Away);
+    world.live(MINUTE, MINUTE).await;
+    let (fate, is_held, until, _) = held(4).await;
+    assert_eq!((fate, is_held), (Some(Fate::Digested), true));
+    assert!(until.is_some_and(|until| until > world.time.now()), "not before the route is tried again: {until:?}");
+    world.routes[0].is(Mood::Well);
+    world.live(MINUTE, MINUTE).await;
+    let sent = world.time.now();
+    assert_eq!(held(4).await, (Some(Fate::Digested), false, None, Some(sent)));
+    assert_eq!(world.ledger.routes().await.expect("rows")[0].digest_at, None);
+    // The next one waits for its hour.
+    world.raise("disk_low", "disk 5", Warning).await.expect("new");
+    world.pass().await;
+    assert_eq!(held(5).await.2, Some(sent + chrono::TimeDelta::hours(1)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,6 +101,70 @@ fn a_test_says_for_each_route_what_happened() {
     );
 }
 
+/// Settings with a route that takes everything and tells nobody.
+fn settings(scratch: &Scratch, alerts: &str, route: &str) -> String {
+    let file = scratch.path().join("moon-test.toml");
+    let route = format!("[[alerts.routes]]\nname = \"ops\"\nkind = \"command\"\nargv = [\"true\"]\n{route}\n");
+    std::fs::write(&file, format!("[alerts]\n{alerts}\n{route}")).expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("mode");
+    file.display().to_string()
+}
+
+#[test]
+fn a_test_says_which_route_does_not_want_its_severity() {
+    let scratch = Scratch::new();
+    let file = settings(&scratch, "", "min_severity = \"warning\"");
+    let test = |words: &[&str], code| {
+        let words: Vec<&str> = ["--config", &file, "alerts", "test"].iter().chain(words).copied().collect();
+        (scratch.run(&words).expect(code).stdout, data(&scratch, &words, code)["routes"].clone())
+    };
+    let (text, routes) = test(&["--severity", "info"], 0);
+    assert!(
+        text.contains("ops: not sent: the route wants warning and above\n") && text.contains("log: delivered"),
+        "{text}"
+    );
+    assert_eq!(
+        json!([routes[1]["route"], routes[1]["delivered"], routes[1]["wanted"], routes[1]["min_severity"]]),
+        json!(["ops", false, false, "warning"])
+    );
+    let (text, _) = test(&["--severity", "info", "--route", "ops"], 2);
+    assert!(text.contains("nothing was sent by ops: the route wants warning and above"), "{text}");
+    let (_, routes) = test(&["--severity", "warning", "--route", "ops"], 0);
+    assert_eq!(json!([routes[0]["delivered"], routes[0]["wanted"]]), json!([true, true]));
+    test(&["--route", "ops"], 0);
+}
+
+#[test]
+fn what_waits_for_a_digest_is_said_to_be_held_until_that_is_sent() {
+    let scratch = Scratch::new();
+    let file = settings(&scratch, "per_hour = 1", "min_severity = \"info\"");
+    for subject in ["a", "b"] {
+        scratch
+            .run(&["--config", &file, "alerts", "raise", "disk_low", "--subject", subject, "--message", "m"])
+            .expect(0);
+    }
+    let shown = data(&scratch, &["alerts", "show", "2"], 0)["deliveries"][1].clone();
+    assert_eq!(json!([shown["route"], shown["fate"], shown["is_held"]]), json!(["ops", "digested", true]));
+    let due: chrono::DateTime<chrono::Utc> =
+        shown["held_until"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+    let wait = (due - chrono::Utc::now()).num_seconds();
+    assert!((0..=60).contains(&wait), "it gathers for a minute: {shown}");
+    let at = due.with_timezone(&chrono::Local).format("%H:%M").to_string();
+    let text = scratch.run(&["alerts", "show", "2"]).expect(0).stdout;
+    assert!(text.contains(&format!("firing by ops: held for the digest at {at} (hourly limit reached)")), "{text}");
+    let text = scratch.run(&["alerts", "list"]).expect(2).stdout;
+    assert!(text.contains(&format!("1 held for the digest at {at}")), "{text}");
+}
+
+#[test]
+fn alerts_without_a_verb_lists_what_fires() {
+    let scratch = Scratch::new();
+    scratch.run(&["alerts", "raise", "disk_low", "--message", "m"]).expect(0);
+    let listed = scratch.json(&["alerts"]).expect(2).report();
+    assert_eq!(json!([listed["command"], listed["data"]["alerts"][0]["id"]]), json!(["alerts list", 1]));
+    scratch.run(&["alerts", "nonsense"]).expect(64);
+}
+
 #[test]
 fn a_daemon_is_asked_and_what_it_was_told_outlives_it() {
     let scratch = Scratch::new();

@@ -382,22 +382,54 @@ fn disk_logs_heartbeat_and_backup_follow_their_limits() {
 
     assert_eq!(state(&[], "backup")["state"], "warning", "never is a warning");
     assert_eq!(state(&["backup.at="], "backup")["state"], "ok", "nobody wants one");
-    let sidecar = |id: &str, hours: Option<i64>| {
+    let kept = |id: &str, hours: Option<i64>| {
         let made = chrono::Utc::now() - chrono::TimeDelta::hours(hours.unwrap_or(0));
         // Proved just now: what counts is how old the content is.
         let proved = hours.map(|_| chrono::Utc::now().to_rfc3339());
         let text = serde_json::json!({
-            "id": id, "file": format!("{id}.tar.zst"), "created_at": made.to_rfc3339(), "verified_at": proved
+            "id": id, "file": format!("{id}.tar.zst"), "created_at": made.to_rfc3339(), "verified_at": proved, "bytes": 3,
+            "sha256": "0".repeat(64), "encrypted": false, "members": 1, "content_bytes": 1,
         });
         std::fs::create_dir_all(s.in_home("backups/moon")).expect("a folder");
         std::fs::write(s.in_home(&format!("backups/moon/{id}.json")), text.to_string()).expect("written");
+        std::fs::write(s.in_home(&format!("backups/moon/{id}.tar.zst")), "abc").expect("written");
     };
-    sidecar("20260103_020000", None);
+    kept("20260103_020000", None);
     assert!(state(&[], "backup")["reason"].as_str().is_some_and(|r| r.contains("ever verified")));
     for (hours, expected) in [(51, "critical"), (27, "warning"), (25, "ok")] {
-        sidecar("20260102_020000", Some(hours));
+        kept("20260102_020000", Some(hours));
         assert_eq!(state(&[], "backup")["state"], expected, "{hours} h");
     }
+    // A note beside nothing is no backup.
+    std::fs::remove_file(s.in_home("backups/moon/20260102_020000.tar.zst")).expect("removed");
+    assert_eq!(state(&[], "backup")["state"], "warning");
+}
+
+#[test]
+fn a_damaged_backup_is_named_with_what_is_wrong_until_there_is_a_good_one() {
+    let s = Scratch::new();
+    s.transcript("one").begin().exchange(1, 50);
+    s.run(&["watch", "--once"]).expect(0);
+    let check = || s.json(&["health", "--check", "backup"]).report()["data"]["checks"][0].clone();
+    let reason = || check()["reason"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(reason(), "there is no backup yet");
+    let made = s.json(&["backup"]).expect(0).report()["data"]["backup"].clone();
+    assert_eq!(check()["state"], "ok");
+    let file = std::path::PathBuf::from(made["path"].as_str().expect("a path"));
+    let mut bytes = std::fs::read(&file).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&file, &bytes).expect("damaged");
+    assert_eq!(check()["state"], "ok", "nobody has looked into it since");
+    s.run(&["backup", "verify"]).expect(2);
+    assert_eq!(check()["state"], "critical", "there is no other one");
+    let named = format!("the newest one, {}, is damaged (", file.display());
+    assert!(reason().starts_with(&named) && reason().ends_with("no other one is verified"), "{}", reason());
+    assert!(s.run(&["backup", "list"]).expect(0).stdout.contains("damaged"));
+    std::fs::write(&file, &bytes[..middle]).expect("cut");
+    assert!(reason().contains(&format!("the file has {middle} bytes, {} were written", bytes.len())), "{}", reason());
+    s.run(&["backup"]).expect(0);
+    assert_eq!(check()["state"], "ok");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-const PASSWORD: &str = "canary-päss-4711";
+pub(crate) const PASSWORD: &str = "canary-päss-4711";
 
-fn aiosmtpd(test: &str, scene: &Scene, mode: &str) -> Option<(Peer, u16)> {
+pub(crate) fn aiosmtpd(test: &str, scene: &Scene, mode: &str) -> Option<(Peer, u16)> {
     let (_, cert, key) = certificate(scene.folder.path());
     serve(test, mode, &cert, &key)
 }
@@ -27,7 +27,7 @@ fn serve(test: &str, mode: &str, cert: &Path, key: &Path) -> Option<(Peer, u16)>
     Some((peer, port))
 }
 
-fn route(scene: &Scene, port: u16, tls: &str, password: &str) -> Arc<dyn Notifier> {
+pub(crate) fn route(scene: &Scene, port: u16, tls: &str, password: &str) -> Arc<dyn Notifier> {
     let file = scene.secret("password", password);
     let ca = scene.path("ca.pem");
     scene.route(&format!(
@@ -37,7 +37,7 @@ fn route(scene: &Scene, port: u16, tls: &str, password: &str) -> Arc<dyn Notifie
     ))
 }
 
-fn header<'m>(mail: &'m str, name: &str) -> &'m str {
+pub(crate) fn header<'m>(mail: &'m str, name: &str) -> &'m str {
     let head = mail.split("\r\n\r\n").next().unwrap_or_default();
     let found: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix(&format!("{name}: "))).collect();
     assert_eq!(found.len(), 1, "{name} once in {head}");

@@ -152,6 +152,16 @@ impl Desk {
         let tried = directly(&notifiers, &notice).await;
         for one in &tried {
             match &one.error {
+                None if !one.is_wanted => {
+                    let unwanted = format!("{}: not sent: {}", one.route, one.wants());
+                    report.details.push(unwanted);
+                    // Somebody asked for this one.
+                    if route.is_some() {
+                        let unsent = format!("nothing was sent by {}: {}", one.route, one.wants());
+                        let hint = format!("`--severity {}` is one that it takes", one.least.as_str());
+                        report.issue(Error::data("alert.unwanted", unsent).hint(hint));
+                    }
+                }
                 None => report.details.push(format!("{}: delivered in {} ms", one.route, one.took.as_millis())),
                 Some(error) => {
                     report.details.push(format!("{}: not delivered", one.route));
@@ -167,14 +177,30 @@ impl Desk {
 /// What became of a notice that was handed to a route past the ledger.
 pub struct Tried {
     pub route: String,
+    /// False when the route has no use for such a notice: it was not given it.
+    pub is_wanted: bool,
+    /// The least severity that the route takes.
+    pub least: Severity,
     pub took: Duration,
     pub error: Option<Error>,
 }
 
 impl Tried {
+    pub fn is_delivered(&self) -> bool {
+        self.is_wanted && self.error.is_none()
+    }
+
+    fn wants(&self) -> String {
+        let and_above = if self.least == Severity::Critical { "only" } else { "and above" };
+        format!("the route wants {} {and_above}", self.least.as_str())
+    }
+
     fn document(&self) -> Value {
         let took_ms = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
-        json!({ "route": self.route, "delivered": self.error.is_none(), "took_ms": took_ms, "error": self.error })
+        json!({
+            "route": self.route, "delivered": self.is_delivered(), "wanted": self.is_wanted, "min_severity": self.least,
+            "took_ms": took_ms, "error": self.error,
+        })
     }
 }
 
@@ -199,14 +225,15 @@ pub async fn directly(notifiers: &[Arc<dyn Notifier>], alert: &Alert) -> Vec<Tri
     for notifier in notifiers {
         let (notifier, alert) = (Arc::clone(notifier), alert.clone());
         tries.spawn(async move {
-            let begun = tokio::time::Instant::now();
-            let mut outcome = in_time(notifier.deliver(&Notice::Alert(alert.clone()))).await;
+            let (begun, notice) = (tokio::time::Instant::now(), Notice::Alert(alert.clone()));
+            let (is_wanted, least) = (notifier.wants(&notice), notifier.least());
+            let mut outcome = if is_wanted { in_time(notifier.deliver(&notice)).await } else { Ok(()) };
             let took = begun.elapsed();
-            if outcome.is_ok() && alert.key.rule == TEST {
+            if is_wanted && outcome.is_ok() && alert.key.rule == TEST {
                 let over = Alert { resolved_at: Some(alert.fired_at), ..alert };
                 outcome = in_time(notifier.deliver(&Notice::Alert(over))).await;
             }
-            Tried { route: notifier.name().to_owned(), took, error: outcome.err() }
+            Tried { route: notifier.name().to_owned(), is_wanted, least, took, error: outcome.err() }
         });
     }
     let mut tried = tries.join_all().await;

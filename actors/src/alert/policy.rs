@@ -1,8 +1,8 @@
 //! What a route is sent now, what is held back, what goes into a digest. Pure.
 //!
 //! A firing notice waits out the cooldown of its rule and subject, and a silence. A route is sent so many notices within an hour
-//! and no more; the worst go first, the rest is counted in one digest. That something has ended is told exactly where it was told
-//! that it began, whatever the cooldown and the silence say.
+//! and no more; the worst go first, the last ones are kept for what is critical, the rest is counted in one digest. That something
+//! has ended is told exactly where it was told that it began, whatever the cooldown and the silence say.
 
 use crate::error::{Error, Kind};
 use crate::port::{AlertKey, Book, Digests, Entry, Fate, Owed, Phase, Severity};
@@ -16,6 +16,9 @@ pub const UNDELIVERED: &str = "alert.undelivered";
 
 /// What `per_hour` is counted over, and the shortest time between two digests.
 pub const HOUR: Duration = Duration::from_secs(3600);
+/// Of an hour's notices so many, and never more than half, are for critical alerts only: however many warnings came before, one
+/// that is critical does not wait for a digest.
+const RESERVE: usize = 2;
 /// A digest waits this long for more of what came too fast.
 pub const GATHER: Duration = Duration::from_secs(60);
 /// Failures in a row before the other routes are told of it.
@@ -134,18 +137,30 @@ fn end(firing: Option<Ruling>, settings: &Alerts) -> Ruling {
     }
 }
 
+/// Of so many notices an hour, those that only critical alerts may take.
+pub fn reserve(per_hour: usize) -> usize {
+    RESERVE.min(per_hour / 2)
+}
+
 /// Leaves what may still be sent within the hour, the worst of it; the rest goes into the digest.
 fn limit(book: &Book, settings: &Alerts, rulings: &mut [Ruling]) {
-    let sent = book.sent.iter().filter(|age| **age < HOUR).count();
-    let room = (settings.per_hour as usize).saturating_sub(sent);
+    let per_hour = settings.per_hour as usize;
+    let mut sent = book.sent.iter().filter(|age| **age < HOUR).count();
+    let is_under_way = |at: usize| book.under_way == Some(book.owed[at].notice);
     let mut wished: Vec<usize> = (0..rulings.len()).filter(|at| rulings[*at] == Ruling::Send).collect();
-    // An instance's beginning stands before its end and is as severe: the end is never sent without it.
+    // Bad news before good news: an end, which is as severe as its beginning, is never sent without it and takes no other's place.
     wished.sort_by_key(|at| {
         let owed = &book.owed[*at];
-        (book.under_way != Some(owed.notice), std::cmp::Reverse(owed.alert.severity), *at)
+        (!is_under_way(*at), std::cmp::Reverse(owed.alert.severity), owed.phase == Phase::Resolved, *at)
     });
-    for at in wished.into_iter().skip(room) {
-        rulings[at] = Ruling::Digest(RATE, GATHER);
+    for at in wished {
+        let may_use_all = book.owed[at].alert.severity == Severity::Critical || is_under_way(at);
+        let most = if may_use_all { per_hour } else { per_hour - reserve(per_hour) };
+        if sent < most {
+            sent += 1;
+        } else {
+            rulings[at] = Ruling::Digest(RATE, GATHER);
+        }
     }
 }
 

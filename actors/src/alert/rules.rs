@@ -45,6 +45,7 @@ pub const CATALOGUE: &[Rule] = &[
     ),
     rule("auto_recovery", Info, "Auto Recovery", "nothing: it runs again; `moon logs` shows why it had stopped"),
     rule("auto_recovery_failed", Critical, "Auto Recovery Failed", "start it by hand and look at `moon logs`"),
+    rule("backup.corrupt", Critical, "Backup Corrupt", "do not rely on it: `moon backup` makes and verifies a new one"),
     rule("backup.failing", Critical, "Backup Failing", "look at the message: most often the target is full or away"),
     rule("backup.incomplete", Warning, "Backup Incomplete", "`moon backup list` names what is missing"),
     rule(

@@ -16,7 +16,12 @@ pub fn verdict<'r>(rows: impl IntoIterator<Item = &'r CheckRow>) -> Condition {
     rows.into_iter().map(|row| row.condition).max().unwrap_or(Condition::Unknown)
 }
 
-/// The part `health` of the status document.
+/// The part `health` of the status document. Each check names the alerts that it has raised, so that nobody shows both.
 pub fn document(rows: &[CheckRow]) -> Value {
-    json!({ "verdict": verdict(rows), "checks": rows })
+    let check = |row: &CheckRow| {
+        let mut shown = json!(row);
+        shown["alerts"] = row.kept.raised.iter().map(|raised| json!(raised.key)).collect();
+        shown
+    };
+    json!({ "verdict": verdict(rows), "checks": rows.iter().map(check).collect::<Vec<_>>() })
 }

@@ -174,10 +174,17 @@ pub struct DeliveryRow {
     pub route: String,
     /// `None`: it is owed.
     pub fate: Option<Fate>,
+    /// When that was; of a digest that has gone out, when it did.
     pub at: Option<DateTime<Utc>>,
     pub why: Option<String>,
     /// The digest that stands for it.
     pub digest: Option<String>,
+    /// That digest has not gone out yet.
+    #[serde(default)]
+    pub is_held: bool,
+    /// It goes out then; later if the route fails. `None`: its route is no more.
+    #[serde(default)]
+    pub held_until: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,9 +215,12 @@ pub struct RouteRow {
     pub failing_since: Option<DateTime<Utc>>,
     pub last_error: Option<Error>,
     pub told_at: Option<DateTime<Utc>>,
-    /// Notices waiting, and those that the open digest stands for.
+    /// Notices waiting, and those that a digest stands for which has not gone out.
     pub owed: u64,
     pub held: u64,
+    /// When that digest goes out, as far as is known now.
+    #[serde(default)]
+    pub digest_at: Option<DateTime<Utc>>,
 }
 
 #[async_trait]

@@ -110,6 +110,10 @@ pub trait Notifier: Send + Sync {
     fn wants(&self, _notice: &Notice) -> bool {
         true
     }
+    /// The least severity that it has a use for.
+    fn least(&self) -> Severity {
+        Severity::Info
+    }
     /// True for a record that is no person: it is given each notice one by one, and those that are held back by [`Notifier::note`].
     fn is_record(&self) -> bool {
         false

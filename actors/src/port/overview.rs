@@ -53,6 +53,9 @@ pub struct Period {
     pub until: DateTime<Utc>,
     /// Of it, how long Moon has existed.
     pub known_secs: i64,
+    /// Of it, how long a daemon was up or should have been: neither the time before the first one nor that after an orderly stop.
+    #[serde(default)]
+    pub observed_secs: i64,
     /// A daemon was up.
     pub up_secs: i64,
     /// Lives of a daemon that began in it, and those of all lives that did not end in order.

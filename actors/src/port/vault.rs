@@ -44,6 +44,9 @@ pub struct StoredBackup {
     pub encrypted: bool,
     /// When it was last restored into an empty place, opened and compared, and all was well.
     pub verified_at: Option<DateTime<Utc>>,
+    /// What was wrong with it when somebody last looked. `None`: nothing that is known.
+    #[serde(default)]
+    pub damaged: Option<String>,
     pub members: Option<u64>,
     /// What it holds, unpacked.
     pub content_bytes: Option<u64>,

@@ -41,7 +41,7 @@ pub(super) fn measures(period: &Period, now: &Now, days: f64) -> Vec<Measure> {
     let backups = (period.backups_done + period.backups_failed > 0 || period.known_secs > 86_400)
         .then_some(period.backups_done as f64 / known_days.floor().max(1.0));
     vec![
-        measure("daemon uptime", share(period.up_secs, period.known_secs), ("%", "above 99 %"), |v| v > 99.0),
+        measure("daemon uptime", share(period.up_secs, period.observed_secs), ("%", "above 99 %"), |v| v > 99.0),
         measure(
             "checks passing",
             share(period.checks - period.checks_not_ok, period.checks),
@@ -70,8 +70,9 @@ pub(super) fn text(period: &Period, now: &Now, measures: &[Measure], verdict: &s
     let mut lines = vec![
         format!("Health report, {} to {} (UTC)", day(period.since), day(period.until)),
         format!("Status: {}", verdict.to_uppercase()),
-        String::new(),
     ];
+    lines.extend(partly(period));
+    lines.push(String::new());
     for m in measures {
         let mark = match m.ok {
             Some(true) => "\u{2713}",
@@ -113,6 +114,25 @@ pub(super) fn text(period: &Period, now: &Now, measures: &[Measure], verdict: &s
     lines.join("\n") + "\n"
 }
 
+/// How much of the span the uptime speaks of, where that is not all of it.
+fn partly(period: &Period) -> Option<String> {
+    let whole = (period.until - period.since).num_seconds();
+    let is_all = period.observed_secs as f64 >= 0.99 * whole as f64;
+    (!is_all).then(|| format!("Observed: {} of {}", span(period.observed_secs), span(whole)))
+}
+
+/// `3 h`, `7 days`
+fn span(seconds: i64) -> String {
+    const DAY: i64 = 86_400;
+    match seconds {
+        ..60 => "less than a minute".to_owned(),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ if seconds % DAY < DAY / 10 => format!("{} days", seconds / DAY),
+        _ => format!("{:.1} days", seconds as f64 / DAY as f64),
+    }
+}
+
 /// `12.3 MiB`
 fn bytes(mut amount: f64) -> String {
     let mut unit = "B";
@@ -128,12 +148,15 @@ fn bytes(mut amount: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::{DateTime, TimeDelta};
 
     const WEEK: i64 = 7 * 86_400;
 
     fn good() -> (Period, Now) {
         let period = Period {
+            until: DateTime::UNIX_EPOCH + TimeDelta::seconds(WEEK),
             known_secs: WEEK,
+            observed_secs: WEEK,
             up_secs: WEEK - 60,
             starts: 1,
             checks: 1000,
@@ -170,6 +193,19 @@ mod tests {
             assert_eq!(failing(&period, &now), [name]);
             assert_eq!(verdict(&measures(&period, &now, 7.0)), "not healthy");
         }
+    }
+
+    #[test]
+    fn a_young_home_is_judged_by_what_was_observed_and_the_report_says_how_much_that_is() {
+        let (week, now) = good();
+        let young = Period { observed_secs: 3 * 3600 + 59, up_secs: 3 * 3600, ..week.clone() };
+        let all = measures(&young, &now, 7.0);
+        assert_eq!((all[0].name, all[0].ok), ("daemon uptime", Some(true)), "{all:?}");
+        assert!(text(&young, &now, &all, "healthy").contains("\nObserved: 3 h of 7 days\n"));
+        assert!(!text(&week, &now, &all, "healthy").contains("Observed"));
+        let none = measures(&Period { observed_secs: 0, up_secs: 0, ..week }, &now, 7.0);
+        assert_eq!((none[0].value, none[0].ok), (None, None), "no daemon has run");
+        assert_eq!([59, 3_000, 7_200, 190_000].map(span), ["less than a minute", "50 min", "2 h", "2.2 days"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub struct Alerts {
     /// Shortest time between two notices of the same alert.
     #[serde(with = "span")]
     pub cooldown: Duration,
-    /// Most notices a route sends within an hour; the rest goes into one digest.
+    /// Most notices a route sends within an hour, the last two of them for what is critical; the rest goes into one digest.
     pub per_hour: u32,
     /// A critical alert that nobody has acknowledged after this long is told once more; nothing: never.
     #[serde(with = "span")]

@@ -3,6 +3,7 @@
 //! `docs/contracts.md` describes it. A reader of today must understand every file that was ever written under version 1.
 
 use chrono::{DateTime, Local, NaiveDateTime, TimeZone, Utc};
+use moon_actors::Error;
 use moon_actors::domain::Sha256;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -101,9 +102,24 @@ pub struct Sidecar {
     pub encrypted: bool,
     pub created_at: DateTime<Utc>,
     pub verified_at: Option<DateTime<Utc>>,
+    /// What the last proof found wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
     pub members: u64,
     /// Of all members, unpacked.
     pub content_bytes: u64,
+}
+
+/// Longest text about a damage in a note, characters.
+const LONGEST_DAMAGE: usize = 500;
+
+impl Sidecar {
+    /// What stands beside a backup that a proof found damaged: nobody may take it for a good one again.
+    pub fn damaged(self, error: &Error) -> Self {
+        let why = error.cause.as_deref().unwrap_or(&error.message);
+        let why = why.lines().collect::<Vec<_>>().join("; ").chars().take(LONGEST_DAMAGE).collect();
+        Self { verified_at: None, damaged: Some(why), ..self }
+    }
 }
 
 /// `<id>.tar.zst`, `<id>.tar.zst.age`

@@ -125,7 +125,8 @@ impl BackupVault {
         }
     }
 
-    fn list_folder(&self) -> Result<Vec<StoredBackup>> {
+    /// What lies in the folder, oldest first.
+    pub fn list_folder(&self) -> Result<Vec<StoredBackup>> {
         let folder = self.folder()?;
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -237,6 +238,7 @@ impl BackupVault {
             encrypted,
             created_at,
             verified_at: None,
+            damaged: None,
             members: written.members,
             content_bytes: written.content_bytes,
         };
@@ -325,14 +327,17 @@ fn describe(folder: &Path, id: &str, encrypted: bool, bytes: u64) -> StoredBacku
 
 fn stored(path: String, id: &str, encrypted: bool, bytes: u64, sidecar: Option<Sidecar>) -> StoredBackup {
     let named = format::time_of(id).unwrap_or_default();
+    // What is not as long as it was written is not what was verified.
+    let torn = sidecar.as_ref().filter(|s| s.bytes != bytes);
+    let torn = torn.map(|s| format!("the file has {bytes} bytes, {} were written", s.bytes));
     StoredBackup {
         id: id.into(),
         path,
         created_at: sidecar.as_ref().map_or(named, |s| s.created_at),
         bytes,
         encrypted,
-        // What is not as long as it was written is not what was verified.
-        verified_at: sidecar.as_ref().filter(|s| s.bytes == bytes).and_then(|s| s.verified_at),
+        verified_at: sidecar.as_ref().filter(|_| torn.is_none()).and_then(|s| s.verified_at),
+        damaged: torn.or_else(|| sidecar.as_ref().and_then(|s| s.damaged.clone())),
         members: sidecar.as_ref().map(|s| s.members),
         content_bytes: sidecar.as_ref().map(|s| s.content_bytes),
         sha256: sidecar.map(|s| s.sha256.as_str().to_owned()),

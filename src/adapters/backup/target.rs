@@ -83,7 +83,7 @@ impl BackupVault {
         let outcome = self.prove(held, &path, &backup, sidecar.clone()).await;
         let note = match &outcome {
             Ok((_, sidecar)) => Some(sidecar.clone()),
-            Err(e) if e.kind == Kind::Data => sidecar.map(|s| Sidecar { verified_at: None, ..s }),
+            Err(e) if e.kind == Kind::Data => sidecar.map(|s| s.damaged(e)),
             Err(_) => None,
         };
         if let Some(note) = note {
@@ -91,7 +91,7 @@ impl BackupVault {
         }
         let (proof, note) = outcome?;
         drop(work);
-        let backup = StoredBackup { verified_at: note.verified_at, ..backup };
+        let backup = StoredBackup { verified_at: note.verified_at, damaged: None, ..backup };
         Ok(Proven { backup, proof, took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) })
     }
 }

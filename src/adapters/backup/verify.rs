@@ -147,8 +147,7 @@ impl BackupVault {
         let (folder, wanted) = (self.folder()?, id.to_owned());
         let note = match &outcome {
             Ok((_, sidecar)) => Some(sidecar.clone()),
-            // Nobody may take it for a good one again.
-            Err(e) if e.kind == ErrorKind::Data => sidecar.map(|s| super::Sidecar { verified_at: None, ..s }),
+            Err(e) if e.kind == ErrorKind::Data => sidecar.map(|s| s.damaged(e)),
             Err(_) => None,
         };
         if let Some(note) = note {
@@ -184,7 +183,7 @@ impl BackupVault {
                     Ok(())
                 })
                 .await?;
-                Ok((Proof::Restored, Sidecar { verified_at: Some(Utc::now()), ..sidecar }))
+                Ok((Proof::Restored, Sidecar { verified_at: Some(Utc::now()), damaged: None, ..sidecar }))
             }
         }
     }
@@ -242,6 +241,7 @@ impl BackupVault {
             encrypted: backup.encrypted,
             created_at: manifest.created_at,
             verified_at: None,
+            damaged: None,
             members: manifest.members.len() as u64,
             content_bytes: manifest.members.iter().map(|m| m.bytes).sum(),
         };

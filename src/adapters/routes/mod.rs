@@ -167,6 +167,10 @@ impl Notifier for Filtered {
         notice.severity() >= self.least && (self.resolved || !is_end)
     }
 
+    fn least(&self) -> Severity {
+        self.least
+    }
+
     async fn deliver(&self, notice: &Notice) -> Result<()> {
         if !self.wants(notice) {
             return Ok(());

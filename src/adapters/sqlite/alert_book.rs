@@ -28,7 +28,7 @@ impl AlertBook for SqliteLedger {
         self.read("list the pending alerts", |db, _| alerts::pending(db)).await
     }
     async fn alert_deliveries(&self, id: i64) -> Result<Vec<DeliveryRow>> {
-        self.read("list the deliveries of an alert", move |db, _| alerts::deliveries(db, id)).await
+        self.read("list the deliveries of an alert", move |db, stamp| alerts::deliveries(db, stamp, id)).await
     }
     async fn acknowledge(&self, id: i64, by: &str, note: Option<&str>) -> Result<Option<AlertRow>> {
         let (by, note) = (by.to_owned(), note.map(str::to_owned));
@@ -52,7 +52,7 @@ impl AlertBook for SqliteLedger {
         self.write("record the routes of alerts", move |tx, stamp| outbox::open_routes(tx, stamp, &names)).await
     }
     async fn routes(&self) -> Result<Vec<RouteRow>> {
-        self.read("list the routes of alerts", |db, _| outbox::routes(db)).await
+        self.read("list the routes of alerts", outbox::routes).await
     }
     async fn newest_notice(&self) -> Result<i64> {
         self.read("look for new notices", |db, _| {

@@ -1,6 +1,6 @@
 //! Alert instances: one per rule and subject at a time; pending, firing, then resolved. Each change writes the notice that tells it.
 
-use super::{Stamp, audit, instant, millis};
+use super::{Stamp, audit, instant, millis, outbox};
 use moon_actors::port::{
     Acknowledgement, Alert, AlertKey, AlertRow, AuditEntry, DeliveryRow, Fate, PendingAlert, Phase, Severity,
 };
@@ -59,7 +59,8 @@ pub(super) fn raise(
     hint: Option<&str>,
 ) -> rusqlite::Result<Option<Alert>> {
     let before = firing(db, key)?;
-    if before.as_ref().is_some_and(|alert| alert.severity >= severity) {
+    if let Some(alert) = before.as_ref().filter(|alert| alert.severity >= severity) {
+        refresh(db, alert, severity, message, hint)?;
         return Ok(None);
     }
     forget_pending(db, key)?;
@@ -83,6 +84,22 @@ pub(super) fn raise(
     firing(db, key)
 }
 
+/// What goes on says its newest reason, and nobody is told again. What is milder by now says nothing of what is worse.
+fn refresh(
+    db: &Connection,
+    alert: &Alert,
+    severity: Severity,
+    message: &str,
+    hint: Option<&str>,
+) -> rusqlite::Result<()> {
+    if alert.severity != severity || (alert.message == message && alert.hint.as_deref() == hint) {
+        return Ok(());
+    }
+    db.prepare_cached("UPDATE alerts SET message = ?2, hint = ?3 WHERE id = ?1")?
+        .execute((alert.id, message, hint))
+        .map(drop)
+}
+
 /// What is known of a condition that has to last before it fires.
 pub(super) struct Pending<'a> {
     pub key: &'a AlertKey,
@@ -93,7 +110,8 @@ pub(super) struct Pending<'a> {
 }
 
 pub(super) fn raise_after(db: &Connection, stamp: &Stamp, new: &Pending) -> rusqlite::Result<Option<Alert>> {
-    if firing(db, new.key)?.is_some_and(|alert| alert.severity >= new.severity) {
+    if let Some(alert) = firing(db, new.key)?.filter(|alert| alert.severity >= new.severity) {
+        refresh(db, &alert, new.severity, new.message, new.hint)?;
         return Ok(None);
     }
     let (now, patience) = (millis(stamp.steady), i64::try_from(new.patience.as_millis()).unwrap_or(i64::MAX));
@@ -307,22 +325,31 @@ pub(super) fn phase(text: &str) -> Phase {
     Phase::ALL.into_iter().find(|phase| phase.as_str() == text).unwrap_or(Phase::Firing)
 }
 
-pub(super) fn deliveries(db: &Connection, id: i64) -> rusqlite::Result<Vec<DeliveryRow>> {
-    let sql = "SELECT n.phase, n.made_at, r.route, d.state, d.at, d.why, d.digest
+pub(super) fn deliveries(db: &Connection, stamp: &Stamp, id: i64) -> rusqlite::Result<Vec<DeliveryRow>> {
+    let sql = "SELECT n.phase, n.made_at, r.route, d.state, d.at, d.why, d.digest, g.state, g.sent_steady
          FROM notices n
          JOIN (SELECT name AS route FROM routes UNION
                SELECT d.route FROM deliveries d JOIN notices n ON n.id = d.notice WHERE n.alert = ?1) r
          LEFT JOIN deliveries d ON d.notice = n.id AND d.route = r.route
+         LEFT JOIN digests g ON g.id = d.digest
          WHERE n.alert = ?1 ORDER BY n.id, r.route";
     let read = |r: &Row| {
+        let route: String = r.get(2)?;
+        let digest: Option<String> = r.get(7)?;
+        let is_closed = digest.as_deref() == Some("closed");
+        let is_held = is_closed || digest.as_deref() == Some("open");
+        let gone_out: Option<i64> = r.get(8)?;
+        let at = gone_out.map(|at| millis(stamp.now) - (millis(stamp.steady) - at).max(0));
         Ok(DeliveryRow {
             phase: phase(&r.get::<_, String>(0)?),
             made_at: instant(r.get(1)?),
-            route: r.get(2)?,
             fate: r.get::<_, Option<String>>(3)?.and_then(|text| fate(&text)),
-            at: r.get::<_, Option<i64>>(4)?.map(instant),
+            at: at.or(r.get(4)?).map(instant),
             why: r.get(5)?,
             digest: r.get(6)?,
+            is_held,
+            held_until: if is_held { outbox::digest_due(db, stamp, &route, is_closed)? } else { None },
+            route,
         })
     };
     db.prepare_cached(sql)?.query_map([id], read)?.collect()

@@ -2,7 +2,8 @@
 
 use super::alerts::{self, fate, phase, severity};
 use super::{Stamp, from_json, instant, millis, to_json};
-use moon_actors::alert::policy::{DIGEST_LINES, HOUR, UNDELIVERED};
+use chrono::{DateTime, Utc};
+use moon_actors::alert::policy::{DIGEST_LINES, HOUR, UNDELIVERED, digest_in};
 use moon_actors::port::{
     AlertKey, Book, Digest, Digests, Entry, Failure, Fate, Owed, Parcel, Phase, RouteRow, Settlement, Severity,
 };
@@ -265,6 +266,29 @@ pub(super) fn digests(db: &Connection, stamp: &Stamp, route: &str) -> rusqlite::
     Ok(Digests { open, closed: closed(db, route)?, last_sent: last.map(|at| age(now, at)) })
 }
 
+/// When a route's digest goes out that has not yet: the closed one as soon as the route takes it, the open one in its time and at
+/// least an hour behind the closed one. `None`: there is none, or no such route.
+pub(super) fn digest_due(
+    db: &Connection,
+    stamp: &Stamp,
+    route: &str,
+    is_closed: bool,
+) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let paused = db
+        .prepare_cached("SELECT failed_steady, pause FROM routes WHERE name = ?1")?
+        .query_row([route], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)))
+        .optional()?;
+    let Some((failed, pause)) = paused else { return Ok(None) };
+    let paused = Duration::from_millis(pause.max(0) as u64).saturating_sub(age(millis(stamp.steady), failed));
+    let digests = digests(db, stamp, route)?;
+    let wait = match (is_closed, &digests.closed) {
+        (true, _) => Some(Duration::ZERO),
+        (false, Some(_)) => digests.open.map(|_| HOUR),
+        (false, None) => digest_in(&digests),
+    };
+    Ok(wait.map(|wait| instant(millis(stamp.now) + span(wait.max(paused)))))
+}
+
 pub(super) fn close_digest(db: &Connection, route: &str) -> rusqlite::Result<Option<Digest>> {
     if closed(db, route)?.is_none() {
         db.execute("UPDATE digests SET state = 'closed' WHERE route = ?1 AND state = 'open' AND count > 0", [route])?;
@@ -343,7 +367,7 @@ pub(super) fn not_told(
     Ok(())
 }
 
-pub(super) fn routes(db: &Connection) -> rusqlite::Result<Vec<RouteRow>> {
+pub(super) fn routes(db: &Connection, stamp: &Stamp) -> rusqlite::Result<Vec<RouteRow>> {
     let sql = "SELECT r.name, r.failures, r.failing_since, r.last_error, r.told_at,
            (SELECT count(*) FROM notices n WHERE n.id > r.settled_to
               AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.notice = n.id AND d.route = r.name)),
@@ -359,7 +383,13 @@ pub(super) fn routes(db: &Connection) -> rusqlite::Result<Vec<RouteRow>> {
             told_at: r.get::<_, Option<i64>>(4)?.map(instant),
             owed: r.get::<_, i64>(5)?.max(0) as u64,
             held: r.get::<_, i64>(6)?.max(0) as u64,
+            digest_at: None,
         })
     };
-    db.prepare_cached(sql)?.query_map([], read)?.collect()
+    let mut routes: Vec<RouteRow> = db.prepare_cached(sql)?.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
+    for route in routes.iter_mut().filter(|route| route.held > 0) {
+        let is_closed = closed(db, &route.name)?.is_some();
+        route.digest_at = digest_due(db, stamp, &route.name, is_closed)?;
+    }
+    Ok(routes)
 }

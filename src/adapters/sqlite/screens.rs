@@ -205,13 +205,14 @@ pub(super) fn period(db: &Connection, since: DateTime<Utc>, until: DateTime<Utc>
     let severity = |severity: &str| {
         one(&format!("SELECT COUNT(*) FROM alerts WHERE fired_at BETWEEN ?1 AND ?2 AND severity = '{severity}'"))
     };
+    // Lives, not the tally: that one is by whole days.
+    let (up_ms, observed_ms) = uptime(&lives(db, to)?, from, to);
     let mut period = Period {
         since,
         until,
         known_secs: first.map_or(0, |first| (to - from.max(first)) / 1000).max(0),
-        // Lives, not the tally: that one is by whole days.
-        up_secs: one("SELECT SUM(MAX(0, MIN(?2, COALESCE(ended_at, seen_at)) - MAX(?1, started_at))) / 1000
-                      FROM boots WHERE seen_at IS NOT NULL AND started_at <= ?2")?,
+        observed_secs: observed_ms / 1000,
+        up_secs: up_ms / 1000,
         starts: one("SELECT COUNT(*) FROM boots WHERE seen_at IS NOT NULL AND started_at BETWEEN ?1 AND ?2")?,
         unclean_ends: one("SELECT COUNT(*) FROM boots WHERE seen_at BETWEEN ?1 AND ?2 AND ended_at IS NULL
              AND rowid < (SELECT MAX(rowid) FROM boots)")?,
@@ -233,6 +234,42 @@ pub(super) fn period(db: &Connection, since: DateTime<Utc>, until: DateTime<Utc>
     };
     from_audit(db, &mut period)?;
     Ok(period)
+}
+
+/// A life of a daemon.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    started_at: i64,
+    seen_at: i64,
+    ended_at: Option<i64>,
+    /// It gave up, which is no orderly stop.
+    gave_up: bool,
+}
+
+fn lives(db: &Connection, to: i64) -> rusqlite::Result<Vec<Life>> {
+    let sql = "SELECT started_at, seen_at, ended_at, ifnull(end_reason LIKE 'moon gives up%', 0) FROM boots
+               WHERE seen_at IS NOT NULL AND started_at <= ?1 ORDER BY rowid";
+    let life = |r: &rusqlite::Row| {
+        Ok(Life { started_at: r.get(0)?, seen_at: r.get(1)?, ended_at: r.get(2)?, gave_up: r.get(3)? })
+    };
+    db.prepare_cached(sql)?.query_map([to], life)?.collect()
+}
+
+/// Milliseconds between `from` and `to` that a daemon was up, and that it should have been: behind one that died until the next one,
+/// not behind one that was stopped.
+fn uptime(lives: &[Life], from: i64, to: i64) -> (i64, i64) {
+    let within = |begin: i64, end: i64| (end.min(to) - begin.max(from)).max(0);
+    let (mut up, mut down) = (0, 0);
+    for (n, life) in lives.iter().enumerate() {
+        let next = lives.get(n + 1).map(|next| next.started_at);
+        let is_alive = next.is_none() && life.ended_at.is_none() && to - life.seen_at <= LONGEST_BEAT_MS;
+        let end = if is_alive { to } else { life.ended_at.unwrap_or(life.seen_at) };
+        up += within(life.started_at, end);
+        if life.ended_at.is_none() || life.gave_up {
+            down += within(end, next.unwrap_or(to));
+        }
+    }
+    (up, up + down)
 }
 
 /// Crashes and backups, from the newest row back to the beginning of the period.
@@ -382,6 +419,34 @@ mod tests {
             .query_row("SELECT COUNT(*), MIN(at) FROM usage_minutes", [], |r| Ok((r.get(0)?, r.get(1)?)))
             .expect("a row");
         assert_eq!((count, oldest), (30, millis(at(35).now) / MINUTE_MS));
+    }
+
+    #[test]
+    fn uptime_is_counted_over_the_time_in_which_a_daemon_should_have_been_up() {
+        const HOUR: i64 = 3_600_000;
+        let life = |from: i64, seen: i64, ended_at: Option<i64>| Life {
+            started_at: from * HOUR,
+            seen_at: seen * HOUR,
+            ended_at: ended_at.map(|at| at * HOUR),
+            gave_up: false,
+        };
+        let hours = |lives: &[Life], from, to| {
+            let (up, observed) = uptime(lives, from * HOUR, to * HOUR);
+            (up / HOUR, observed / HOUR)
+        };
+        assert_eq!(hours(&[], 0, 168), (0, 0));
+        assert_eq!(hours(&[life(165, 168, None)], 0, 168), (3, 3), "nothing is missed before the first one");
+        let stopped = [life(-500, -400, Some(-400)), life(165, 168, None)];
+        assert_eq!(hours(&stopped, 0, 168), (3, 3), "nor while it was stopped on purpose");
+        let died = [life(-500, 60, None), life(100, 110, Some(110))];
+        assert_eq!(hours(&died, 0, 168), (70, 110), "behind a death it is missed");
+        assert_eq!(hours(&died[..1], 0, 168), (60, 168), "and still, if nobody starts it");
+        let gave_up = [Life { gave_up: true, ..life(0, 10, Some(10)) }, life(20, 30, Some(30))];
+        assert_eq!(hours(&gave_up, 0, 168), (20, 30));
+        let set_back = [life(50, 60, None), life(40, 45, Some(45))];
+        assert_eq!(hours(&set_back, 0, 168), (15, 15), "a clock that was set back takes nothing away");
+        let just_begun = Life { seen_at: 167 * HOUR + 1, ..life(167, 167, None) };
+        assert_eq!(uptime(&[just_begun], 0, 167 * HOUR + 5_000), (5_000, 5_000), "its last beat is young: it is up");
     }
 
     #[tokio::test]

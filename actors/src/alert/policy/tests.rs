@@ -3,6 +3,7 @@
 use super::*;
 use crate::port::Alert;
 use chrono::DateTime;
+use proptest::prelude::*;
 
 fn settings() -> Alerts {
     Alerts::default()
@@ -71,18 +72,49 @@ fn within_one_look_the_same_is_sent_once() {
     assert_eq!(rulings(vec![first, second], vec![]), [Ruling::Send, Ruling::Send]);
 }
 
+/// The places of what is sent.
+fn kept(rulings: &[Ruling]) -> Vec<usize> {
+    (0..rulings.len()).filter(|at| rulings[*at] == Ruling::Send).collect()
+}
+
+fn critical(owed: Owed) -> Owed {
+    Owed { alert: Alert { severity: Severity::Critical, ..owed.alert }, ..owed }
+}
+
 #[test]
 fn five_go_out_within_an_hour_the_worst_first_and_the_rest_into_the_digest() {
     let mut many: Vec<Owed> = (1..=7).map(|n| owed(n, n, Phase::Firing)).collect();
-    many[6].alert.severity = Severity::Critical;
+    (4..7).for_each(|at| many[at] = critical(many[at].clone()));
     let sent = rulings(many.clone(), vec![]);
-    let kept = |rulings: &[Ruling]| {
-        rulings.iter().enumerate().filter(|(_, r)| **r == Ruling::Send).map(|(at, _)| at).collect::<Vec<_>>()
-    };
-    assert_eq!(kept(&sent), [0, 1, 2, 3, 6]);
-    assert_eq!(sent[4], Ruling::Digest(RATE, GATHER));
+    assert_eq!(kept(&sent), [4, 5, 6]);
+    assert_eq!(sent[3], Ruling::Digest(RATE, GATHER));
     let earlier = vec![minutes(1), minutes(59), minutes(61)];
-    assert_eq!(kept(&rulings(many, earlier)), [0, 1, 6], "what is older than an hour does not count");
+    assert_eq!(kept(&rulings(many, earlier)), [4, 5, 6], "what is older than an hour does not count");
+    let all: Vec<Owed> = (1..=7).map(|n| critical(owed(n, n, Phase::Firing))).collect();
+    assert_eq!(kept(&rulings(all, vec![])), [0, 1, 2, 3, 4], "what is critical may have all of them");
+}
+
+#[test]
+fn warnings_leave_the_last_two_of_an_hour_to_what_is_critical() {
+    let warnings: Vec<Owed> = (1..=9).map(|n| owed(n, n, Phase::Firing)).collect();
+    assert_eq!(kept(&rulings(warnings.clone(), vec![])), [0, 1, 2]);
+    let later =
+        vec![owed(1, 1, Phase::Firing), critical(owed(2, 2, Phase::Firing)), critical(owed(3, 3, Phase::Firing))];
+    assert_eq!(kept(&rulings(later.clone(), vec![minutes(5); 3])), [1, 2]);
+    assert_eq!(kept(&rulings(later, vec![minutes(5); 4])), [1], "five are five");
+    let few = |per_hour| {
+        let book = Book { route: "mail".into(), owed: warnings.clone(), ..Book::default() };
+        kept(&rule(&book, &Alerts { per_hour, ..settings() })).len()
+    };
+    assert_eq!([1, 2, 3, 4, 5, 8].map(few), [1, 1, 2, 2, 3, 6], "never more than half is kept back");
+}
+
+#[test]
+fn good_news_takes_no_place_from_bad_news() {
+    let end = critical(Owed { firing: Some(Fate::Sent), ..owed(1, 1, Phase::Resolved) });
+    let news = vec![end, critical(owed(2, 2, Phase::Firing))];
+    assert_eq!(kept(&rulings(news.clone(), vec![minutes(5); 4])), [1]);
+    assert_eq!(kept(&rulings(news, vec![minutes(5); 3])), [0, 1]);
 }
 
 #[test]
@@ -97,7 +129,7 @@ fn an_end_is_told_exactly_where_the_beginning_was() {
     assert_eq!(end(Some(Fate::Dropped)), Ruling::Drop(NOT_TOLD));
     let both = vec![over(owed(1, 1, Phase::Firing)), owed(2, 1, Phase::Resolved)];
     assert_eq!(rulings(both.clone(), vec![]), [Ruling::Send, Ruling::Send]);
-    let full = vec![minutes(1); 4];
+    let full = vec![minutes(1); 2];
     assert_eq!(rulings(both, full), [Ruling::Send, Ruling::Digest(RATE, GATHER)], "begun before it ends");
 }
 
@@ -166,4 +198,39 @@ fn what_the_world_may_mend_is_tried_again_and_a_refusal_is_given_up() {
     assert!(setback(&away, 2, &supervision).alarm);
     let refused = setback(&Error::data("x.refused", "m"), 0, &supervision);
     assert_eq!(refused, Setback { is_given_up: true, pause: Duration::ZERO, alarm: true });
+}
+
+proptest! {
+    /// Hours of alerts, each pass deciding about what came since the last one.
+    #[test]
+    fn no_hour_has_more_than_its_share_and_warnings_never_hold_back_what_is_critical(
+        per_hour in 1u32..9,
+        passes in prop::collection::vec((0u64..45, prop::collection::vec(any::<bool>(), 0..6)), 1..60),
+    ) {
+        let settings = Alerts { per_hour, ..settings() };
+        let share = per_hour as usize;
+        let (mut now, mut sent, mut next) = (0, Vec::<(u64, bool)>::new(), 0);
+        for (wait, coming) in passes {
+            now += wait;
+            let new = |is_critical: &bool| {
+                next += 1;
+                let owed = owed(next, next, Phase::Firing);
+                if *is_critical { critical(owed) } else { owed }
+            };
+            let book = Book {
+                route: "mail".into(),
+                owed: coming.iter().map(new).collect(),
+                sent: sent.iter().map(|(at, _)| minutes(now - at)).collect(),
+                ..Book::default()
+            };
+            let decided = rule(&book, &settings);
+            sent.extend(kept(&decided).into_iter().map(|at| (now, coming[at])));
+            let hour: Vec<bool> = sent.iter().filter(|(at, _)| now - at < 60).map(|(_, critical)| *critical).collect();
+            let mild = hour.iter().filter(|is_critical| !**is_critical).count();
+            prop_assert!(hour.len() <= share && mild <= share - reserve(share), "{hour:?} of {share}");
+            let is_held_back = decided.iter().zip(&coming).any(|(ruling, is_critical)| *is_critical && *ruling != Ruling::Send);
+            prop_assert!(!is_held_back || hour.len() == share, "a critical alert waits though there was room: {hour:?}");
+            prop_assert!(decided.iter().all(|ruling| matches!(ruling, Ruling::Send | Ruling::Digest(RATE, _))));
+        }
+    }
 }
