@@ -1,0 +1,129 @@
+//! What is wrong with settings: refused all at once, each mistake at its own place, with the word that was meant.
+
+use super::*;
+
+#[test]
+fn unknown_keys_and_tables_are_refused_with_a_suggestion() {
+    let scene = Scene::new();
+    let sources = scene.with_file("[thresholds]\nprun = 0.8\nlimit = 3\nxyzzy = 1\n[wacth]\npoll = \"1m\"\n");
+    let file = scene.path("given.toml").display().to_string();
+    let got = problems(&sources);
+    assert_eq!(got[0], format!("{file}:2: thresholds.prun: unknown key; did you mean \"prune\"?"));
+    assert_eq!(got[1], format!("{file}:3: thresholds.limit: unknown key; did you mean \"recall.limit\"?"));
+    assert!(got[2].starts_with(&format!("{file}:4: thresholds.xyzzy: unknown key; there are archive,")), "{}", got[2]);
+    assert_eq!(got[3], format!("{file}:5: wacth: unknown table; did you mean \"[watch]\"?"));
+    assert_eq!(got.len(), 4);
+}
+
+#[test]
+fn a_route_that_is_wrong_is_named_at_its_own_line_with_what_was_meant() {
+    let scene = Scene::new();
+    let text = "[alerts]\nper_hour = 3\n\n[[alerts.routes]]\nname = \"a\"\nkind = \"desktop\"\n\n\
+                [[alerts.routes]]\nname = \"b\"\nkind = \"emial\"\n\n\
+                [[alerts.routes]]\nname = \"c\"\nkind = \"email\"\nhots = \"mail\"\n\n\
+                [[alerts.routes]]\nname = \"d\"\nkind = \"desktop\"\nhost = \"mail\"\n";
+    let got = problems(&scene.with_file(text));
+    assert_eq!(got.len(), 3, "{got:#?}");
+    assert!(got[0].contains("given.toml:8: alerts.routes: unknown variant `emial`"), "{}", got[0]);
+    assert!(got[0].ends_with("did you mean \"email\"?"), "{}", got[0]);
+    assert!(got[1].contains("given.toml:12: alerts.routes: unknown field `hots`"), "{}", got[1]);
+    assert!(got[1].ends_with("did you mean \"host\"?"), "{}", got[1]);
+    let stranger = "given.toml:17: alerts.routes: route \"d\": host does not belong to kind = \"desktop\"";
+    assert!(got[2].contains(stranger), "{}", got[2]);
+    let twice = "[[alerts.routes]]\nname = \"a\"\nkind = \"desktop\"\n";
+    let got = problems(&scene.with_file(&twice.repeat(2)));
+    assert!(got[0].contains("given.toml:1: alerts.routes: two routes have the name \"a\""), "{}", got[0]);
+    let path = "[[alerts.routes]]\nname = \"a\"\nkind = \"webhook\"\nurl_file = \"relative\"\n";
+    let got = problems(&scene.with_file(path));
+    assert!(got[0].contains("url_file: \"relative\" must be absolute"), "{}", got[0]);
+}
+
+#[test]
+fn every_problem_of_every_source_is_reported_at_once_with_its_place() {
+    let scene = Scene::new();
+    let sources = scene.with_file(
+        "index = 1\n[watch]\npoll = 60\nhost = \"opencla\"\n\n[archive]\nzstd_level = 40\nsegment_bytes = -1\n[log]\nlevel = \"inof\"\n",
+    );
+    let mut sources = set(sources, "MOON_RECALL_LIMIT", "many");
+    sources.set = vec!["index.chunk_chars=7".into(), "indx.chunk_chars=700".into(), "nonsense".into()];
+    let got = problems(&sources);
+    assert_eq!(got.len(), 10, "{got:#?}");
+    let got = got.join("\n");
+    for part in [
+        "given.toml:1: index: expected a table [index], found integer",
+        "given.toml:3: watch.poll: expected a duration such as \"30s\" or \"5m\", found integer 60",
+        "given.toml:4: watch.host: unknown variant `opencla`",
+        "given.toml:7: archive.zstd_level: 40 must be between 1 and 19",
+        "given.toml:8: archive.segment_bytes: -1 is below 0",
+        "given.toml:10: log.level: unknown level \"inof\"; did you mean \"info\"?",
+        "MOON_RECALL_LIMIT: recall.limit: expected a whole number, found \"many\"",
+        "--set: index.chunk_chars: 7 must be between 200 and 20000",
+        "--set: indx.chunk_chars: unknown key; did you mean \"index.chunk_chars\"?",
+        "--set: expected KEY=VALUE",
+    ] {
+        assert!(got.contains(part), "{part:?} is missing in\n{got}");
+    }
+}
+
+#[test]
+fn text_that_is_not_toml_is_reported_with_line_and_column_and_nothing_else() {
+    let scene = Scene::new();
+    let got = problems(&scene.with_file("[watch]\npoll = [\n"));
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert!(got[0].contains("given.toml:2, column 9: not valid TOML"), "{}", got[0]);
+}
+
+#[test]
+fn an_impossible_order_of_thresholds_is_refused_at_the_line_that_caused_it() {
+    let scene = Scene::new();
+    // The default of `prune` is what is broken; the line of `archive` is what broke it.
+    let got = problems(&scene.with_file("\n[thresholds]\narchive = 0.88\n"));
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert!(
+        got[0].contains("given.toml:3: thresholds.prune: 0.85 must be above thresholds.archive (0.88)"),
+        "{}",
+        got[0]
+    );
+    for text in ["archive = 0.8\nprune = 0.8", "distill = 0.85", "archive = nan", "distill = inf", "hysteresis = 0.8"] {
+        problems(&scene.with_file(&format!("[thresholds]\n{text}\n")));
+    }
+}
+
+#[test]
+fn a_value_nobody_could_read_does_not_break_rules_on_top() {
+    let scene = Scene::new();
+    let got = problems(&scene.with_file("[thresholds]\narchive = 0.88\nprune = \"0.9\"\n"));
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert!(got[0].contains(":3: thresholds.prune: expected a number, found text"), "{}", got[0]);
+}
+
+#[test]
+fn a_path_or_a_program_that_depends_on_the_working_directory_is_refused() {
+    let scene = Scene::new();
+    let got = problems(&scene.with_file(
+        "[watch]\ntranscripts_dir = \"logs\"\n[openclaw]\ncommand = \"./openclaw\"\ntoken_file = \"~/token\"\n",
+    ));
+    assert_eq!(got.len(), 2, "{got:?}");
+    assert!(got[0].contains(":2: watch.transcripts_dir: \"logs\" must be absolute"), "{}", got[0]);
+    assert!(got[1].contains(":4: openclaw.command: \"./openclaw\" must be absolute"), "{}", got[1]);
+}
+
+#[test]
+fn a_settings_file_that_everybody_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::new();
+    let sources = scene.with_file("[recall]\nlimit = 7\n");
+    std::fs::set_permissions(scene.path("given.toml"), std::fs::Permissions::from_mode(0o666)).expect("widened");
+    let got = problems(&sources);
+    assert!(got.len() == 1 && got[0].contains("given.toml: everybody may write to this file"), "{got:?}");
+}
+
+#[test]
+fn hostile_text_in_a_settings_file_reaches_nobodys_terminal() {
+    let scene = Scene::new();
+    scene.write("bad.toml", "[recall]\n\"a\\u001b[2J\\nerror: forged\\u202e\" = 1\n");
+    let output = scene.moon().args(["--config", "bad.toml", "config", "check"]).assert().code(64).get_output().clone();
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("recall.a\\u{1b}[2J\\nerror: forged\\u{202e}"), "{text}");
+}
