@@ -10,6 +10,7 @@ mod health;
 mod rotation;
 pub mod route;
 mod service;
+pub mod span;
 
 pub use alerts::Alerts;
 pub use backup::Backup;
@@ -21,21 +22,6 @@ pub use service::Service;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-
-/// A span of time in people's words (`30s`, `5m`, `1h 30m`).
-pub mod span {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use std::time::Duration;
-
-    pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&humantime::format_duration(*value))
-    }
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
-        humantime::parse_duration(&text)
-            .map_err(|e| D::Error::custom(format!("invalid duration {text:?}: {e}; write it like \"30s\" or \"5m\"")))
-    }
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -498,7 +484,7 @@ impl Rules {
     }
     fn span(&mut self, key: &'static str, span: Duration, least: Duration) {
         self.hold((least..=LONGEST).contains(&span), key, || {
-            let shown = humantime::format_duration;
+            let shown = span::words;
             format!("{} must be between {} and {}", shown(span), shown(least), shown(LONGEST))
         });
     }
@@ -509,7 +495,7 @@ const NOTHING: Duration = Duration::ZERO;
 const MOMENT: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
 /// No span of Moon's is meant to be longer than a year; far longer ones overflow what a clock can say.
-const LONGEST: Duration = Duration::from_secs(31_557_600);
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 #[cfg(test)]
 mod tests {
