@@ -76,7 +76,7 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
             sources.set.push(format!("{key}=0.3"));
         }
         let got = loaded(&sources);
-        let file = Origin::File { path: scene.path("given.toml"), line: 2 };
+        let file = Origin::File { path: scene.path("given.toml"), line: 2, column: 1 };
         let want = match (in_file, in_environment, in_flag) {
             (_, _, 1) => (0.3, Origin::Flag("--set".into())),
             (_, 1, _) => (0.2, Origin::Environment("MOON_THRESHOLDS_ARCHIVE".into())),
@@ -168,7 +168,7 @@ fn a_home_that_means_something_else_elsewhere_is_refused() {
     let got = problems(&set(scene.sources(), "MOON_HOME", "relative/home"));
     assert_eq!(got, ["MOON_HOME: home.path: \"relative/home\" must be absolute or begin with ~/"]);
     let got = problems(&scene.with_file("[home]\npath = \"home\"\n"));
-    assert!(got[0].contains("given.toml:2: home.path:") && got.len() == 1, "{got:?}");
+    assert!(got[0].contains("given.toml:2:1: home.path:") && got.len() == 1, "{got:?}");
     scene.write(".lilac_metaflora/moon.toml", "[home]\npath = \"/another\"\n");
     let got = problems(&scene.sources());
     assert!(got[0].contains("names another home than the one this file lies in"), "{got:?}");
@@ -225,7 +225,7 @@ fn show_tells_each_value_with_its_origin() {
         line.split("  ").map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
     };
     let file = scene.path(".lilac_metaflora/moon.toml");
-    assert_eq!(line("watch.poll"), ["watch.poll", "\"2m\"", &format!("{}:2", file.display())]);
+    assert_eq!(line("watch.poll"), ["watch.poll", "\"2m\"", &format!("{}:2:1", file.display())]);
     assert_eq!(line("recall.limit"), ["recall.limit", "8", "env MOON_RECALL_LIMIT"]);
     assert_eq!(line("log.keep"), ["log.keep", "2", "flag --set"]);
     assert_eq!(line("log.level"), ["log.level", "\"info\"", "default"]);

@@ -2,6 +2,7 @@
 //!
 //! Every test gets its own folder as `HOME`; nothing of the machine's user is read or written.
 
+mod check;
 mod layers;
 mod mistakes;
 mod program;

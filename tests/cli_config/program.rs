@@ -47,8 +47,8 @@ fn an_error_names_operation_causes_and_next_step_on_stderr_without_colour() {
     let output = scene.moon().arg("logs").assert().code(64).get_output().clone();
     let file = scene.path(".lilac_metaflora/moon.toml");
     let want = format!(
-        "error: could not use the configuration: 2 problems\n  cause: {file}:2: recall.limt: unknown key; did you mean \
-         \"limit\"?\n  cause: {file}:3: recall.limit: 0 must be between 1 and 100\n  hint:  `moon config check` shows the \
+        "error: could not use the configuration: 2 problems\n  cause: {file}:2:1: recall.limt: unknown key; did you mean \
+         \"limit\"?\n  cause: {file}:3:1: recall.limit: 0 must be between 1 and 100\n  hint:  `moon config check` shows the \
          problems again, `moon.toml.example` every key with its default\n",
         file = file.display()
     );

@@ -234,14 +234,15 @@ fn timeout() -> Duration {
     TIMEOUT
 }
 
-/// What is wrong with one route, all at once.
+/// What is wrong with one route, all at once: a line each, which begins with the key that is meant. So whoever reads the table can
+/// say where that stands.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
 impl Wrong {
-    fn unless(&mut self, holds: bool, message: impl FnOnce() -> String) {
+    fn unless(&mut self, holds: bool, key: &str, message: impl FnOnce() -> String) {
         if !holds {
-            self.0.push(message());
+            self.0.push(format!("{key}: {}", message()));
         }
     }
 }
@@ -251,13 +252,13 @@ impl TryFrom<Written> for Route {
 
     fn try_from(mut written: Written) -> Result<Self, String> {
         let mut wrong = Wrong::default();
-        let named = format!("route {:?}: ", written.name);
-        wrong.unless(is_name(&written.name), || {
+        wrong.unless(is_name(&written.name), "name", || {
             format!("a name has 1 to {NAME_MAX} of a-z, 0-9, - and _, and begins with a letter")
         });
-        wrong.unless(written.name != "log", || "\"log\" is the route that is always there; take another name".into());
+        let is_log = written.name == "log";
+        wrong.unless(!is_log, "name", || "\"log\" is the route that is always there; take another name".into());
         let range = Duration::from_millis(100)..=Duration::from_secs(300);
-        wrong.unless(range.contains(&written.timeout), || "timeout must be between 100ms and 5m".into());
+        wrong.unless(range.contains(&written.timeout), "timeout", || "must be between 100ms and 5m".into());
         strangers(&written, &mut wrong);
         let target = match written.kind {
             Kind::Email => Target::Email(written.email(&mut wrong)),
@@ -267,7 +268,7 @@ impl TryFrom<Written> for Route {
             Kind::Command => Target::Command(written.command(&mut wrong)),
         };
         if !wrong.0.is_empty() {
-            return Err(format!("{named}{}", wrong.0.join("; ")));
+            return Err(wrong.0.join("\n"));
         }
         // E-mail is for what cannot wait until somebody looks.
         let least = if matches!(target, Target::Email(_)) { Severity::Critical } else { Severity::Info };
@@ -281,11 +282,11 @@ fn strangers(written: &Written, wrong: &mut Wrong) {
     let set = serde_json::to_value(written).unwrap_or_default();
     let own = written.kind.keys();
     for key in set.as_object().into_iter().flat_map(|fields| fields.keys()).map(String::as_str) {
-        wrong.unless(COMMON.contains(&key) || own.contains(&key), || {
+        wrong.unless(COMMON.contains(&key) || own.contains(&key), key, || {
             let kind = written.kind.as_str();
             match own.is_empty() {
-                true => format!("{key} does not belong to kind = \"{kind}\", which has no keys of its own"),
-                false => format!("{key} does not belong to kind = \"{kind}\", which has {}", own.join(", ")),
+                true => format!("does not belong to kind = \"{kind}\", which has no keys of its own"),
+                false => format!("does not belong to kind = \"{kind}\", which has {}", own.join(", ")),
             }
         });
     }
@@ -295,26 +296,28 @@ impl Written {
     fn email(&mut self, wrong: &mut Wrong) -> Email {
         let tls = self.tls.unwrap_or_default();
         let host = self.host.take().unwrap_or_default();
-        wrong.unless(is_word(&host), || "host must name the mail server".into());
-        wrong.unless(tls != Tls::None || is_this_machine(&host), || {
-            format!("tls = \"none\" is for this machine itself (127.0.0.1, ::1, localhost), not for {host:?}")
+        wrong.unless(is_word(&host), "host", || "must name the mail server".into());
+        wrong.unless(tls != Tls::None || is_this_machine(&host), "tls", || {
+            format!("\"none\" is for this machine itself (127.0.0.1, ::1, localhost), not for {host:?}")
         });
         let login = match (self.username.take(), self.password_file.take()) {
             (Some(name), Some(file)) => Some((name, file)),
             (None, None) => None,
-            _ => {
-                wrong.0.push("username and password_file belong together".into());
+            (name, _) => {
+                let key = if name.is_some() { "username" } else { "password_file" };
+                wrong.unless(false, key, || "username and password_file belong together".into());
                 None
             }
         };
         let to = self.to.take().unwrap_or_default();
-        wrong.unless(!to.is_empty(), || "to must name whom to write to, e.g. [\"me@example.org\"]".into());
-        for address in to.iter().chain(&self.from) {
-            wrong.unless(is_address(address), || format!("{address:?} is not an e-mail address"));
+        wrong.unless(!to.is_empty(), "to", || "must name whom to write to, e.g. [\"me@example.org\"]".into());
+        let addresses = to.iter().map(|address| ("to", address)).chain(self.from.iter().map(|from| ("from", from)));
+        for (key, address) in addresses {
+            wrong.unless(is_address(address), key, || format!("{address:?} is not an e-mail address"));
         }
         let subject_prefix = self.subject_prefix.take().unwrap_or_else(|| "[Moon]".into());
         let is_short = subject_prefix.chars().count() <= 60 && !subject_prefix.chars().any(char::is_control);
-        wrong.unless(is_short, || "subject_prefix must be one line of at most 60 characters".into());
+        wrong.unless(is_short, "subject_prefix", || "must be one line of at most 60 characters".into());
         let port = self.port.unwrap_or(match tls {
             Tls::Starttls => 587,
             Tls::Implicit => 465,
@@ -330,33 +333,33 @@ impl Written {
             Some("slack") => Template::Slack,
             Some("discord") => Template::Discord,
             Some(path) => {
-                wrong.unless(path.starts_with(['/', '~', '$']), || {
-                    format!("template {path:?} must be \"generic\", \"slack\", \"discord\" or the absolute path of a template")
+                wrong.unless(path.starts_with(['/', '~', '$']), "template", || {
+                    format!("{path:?} must be \"generic\", \"slack\", \"discord\" or the absolute path of a template")
                 });
                 Template::File(path.to_owned())
             }
         };
         let is_secret = matches!(template, Template::Slack | Template::Discord);
-        wrong.unless(!is_secret || self.url.is_none(), || {
+        wrong.unless(!is_secret || self.url.is_none(), "url", || {
             "whoever knows the address of such a webhook may post: put it into a file and name that as url_file".into()
         });
         Webhook { http: self.http(wrong), template, secret_file: self.secret_file.take() }
     }
 
     fn alertmanager(&mut self, wrong: &mut Wrong) -> Alertmanager {
-        wrong.unless(self.resolved, || "resolved must stay true: Alertmanager would show the alert for ever".into());
+        wrong.unless(self.resolved, "resolved", || "must stay true: Alertmanager would show the alert for ever".into());
         let labels = self.labels.take().unwrap_or_default();
         for name in labels.keys() {
             let is_label = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            wrong.unless(is_label, || format!("{name:?} cannot be the name of a label"));
-            wrong.unless(!OWN_LABELS.contains(&name.as_str()), || format!("the label {name} is Moon's own"));
+            wrong.unless(is_label, "labels", || format!("{name:?} cannot be the name of a label"));
+            let is_own = OWN_LABELS.contains(&name.as_str());
+            wrong.unless(!is_own, "labels", || format!("the label {name} is Moon's own"));
         }
         let generator_url = self.generator_url.take();
         if let Some(url) = &generator_url {
-            wrong.unless(url.starts_with("https://") || url.starts_with("http://"), || {
-                format!("generator_url {url:?} must be the http or https address of a page")
-            });
+            let is_page = url.starts_with("https://") || url.starts_with("http://");
+            wrong.unless(is_page, "generator_url", || format!("{url:?} must be the http or https address of a page"));
         }
         Alertmanager { http: self.http(wrong), labels, generator_url }
     }
@@ -367,20 +370,22 @@ impl Written {
             (Some(url), None) => {
                 // In words a person would use; the adapter reads it by the rules of the web.
                 let rest = url.strip_prefix("https://").or(url.strip_prefix("http://"));
-                wrong.unless(rest.is_some_and(|rest| !rest.is_empty()), || {
-                    "url must begin with https:// and name a host".into()
+                wrong.unless(rest.is_some_and(|rest| !rest.is_empty()), "url", || {
+                    "must begin with https:// and name a host".into()
                 });
-                wrong.unless(allow_http || !url.starts_with("http://"), || {
-                    "url is not https: what is sent could be read and changed; allow_http = true accepts that".into()
+                wrong.unless(allow_http || !url.starts_with("http://"), "url", || {
+                    "not https: what is sent could be read and changed; allow_http = true accepts that".into()
                 });
-                wrong.unless(!url.contains(['@', '?', '#', '\\']) && !url.contains(char::is_whitespace), || {
-                    "url must be a plain address: a name, password or query in it belongs into url_file or headers_file".into()
+                let is_plain = !url.contains(['@', '?', '#', '\\']) && !url.contains(char::is_whitespace);
+                wrong.unless(is_plain, "url", || {
+                    "must be a plain address: a name, password or query in it belongs into url_file or headers_file"
+                        .into()
                 });
                 Address::Url(url)
             }
             (None, Some(file)) => Address::File(file),
             _ => {
-                wrong.0.push("one of url and url_file must be set".into());
+                wrong.unless(false, "url", || "one of url and url_file must be set".into());
                 Address::Url(String::new())
             }
         };
@@ -391,18 +396,18 @@ impl Written {
     fn command(&mut self, wrong: &mut Wrong) -> Command {
         let argv = self.argv.take().unwrap_or_default();
         let program = argv.first().map(String::as_str).unwrap_or_default();
-        wrong.unless(!program.is_empty(), || {
-            "argv must name a program and its arguments, e.g. [\"/usr/bin/logger\"]".into()
+        wrong.unless(!program.is_empty(), "argv", || {
+            "must name a program and its arguments, e.g. [\"/usr/bin/logger\"]".into()
         });
-        wrong.unless(!program.contains('/') || program.starts_with(['/', '~']), || {
+        wrong.unless(!program.contains('/') || program.starts_with(['/', '~']), "argv", || {
             format!("{program:?} must be a name on the PATH or an absolute path")
         });
         let has_nul = argv.iter().any(|word| word.contains('\0'));
-        wrong.unless(!has_nul, || "argv must not hold a NUL character".into());
+        wrong.unless(!has_nul, "argv", || "must not hold a NUL character".into());
         let environment = self.environment.take().unwrap_or_else(|| PASSED.map(str::to_owned).to_vec());
         for name in &environment {
             let is_variable = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            wrong.unless(is_variable, || format!("{name:?} cannot be the name of a variable"));
+            wrong.unless(is_variable, "environment", || format!("{name:?} cannot be the name of a variable"));
         }
         Command { argv, environment }
     }
@@ -605,10 +610,10 @@ mod tests {
 
     #[test]
     fn a_key_of_another_kind_is_refused_with_those_there_are() {
-        refused(json!({"kind": "desktop", "host": "x"}), "host does not belong to kind = \"desktop\"");
+        refused(json!({"kind": "desktop", "host": "x"}), "host: does not belong to kind = \"desktop\"");
         let webhook = json!({"kind": "webhook", "url": "https://example.org", "to": ["a@b.c"], "argv": []});
-        refused(webhook.clone(), "to does not belong to kind = \"webhook\", which has url, url_file");
-        refused(webhook, "argv does not belong");
+        refused(webhook.clone(), "to: does not belong to kind = \"webhook\", which has url, url_file");
+        refused(webhook, "argv: does not belong");
         refused(json!({"kind": "desktop", "colour": "red"}), "unknown field `colour`");
         refused(json!({"kind": "pigeon"}), "unknown variant `pigeon`");
     }
@@ -624,7 +629,7 @@ mod tests {
         refused(mail(json!({"tls": "none", "host": "127.0.0.1.example.org"})), "is for this machine itself");
         assert!(read(mail(json!({"tls": "none", "host": "127.0.0.1"}))).is_ok());
         refused(mail(json!({"username": "me"})), "belong together");
-        refused(mail(json!({"to": []})), "to must name");
+        refused(mail(json!({"to": []})), "to: must name");
         refused(mail(json!({"to": ["me"]})), "is not an e-mail address");
         refused(mail(json!({"to": ["me@example.org\r\nBcc: all@example.org"]})), "is not an e-mail address");
         refused(mail(json!({"subject_prefix": "a\nb"})), "one line");

@@ -73,10 +73,10 @@ impl Rules {
                     .hint("`*` stands for anything but a slash, `**` for any folders: \"*.tmp\", \"cache/**\"")
             })?;
             if is_of_names {
-                names.push(pattern)
+                names.push(pattern);
             } else {
-                patterns.push(pattern)
-            };
+                patterns.push(pattern);
+            }
         }
         Ok(Self { patterns, names, apart: HashSet::new() })
     }
