@@ -13,6 +13,7 @@ pub mod demo;
 pub mod durable;
 pub mod home;
 pub mod logging;
+mod pattern;
 mod process;
 mod scratch;
 pub mod screens;

@@ -219,7 +219,7 @@ fn what_is_missing_is_said_before_anything_is_sent() {
         "\"c\" cannot",
     ];
     assert_eq!(said.len(), begins.len(), "{said:#?}");
-    for (sentence, begin) in said.iter().zip(begins) {
+    for ((_, sentence), begin) in said.iter().zip(begins) {
         assert!(sentence.starts_with(&format!("the alert route {begin}")), "{sentence}");
     }
     let names: Vec<String> =

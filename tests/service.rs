@@ -317,6 +317,20 @@ fn the_crontab_is_merged_asked_for_and_restored() {
     assert_eq!(std::fs::read_to_string(&tab).expect("there"), "\u{fc}ber\tall\n1 2 3 4 5 true");
 }
 
+#[test]
+fn a_preview_of_the_crontab_needs_no_crontab() {
+    let stage = Stage::new();
+    let run = |words: &[&str]| Ran::of(stage.scratch.moon(words).env("PATH", stage.scratch.path().join("none")));
+    let shown = run(&["cron-install", "--dry-run", "--json"]).expect(0).report();
+    assert!(shown["details"].to_string().contains("umask 077"), "{shown}");
+    assert_eq!(shown["issues"][0]["code"], "cron.missing");
+    assert!(
+        shown["issues"][1]["message"].as_str().is_some_and(|said| said.contains("taken for an empty one")),
+        "{shown}"
+    );
+    assert_eq!(run(&["cron-install", "--yes", "--json"]).expect(1).report()["data"]["error"]["code"], "cron.missing");
+}
+
 /// A socket as the service manager holds it.
 struct Manager {
     socket: UnixDatagram,

@@ -263,6 +263,24 @@ fn every_actor_of_the_tree_is_in_the_architecture() {
     let missing: Vec<String> =
         names.iter().filter(|name| !text.contains(&format!("\n| `{name}` | "))).map(|n| (*n).to_owned()).collect();
     nothing(&missing, "actors without a row in docs/architecture.md");
+    let mut below: Vec<&str> = names.into_iter().filter(|name| *name != "moon").collect();
+    let mut listed = moon_actors::tree::NAMES.to_vec();
+    below.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(listed, below, "tree::NAMES, which `[[health.recover]] actor` is compared with, and the tree");
+}
+
+#[test]
+fn the_rules_of_checks_are_those_that_checks_raise() {
+    let mut raised = BTreeSet::from(["health.unknown".to_owned()]);
+    for (file, code) in product().into_iter().filter(|(file, _)| file.starts_with("src/adapters/checks/")) {
+        let found: Vec<&str> =
+            literals(&code).into_iter().filter(|word| moon_actors::alert::rules::find(word).is_some()).collect();
+        assert!(found.is_empty() || code.contains("AlertRules"), "{file}: {found:?}");
+        raised.extend(found.into_iter().map(str::to_owned));
+    }
+    let listed: BTreeSet<String> = moon_actors::alert::rules::OF_CHECKS.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(listed, raised, "alert::rules::OF_CHECKS, which `[[health.recover]] rule` is compared with");
 }
 
 /// Error codes with file and kind: what stands in an `Error::kind("…"`, directly or by a constant, and `error_code = Some("…"`.

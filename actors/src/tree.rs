@@ -10,6 +10,51 @@ use crate::supervisor::{OneForOne, RestForOne, SupervisorSpec, max, supervisor};
 use crate::wiring::Wiring;
 use crate::{alert, bridge, control, health, projection, schedule, screens, stage, threshold, usage};
 
+/// Everybody of the tree below its root: who can be restarted by name.
+pub const NAMES: &[&str] = &[
+    "alert",
+    "projection",
+    "pipeline",
+    "archive",
+    "index",
+    "prune",
+    "distill",
+    "continuity",
+    "threshold",
+    "usage",
+    "bridge",
+    "health",
+    "check-daemon",
+    "check-heartbeat",
+    "check-ledger",
+    "check-archive",
+    "check-index",
+    "check-host",
+    "check-disk",
+    "check-inodes",
+    "check-log-size",
+    "check-clock",
+    "check-backup",
+    "check-delivery",
+    "check-restarts",
+    "check-databases",
+    "check-endpoints",
+    "check-processes",
+    "check-logs",
+    "check-commands",
+    "care",
+    "backup",
+    "drill",
+    "rotation",
+    "report",
+    "screens",
+    "pages",
+    "web",
+    "control",
+    "router",
+    "socket",
+];
+
 pub fn tree(w: &Wiring) -> SupervisorSpec {
     let limits = || max(w.settings.supervision.max_crashes).per(w.settings.supervision.window);
 

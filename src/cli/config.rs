@@ -2,8 +2,7 @@
 
 use super::exit::Exit;
 use super::output::{Issue, Report, table};
-use crate::adapters::routes;
-use crate::config::{Loaded, Problem, as_error};
+use crate::config::{Environment, Loaded, Problem, as_error};
 use moon_actors::Result;
 use moon_actors::contract::count;
 use serde_json::json;
@@ -33,11 +32,15 @@ impl Command {
 }
 
 /// Takes what loading gave, good or bad: checking bad settings is this command's work.
-pub(super) fn run(command: &Command, loaded: &std::result::Result<Loaded, Vec<Problem>>) -> Result<Report> {
+pub(super) fn run(
+    command: &Command,
+    loaded: &std::result::Result<Loaded, Vec<Problem>>,
+    environment: &Environment,
+) -> Result<Report> {
     match (command, loaded) {
         (Command::Show { origin }, Ok(loaded)) => show(command.name(), loaded, *origin),
         (Command::Show { .. }, Err(problems)) => Err(as_error(problems)),
-        (Command::Check, Ok(loaded)) => Ok(sound(command.name(), loaded)),
+        (Command::Check, Ok(loaded)) => Ok(sound(command.name(), loaded, environment)),
         (Command::Check, Err(problems)) => Ok(broken(command.name(), problems)),
     }
 }
@@ -59,19 +62,33 @@ fn show(name: &str, loaded: &Loaded, origin: bool) -> Result<Report> {
     Ok(report)
 }
 
-fn sound(name: &str, loaded: &Loaded) -> Report {
+fn sound(name: &str, loaded: &Loaded, environment: &Environment) -> Report {
     let mut report = Report::new(name);
+    let missing = loaded.missing(environment);
     let set = count(loaded.origins.len(), "key");
+    let but = match missing.len() {
+        0 => String::new(),
+        lacking => format!("; this machine lacks {}", count(lacking, "thing")),
+    };
     report.detail(match &loaded.file {
-        Some(file) => format!("{}: in order; {set} set here or elsewhere", file.display()),
-        None => format!("no settings file: the defaults are in force; {set} set elsewhere"),
+        Some(file) => format!("{}: in order; {set} set here or elsewhere{but}", file.display()),
+        None => format!("no settings file: the defaults are in force; {set} set elsewhere{but}"),
     });
     remarks(&mut report, loaded);
-    for sentence in routes::unready(&loaded.settings.alerts, routes::Around::of_process()) {
-        report.remark(sentence);
+    for problem in &missing {
+        report.remark(problem.to_string());
     }
-    report.data(&json!({ "home": shown(&loaded.home), "file": loaded.file.as_deref().map(shown), "problems": [] }));
+    report.data(&json!({
+        "home": shown(&loaded.home),
+        "file": loaded.file.as_deref().map(shown),
+        "problems": [],
+        "warnings": list(&missing),
+    }));
     report
+}
+
+fn list(problems: &[Problem]) -> Vec<serde_json::Value> {
+    problems.iter().map(|p| json!({ "place": p.place, "key": p.key, "message": p.message })).collect()
 }
 
 /// JSON holds text only: a path that is none is shown as well as can be.
@@ -85,9 +102,7 @@ fn broken(name: &str, problems: &[Problem]) -> Report {
         let issue = Issue::from(problem.to_string());
         report.issue(Issue { code: Some("config.invalid".into()), ..issue });
     }
-    let list: Vec<_> =
-        problems.iter().map(|p| json!({ "place": p.place, "key": p.key, "message": p.message })).collect();
-    report.data(&json!({ "problems": list }));
+    report.data(&json!({ "problems": list(problems) }));
     report.exit = Some(Exit::Usage);
     report
 }

@@ -51,12 +51,20 @@ impl Unless {
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let mut report = Report::new("service cron");
     let d = service::describe(ctx, &About::default())?;
-    let before = read()?;
+    let (before, unknown) = match read() {
+        // A preview needs none.
+        Err(error) if args.dry_run && error.code == "cron.missing" => (Vec::new(), Some(error)),
+        read => (read?, None),
+    };
     let after = if args.remove { lines::without(&before)? } else { lines::merged(&before, &lines::block(&d))? };
     let changed = before != after;
     report.data(&json!({ "changed": changed && !args.dry_run, "removed": args.remove, "dry_run": args.dry_run, "times": outside::CHECKS.map(|check| check.cron) }));
     if args.dry_run {
         report.block(&String::from_utf8_lossy(&after));
+        if let Some(error) = unknown {
+            report.remark(error);
+            report.remark("the present crontab is not known and was taken for an empty one");
+        }
         return Ok(report);
     }
     if !changed {

@@ -169,9 +169,7 @@ fn address(ctx: &Context) -> Result<Report> {
             (false, true) => {
                 "the daemon may still be starting, or the address may be taken: see `moon status` and `moon logs`"
             }
-            (false, false) => {
-                "start it with `moon watch --daemon`; `moon dashboard html FILE` writes the page without a daemon"
-            }
+            (false, false) => "start it with `moon start`; `moon dashboard html FILE` writes the page without a daemon",
         };
         let why = if is_held { "no page is served" } else { "no daemon runs that could serve the page" };
         return Err(Error::unavailable("dashboard.not_served", why).hint(hint));

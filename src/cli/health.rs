@@ -91,7 +91,7 @@ async fn rows(ctx: &Context, args: &Args) -> Result<Vec<CheckRow>> {
     }
     if args.accept.is_some() {
         return Err(Error::unavailable("daemon.not_running", "only a running daemon remembers what is accepted")
-            .hint("start it with `moon watch --daemon`"));
+            .hint("start it with `moon start`"));
     }
     look_from_here(ctx, args).await
 }

@@ -214,7 +214,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
     let sources = sources(&cli, &environment);
     let loaded = crate::config::load(&sources);
     if let Command::Config(command) = &cli.command {
-        return conclude(out, name, |_| config::run(command, &loaded));
+        return conclude(out, name, |_| config::run(command, &loaded, &environment));
     }
     let loaded = match loaded {
         Ok(loaded) => loaded,

@@ -56,6 +56,8 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if !args.dry_run {
         restore::settle(&ctx.home)?;
     }
+    // Nobody is asked about what is not there.
+    let source = if args.undo { None } else { Some(Source::find(&folder(ctx)?, &args.backup)?) };
     let must_ask = !args.yes && !args.dry_run && args.to.is_none();
     if must_ask && !ctx.out.can_ask() {
         let words =
@@ -66,11 +68,8 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         )
         .hint(words));
     }
-    if args.undo {
-        return undo(ctx, must_ask);
-    }
+    let Some(source) = source else { return undo(ctx, must_ask) };
     let choice = choice(args);
-    let source = Source::find(&folder(ctx)?, &args.backup)?;
     let probe = probe::from_environment();
     let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
     let told = |bytes: u64| bar.set_position(bytes);

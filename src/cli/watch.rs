@@ -46,10 +46,14 @@ fn daemon(ctx: &Context, args: &Args) -> Result<Report> {
     let runtime = runtime::daemon()?;
     let renew = renew(ctx);
     let told = Told::listen(&runtime);
-    let mut next = (Renewal { settings: ctx.settings().clone(), plan }, lock);
+    let missing = ctx.loaded.missing(&ctx.environment);
+    let mut next = (Renewal { settings: ctx.settings().clone(), plan, missing }, lock);
     let ended = loop {
-        let (Renewal { settings, plan }, lock) = next;
+        let (Renewal { settings, plan, missing }, lock) = next;
         let log = crate::logging::daemon(&home, &settings.log);
+        for problem in missing {
+            tracing::warn!("{problem}");
+        }
         let ended = runtime.block_on(async {
             let host = plan.start(&settings, &home);
             let daemon = Daemon::start_renewable(&home, settings, lock, host, Some(Arc::clone(&renew))).await?;
@@ -132,6 +136,7 @@ fn renew(ctx: &Context) -> Renew {
         let folder =
             super::setting_path(&sources.environment, "watch.transcripts_dir", &loaded.settings.watch.transcripts_dir)?;
         let plan = HostPlan::find(&loaded.settings, folder)?;
-        Ok(Renewal { settings: loaded.settings, plan })
+        let missing = loaded.missing(&sources.environment);
+        Ok(Renewal { settings: loaded.settings, plan, missing })
     })
 }

@@ -3,8 +3,8 @@
 //! It is parsed into values with their places. It must never stop at the first mistake unless
 //! the text is not TOML at all, and never read without a limit.
 
-use super::keys;
-use super::{Origin, Problem};
+use super::origin::EntryPlace;
+use super::{Origin, Problem, items, keys};
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use std::io::Read;
@@ -19,8 +19,10 @@ const FILE_MAX: u64 = 1 << 20;
 /// What one file says.
 #[derive(Debug, Default)]
 pub(super) struct FileValues {
-    /// Good values with their key and origin.
+    /// Good values with their key and origin. A list without its bad entries.
     pub(super) values: Vec<(String, Value, Origin)>,
+    /// Where the entries of those lists stand.
+    pub(super) entries: Vec<(String, Vec<EntryPlace>)>,
     /// Keys that are there with a value that cannot be used.
     pub(super) bad: Vec<String>,
     pub(super) problems: Vec<Problem>,
@@ -71,8 +73,7 @@ pub(super) fn understand(path: &Path, text: &str) -> FileValues {
         Ok(places) => places,
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
-            let place = format!("{}, column {}", lines.place(at), lines.column(at));
-            let problem = Problem { place, key: String::new(), message: syntax(error.message()) };
+            let problem = Problem { place: lines.place(at), key: String::new(), message: syntax(error.message()) };
             return FileValues { problems: vec![problem], ..FileValues::default() };
         }
     };
@@ -103,8 +104,8 @@ fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut Fil
     let mut places: Vec<_> = places.iter().collect();
     places.sort_by_key(|(name, _)| name.span().start);
     for (name, read) in places {
-        let line = lines.line(name.span().start);
-        let origin = Origin::File { path: lines.path.to_owned(), line };
+        let at = name.span().start;
+        let origin = Origin::File { path: lines.path.to_owned(), line: lines.line(at), column: lines.column(at) };
         let field = name.get_ref().as_ref();
         let key = format!("{section}.{field}");
         let problem = |message| Problem { place: origin.place(), key: key.clone(), message };
@@ -112,18 +113,10 @@ fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut Fil
             out.problems.push(problem(unknown_key(field, &known)));
             continue;
         }
-        if let (DeValue::Array(items), Ok(list)) = (read.get_ref(), value(read))
-            && items.iter().all(|item| item.get_ref().is_table())
+        if let DeValue::Array(entries) = read.get_ref()
+            && keys::is_list(&key)
         {
-            let wrong = keys::wrong_items(&key, &list);
-            for (at, message) in &wrong {
-                let place = lines.place(items[*at].span().start);
-                out.problems.push(Problem { place, key: key.clone(), message: message.clone() });
-            }
-            match wrong.is_empty() {
-                true => out.values.push((key, list, origin)),
-                false => out.bad.push(key),
-            }
+            list(&key, entries, origin, lines, out);
             continue;
         }
         match value(read).and_then(|value| keys::accept(&key, &value).map(|()| value)) {
@@ -134,6 +127,39 @@ fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut Fil
             }
         }
     }
+}
+
+/// A list, entry by entry: a bad one hides no other.
+fn list(key: &str, entries: &[Spanned<DeValue<'_>>], origin: Origin, lines: &Lines<'_>, out: &mut FileValues) {
+    let mistakes = items::judge(key, entries);
+    let (mut good, mut places) = (Vec::new(), Vec::new());
+    for (index, entry) in entries.iter().enumerate() {
+        if !mistakes.iter().any(|mistake| mistake.index == index)
+            && let Ok(value) = value(entry)
+        {
+            good.push(value);
+            places.push(entry_place(entry, lines));
+        }
+    }
+    if !mistakes.is_empty() {
+        out.bad.push(key.to_owned());
+    }
+    for mistake in mistakes {
+        let place = lines.place(mistake.at);
+        out.problems.push(Problem { place, key: keys::below(key, &mistake.field), message: mistake.message });
+    }
+    out.values.push((key.to_owned(), Value::Array(good), origin));
+    out.entries.push((key.to_owned(), places));
+}
+
+fn entry_place(entry: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> EntryPlace {
+    let fields = match entry.get_ref() {
+        DeValue::Table(fields) => {
+            fields.keys().map(|name| (name.get_ref().to_string(), lines.place(name.span().start))).collect()
+        }
+        _ => Default::default(),
+    };
+    EntryPlace { place: lines.place(entry.span().start), fields }
 }
 
 fn unknown_key(field: &str, known: &[String]) -> String {
@@ -184,7 +210,7 @@ impl Lines<'_> {
         before[before.rfind('\n').map_or(0, |i| i + 1)..].chars().count() + 1
     }
     fn place(&self, at: usize) -> String {
-        format!("{}:{}", self.path.display(), self.line(at))
+        format!("{}:{}:{}", self.path.display(), self.line(at), self.column(at))
     }
     fn before(&self, at: usize) -> &str {
         self.text.get(..at.min(self.text.len())).unwrap_or(self.text)

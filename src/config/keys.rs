@@ -3,6 +3,7 @@
 //! Nothing here is a second list to be kept in step: a field added to `Settings` is a key, a variable and a suggestion at
 //! once. Only the names of earlier plans are written down by hand.
 
+use super::items;
 use moon_actors::settings::Settings;
 use serde::Deserialize as _;
 use toml::{Table, Value};
@@ -121,26 +122,24 @@ pub(super) fn accept(key: &str, value: &Value) -> Result<(), String> {
     if !same {
         return Err(format!("expected {}, found {}", expected(default), found(value)));
     }
-    let wrong = wrong_items(key, value);
-    let count = value.as_array().map_or(1, Vec::len);
-    let numbered = |(at, said): &(usize, String)| match count {
-        1 => said.clone(),
-        _ => format!("table {}: {said}", at + 1),
+    let Value::Array(items) = value else { return understood(key, value.clone()) };
+    let said = |mistake: items::Mistake| {
+        let number = if items.len() > 1 { format!("entry {}: ", mistake.index + 1) } else { String::new() };
+        let field = if mistake.field.is_empty() { String::new() } else { format!("{}: ", mistake.field) };
+        format!("{number}{field}{}", mistake.message)
     };
-    let wrong: Vec<String> = wrong.iter().map(numbered).collect();
+    let wrong: Vec<String> = items::judge_value(key, value).into_iter().map(said).collect();
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
-/// Tables in a list one by one, with their place in it; anything else as a whole.
-pub(super) fn wrong_items(key: &str, value: &Value) -> Vec<(usize, String)> {
-    let alone: Vec<Value> = match value {
-        Value::Array(items) if items.iter().any(Value::is_table) => {
-            items.iter().map(|item| Value::Array(vec![item.clone()])).collect()
-        }
-        other => vec![other.clone()],
-    };
-    let wrong = |(at, item)| understood(key, item).err().map(|said| (at, said));
-    alone.into_iter().enumerate().filter_map(wrong).collect()
+/// Whether the value of this key is a list.
+pub(super) fn is_list(key: &str) -> bool {
+    lookup(&defaults(), key).is_some_and(Value::is_array)
+}
+
+/// How a key of an entry of a list is called: `alerts.routes.host`.
+pub(super) fn below(key: &str, field: &str) -> String {
+    if field.is_empty() { key.to_owned() } else { format!("{key}.{field}") }
 }
 
 /// Whether the settings take this value under this key.
@@ -155,7 +154,7 @@ fn understood(key: &str, value: Value) -> Result<(), String> {
 }
 
 /// Names the word somebody probably meant: serde says "unknown field `hots`, expected one of `host`, `port`".
-fn with_suggestion(message: &str) -> String {
+pub(super) fn with_suggestion(message: &str) -> String {
     let is_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     let mut words = message.split('`').skip(1).step_by(2);
     let near = words.next().filter(|_| is_unknown).and_then(|wrong| nearest(wrong, words));
@@ -273,12 +272,11 @@ mod tests {
     #[test]
     fn what_is_wrong_in_one_of_several_tables_is_said_with_its_number_and_the_word_that_was_meant() {
         let routes = "[[routes]]\nname = \"a\"\nkind = \"desktop\"\n[[routes]]\nname = \"b\"\nkind = \"emial\"\n\
-                      [[routes]]\nname = \"c\"\nkind = \"email\"\nhots = \"h\"\n";
+                      [[routes]]\nname = \"c\"\nkind = \"email\"\nto = [\"me@example.org\"]\nhots = \"h\"\n";
         let routes = routes.parse::<Table>().expect("TOML");
         let said = accept("alerts.routes", &routes["routes"]).expect_err("two are wrong");
-        assert!(said.contains("table 2: unknown variant `emial`"), "{said}");
-        assert!(said.contains("did you mean \"email\"?; table 3: unknown field `hots`"), "{said}");
-        assert!(said.ends_with("did you mean \"host\"?"), "{said}");
+        assert!(said.contains("entry 2: kind: unknown variant `emial`"), "{said}");
+        assert!(said.contains("did you mean \"email\"?; entry 3: hots: unknown key; did you mean \"host\"?"), "{said}");
     }
 
     #[test]

@@ -3,21 +3,21 @@
 use super::file::{self, FileValues};
 use super::keys::{self, Variable};
 use super::locate::{self, FILE_VARIABLES};
-use super::{Loaded, Origin, Problem, Sources};
-use moon_actors::settings::Settings;
+use super::origin::{self, Entries};
+use super::{Loaded, Origin, Problem, Sources, check};
+use moon_actors::settings::{Problem as Broken, Settings};
 use serde::Deserialize as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
-
-/// Words a log level may be; anything else must look like a filter.
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The stack while it grows.
 #[derive(Default)]
 struct Stack {
     table: Table,
     origins: BTreeMap<String, Origin>,
+    /// Where the entries of lists stand in the file.
+    entries: Entries,
     /// Keys with a value nobody could read: rules about them would only add noise.
     bad: BTreeSet<String>,
     problems: Vec<Problem>,
@@ -42,10 +42,11 @@ pub(super) fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     }
     stack.flags(sources);
     let home = stack.home(sources, named_home, file.as_deref().filter(|_| !is_named));
-    let settings = stack.settings(sources);
+    let settings = stack.settings(sources, home.as_deref());
     match (settings, home) {
         (Some(settings), Some(home)) if stack.problems.is_empty() => {
-            Ok(Loaded { settings, home, file, origins: stack.origins, warnings: stack.warnings })
+            let Stack { origins, entries, warnings, .. } = stack;
+            Ok(Loaded { settings, home, file, origins, entries, warnings })
         }
         _ => Err(stack.problems),
     }
@@ -70,6 +71,7 @@ impl Stack {
         keys::assign(&mut self.table, key, value);
         self.origins.insert(key.to_owned(), origin);
         self.bad.remove(key);
+        self.entries.remove(key);
     }
 
     fn refuse(&mut self, key: &str, place: &str, message: String) {
@@ -79,10 +81,11 @@ impl Stack {
 
     fn file(&mut self, read: FileValues) {
         self.problems.extend(read.problems);
-        self.bad.extend(read.bad);
         for (key, value, origin) in read.values {
             self.put(&key, value, origin);
         }
+        self.entries.extend(read.entries);
+        self.bad.extend(read.bad);
     }
 
     fn environment(&mut self, sources: &Sources) {
@@ -188,7 +191,7 @@ impl Stack {
     }
 
     /// The settings, with every broken rule added to the problems.
-    fn settings(&mut self, sources: &Sources) -> Option<Settings> {
+    fn settings(&mut self, sources: &Sources, home: Option<&Path>) -> Option<Settings> {
         let settings = match Settings::deserialize(self.table.clone()) {
             Ok(settings) => settings,
             Err(error) => {
@@ -197,19 +200,20 @@ impl Stack {
                 return None;
             }
         };
-        let mut broken: Vec<(String, String)> =
-            settings.check().into_iter().map(|p| (p.key.to_owned(), p.message)).collect();
-        broken.extend(level_problem(&settings.log.level).map(|message| ("log.level".to_owned(), message)));
-        broken.extend(path_problems(&settings, sources));
-        for (key, message) in broken {
-            let involved: Vec<String> =
-                std::iter::once(key.clone()).chain(keys::all().into_iter().filter(|k| message.contains(k))).collect();
-            if involved.iter().any(|key| self.bad.contains(key)) {
+        let mut broken = settings.check();
+        broken.extend(check::of_values(&settings, home, &sources.environment));
+        for Broken { spot, message } in broken {
+            let others = keys::all().into_iter().filter(|key| key != spot.key && message.contains(key.as_str()));
+            let involved: Vec<String> = std::iter::once(spot.key.to_owned()).chain(others).collect();
+            // A mistake in one entry of a list says nothing about the others.
+            let own = usize::from(spot.entry.is_some());
+            if involved.iter().skip(own).any(|key| self.bad.contains(key)) {
                 continue;
             }
             // A default can only be wrong beside something that was set: point at that.
-            let place = involved.iter().map(|key| self.place(key)).find(|place| !place.is_empty()).unwrap_or_default();
-            self.problems.push(Problem { place, key, message });
+            let beside = || involved.iter().map(|key| self.place(key)).find(|place| !place.is_empty());
+            let place = origin::place_of(&self.entries, spot).or_else(beside).unwrap_or_default();
+            self.problems.push(Problem { place, key: check::shown(spot), message });
         }
         Some(settings)
     }
@@ -223,39 +227,4 @@ fn nearest_variable<'k>(name: &str, known: &BTreeSet<&'k str>) -> Option<&'k str
     const ALIKE: f64 = 0.93; // All of them begin alike, which Jaro-Winkler rewards.
     let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
     scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
-}
-
-/// Paths must mean the same wherever Moon is started, and a program must never come from the working directory.
-fn path_problems(settings: &Settings, sources: &Sources) -> Vec<(String, String)> {
-    let paths = [
-        ("watch.transcripts_dir", &settings.watch.transcripts_dir),
-        ("openclaw.state_dir", &settings.openclaw.state_dir),
-        ("openclaw.token_file", &settings.openclaw.token_file),
-        ("openclaw.command", &settings.openclaw.command),
-    ];
-    let is_name = |key: &str, text: &str| key == "openclaw.command" && !text.contains('/');
-    let check = |(key, text): (&str, &String)| {
-        if text.is_empty() || is_name(key, text) {
-            return None;
-        }
-        locate::expand(Path::new(text), &sources.environment).err().map(|message| (key.to_owned(), message))
-    };
-    let routes = crate::adapters::routes::path_problems(&settings.alerts, &sources.environment);
-    let routes = routes.into_iter().map(|message| ("alerts.routes".to_owned(), message));
-    paths.into_iter().filter_map(check).chain(routes).collect()
-}
-
-/// A plain word must be a level: as a filter, `inof` would silently mean "everything of a part called inof".
-fn level_problem(level: &str) -> Option<String> {
-    let is_filter = level.contains(['=', ',']);
-    if is_filter {
-        return tracing_subscriber::EnvFilter::builder().parse(level).err().map(|e| format!("not a filter: {e}"));
-    }
-    if LEVELS.contains(&level.to_lowercase().as_str()) {
-        return None;
-    }
-    Some(match keys::nearest(level, LEVELS) {
-        Some(near) => format!("unknown level {level:?}; did you mean \"{near}\"?"),
-        None => format!("unknown level {level:?}; there are {}, or a filter such as moon=debug", LEVELS.join(", ")),
-    })
 }

@@ -8,7 +8,9 @@
 //! source is reported at once. What it must never do: read a file from the working directory that nobody named, take a
 //! value it could not understand for a default without saying so, or show a secret.
 
+mod check;
 mod file;
+mod items;
 mod keys;
 mod layers;
 mod locate;
@@ -19,7 +21,7 @@ pub use locate::expand;
 pub use origin::Origin;
 
 use crate::cli::output::escape;
-use moon_actors::settings::Settings;
+use moon_actors::settings::{Settings, Spot};
 use moon_actors::{Error, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -54,11 +56,13 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Dotted key to origin, for every key.
     pub origins: BTreeMap<String, Origin>,
+    /// Where the entries of lists stand in the file.
+    entries: origin::Entries,
     /// What is odd but usable, to be logged once.
     pub warnings: Vec<String>,
 }
 
-/// One thing that is wrong: where (`moon.toml:12`, `MOON_WATCH_POLL`, `--set`), which key, and what.
+/// One thing that is wrong: where (`moon.toml:12:1`, `MOON_WATCH_POLL`, `--set`), which key, and what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub place: String,
@@ -102,6 +106,16 @@ pub fn process_environment() -> Environment {
 }
 
 impl Loaded {
+    /// What the settings name and this machine does not have now, or not as it is needed: each would fail later. Nobody is talked to.
+    pub fn missing(&self, environment: &Environment) -> Vec<Problem> {
+        let place = |spot: Spot| {
+            let origin = || self.origins.get(spot.key).map(Origin::place);
+            origin::place_of(&self.entries, spot).or_else(origin).unwrap_or_default()
+        };
+        let found = check::of_machine(&self.settings, environment).into_iter();
+        found.map(|(spot, message)| Problem { place: place(spot), key: check::shown(spot), message }).collect()
+    }
+
     /// Every key with its value as TOML text (secrets masked) and its origin, sections in the order of the documentation.
     pub fn entries(&self) -> Result<Vec<(String, String, Origin)>> {
         let table = toml::Table::try_from(&self.settings)

@@ -1,6 +1,8 @@
 //! Where one value came from.
 
+use moon_actors::settings::Spot;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -9,8 +11,8 @@ use std::path::PathBuf;
 pub enum Origin {
     #[default]
     Default,
-    /// Line counted from one.
-    File { path: PathBuf, line: usize },
+    /// Line and column of the key, counted from one.
+    File { path: PathBuf, line: usize, column: usize },
     /// Name of the variable.
     Environment(String),
     /// Name of the flag, with its dashes.
@@ -18,14 +20,31 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// How a person finds the place: `/srv/moon/moon.toml:12`, `MOON_WATCH_POLL`, `--home`; empty for a default.
+    /// How a person and an editor find the place: `/srv/moon/moon.toml:12:1`, `MOON_WATCH_POLL`, `--home`; empty for a default.
     pub fn place(&self) -> String {
         match self {
             Self::Default => String::new(),
-            Self::File { path, line } => format!("{}:{line}", path.display()),
+            Self::File { path, line, column } => format!("{}:{line}:{column}", path.display()),
             Self::Environment(name) | Self::Flag(name) => name.clone(),
         }
     }
+}
+
+/// Where an entry of a list stands in a file, and each of its keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EntryPlace {
+    pub(super) place: String,
+    pub(super) fields: BTreeMap<String, String>,
+}
+
+/// Lists by their key.
+pub(super) type Entries = BTreeMap<String, Vec<EntryPlace>>;
+
+/// Where an entry stands, or the key of it that is meant. `None`: in no file.
+pub(super) fn place_of(entries: &Entries, spot: Spot) -> Option<String> {
+    let (index, field) = spot.entry?;
+    let entry = entries.get(spot.key)?.get(index)?;
+    Some(entry.fields.get(field).unwrap_or(&entry.place).clone())
 }
 
 impl fmt::Display for Origin {

@@ -77,7 +77,7 @@ fn spawn(away: &Away, home: &Home, said: &std::path::Path) -> Result<Child> {
     let failed = |e: std::io::Error| {
         Error::transient("daemon.not_started", "could not start the daemon again")
             .cause(e)
-            .hint("start it with `moon watch --daemon`")
+            .hint("start it with `moon start`")
     };
     crate::durable::create_folder(&home.run_dir()).map_err(failed)?;
     crate::durable::replace(said, b"").map_err(failed)?;

@@ -10,8 +10,8 @@ pub mod ports;
 pub mod socket;
 mod watchdog;
 
-use crate::adapters::routes;
 use crate::adapters::sqlite::SqliteLedger;
+use crate::config::Problem;
 use crate::home::Home;
 use lock::HomeLock;
 use moon_actors::control::engine::{DaemonHands, Hands};
@@ -34,6 +34,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub struct Renewal {
     pub settings: Settings,
     pub plan: HostPlan,
+    /// What the settings name and this machine does not have: warnings.
+    pub missing: Vec<Problem>,
 }
 
 /// Reads the settings as they stand now; an error says all that is wrong with them, and changes nothing.
@@ -106,9 +108,6 @@ impl Daemon {
     ) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
         ports::begin(&ports, &ledger).await?;
-        for sentence in routes::unready(&settings.alerts, routes::Around::of_process()) {
-            tracing::warn!("{sentence}");
-        }
         // What a service manager told when it had given up is over.
         ledger.resolve(&AlertKey::new("daemon_critical", "moon")).await?;
         say(&ports, DaemonPhase::Starting).await;

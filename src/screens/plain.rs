@@ -159,7 +159,7 @@ pub fn troubles(view: &View) -> Vec<(String, Option<String>)> {
 pub fn caution(view: &View) -> Option<String> {
     match view.state {
         State::Live => None,
-        State::NeverStarted => Some("no daemon has ever run here: `moon watch --daemon` starts one".into()),
+        State::NeverStarted => Some("no daemon has ever run here: `moon start` starts one".into()),
         _ => Some("not live: this is what the ledger holds".into()),
     }
 }

@@ -482,7 +482,7 @@ fn totals(t: &Value) -> Vec<Fact> {
 /// What is wrong, worst first: the daemon itself, what fires, failing checks and parked actors that nothing fires for.
 fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
     let mut troubles = Vec::new();
-    let start = "start it with `moon watch --daemon`";
+    let start = "start it with `moon start`";
     let hint = match view.state {
         State::Dead => Some(format!("{start}; `moon logs` says what was last")),
         State::Stale => Some("look at `moon logs`; what is shown is what the ledger holds".into()),

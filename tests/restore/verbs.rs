@@ -120,6 +120,16 @@ fn nobody_is_asked_without_a_terminal_and_a_preview_changes_nothing() {
 }
 
 #[test]
+fn nobody_is_asked_about_a_backup_that_is_not_there() {
+    let scratch = Scratch::new();
+    for words in [&["restore"][..], &["restore", "20200101_000000"], &["restore", "/no/such.tar.zst"]] {
+        let error = scratch.json(words).expect(1).report()["data"]["error"].clone();
+        assert_eq!(error["code"], "restore.no_backup", "{words:?}: {error}");
+    }
+    assert!(!scratch.home().exists(), "a question makes no home");
+}
+
+#[test]
 fn only_a_typed_yes_restores() {
     let (scratch, good) = lived_in();
     let file = given(&scratch, &good);

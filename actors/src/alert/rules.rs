@@ -108,6 +108,26 @@ pub const CATALOGUE: &[Rule] = &[
     rule("supervision.parked", Critical, "Actor Parked", "`moon logs`, then `moon ctl restart NAME`"),
 ];
 
+/// Those that checks raise, sorted: the only ones that `[[health.recover]]` can do something about.
+pub const OF_CHECKS: &[&str] = &[
+    "backup.old",
+    "clock.set_back",
+    "command.failed",
+    "daemon_critical",
+    "daemon_degraded",
+    "disk_critical",
+    "disk_low",
+    "email_errors",
+    "endpoint.down",
+    "health.unknown",
+    "index.behind",
+    "inodes.low",
+    "logs.errors",
+    "logs.large",
+    "memory_corrupt",
+    "restart_loop",
+];
+
 /// The rule of that name, if it is one of Moon's.
 pub fn find(name: &str) -> Option<&'static Rule> {
     CATALOGUE.iter().find(|rule| rule.name == name)
@@ -149,6 +169,7 @@ mod tests {
         assert!(CATALOGUE.is_sorted_by(|a, b| a.name < b.name));
         let missing: Vec<String> = composed().into_iter().filter(|name| find(name).is_none()).collect();
         assert_eq!(missing, Vec::<String>::new());
+        assert!(OF_CHECKS.is_sorted() && OF_CHECKS.iter().all(|name| find(name).is_some()));
         assert!(CATALOGUE.iter().all(|rule| is_name(rule.name) && !rule.title.is_empty() && !rule.hint.is_empty()));
     }
 

@@ -39,6 +39,14 @@ pub fn parse(times: &str) -> Result<Option<Cron>, String> {
     }
 }
 
+/// Whether there is such a time at all: nothing is ever run on the 30th of February.
+pub fn comes(times: Option<&Cron>) -> Result<(), String> {
+    match times.map(|times| times.find_next_occurrence(&DateTime::UNIX_EPOCH, false)) {
+        Some(Err(_)) => Err("no calendar has such a day".into()),
+        _ => Ok(()),
+    }
+}
+
 /// The last time of the calendar up to `now` and the first one after it. A time that a change of the clocks leaves out comes right
 /// behind the gap; one that it repeats comes once.
 pub fn around<Tz: TimeZone>(times: &Cron, now: &DateTime<Tz>) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>)

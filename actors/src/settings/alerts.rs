@@ -1,7 +1,7 @@
 //! `[alerts]`: who is told of trouble, and how often at most.
 
 use super::route::{Route, is_address};
-use super::{NOTHING, Rules, span};
+use super::{NOTHING, Rules, Spot, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -48,14 +48,18 @@ impl Alerts {
         rules.span("alerts.cooldown", self.cooldown, NOTHING);
         rules.within("alerts.per_hour", self.per_hour, 1..=1000);
         rules.span("alerts.escalate_after", self.escalate_after, NOTHING);
-        for address in &self.email_to {
-            rules.hold(is_address(address), "alerts.email_to", || format!("{address:?} is not an e-mail address"));
+        for (at, address) in self.email_to.iter().enumerate() {
+            let spot = Spot::entry("alerts.email_to", at, "");
+            rules.hold(is_address(address), spot, || format!("{address:?} is not an e-mail address"));
         }
         let routes = self.all_routes();
         rules.hold(routes.len() <= ROUTES_MAX, "alerts.routes", || format!("there may be at most {ROUTES_MAX}"));
         for (at, route) in routes.iter().enumerate() {
             let is_first = !routes[..at].iter().any(|other| other.name == route.name);
-            rules.hold(is_first, "alerts.routes", || {
+            // Behind the tables comes the mail of `email_to`: the table that has its name is the one to be renamed.
+            let first = routes.iter().position(|other| other.name == route.name).unwrap_or_default();
+            let at = if at < self.routes.len() { at } else { first };
+            rules.hold(is_first, Spot::entry("alerts.routes", at, "name"), || {
                 let more = if self.email_to.is_empty() { "" } else { " (alerts.email_to is the route \"email\")" };
                 format!(
                     "two routes have the name {:?}{more}; the ledger remembers by it what was delivered",

@@ -1,6 +1,6 @@
 //! `[backup]`: what is backed up, when, where to, and how long it is kept.
 
-use super::{Rules, span};
+use super::{Rules, Spot, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -87,12 +87,15 @@ impl Backup {
         for (key, path) in paths {
             rules.hold(path.is_empty() || is_path(path), key, || format!("{path:?} must be absolute or begin with ~/"));
         }
-        for path in &self.include {
-            rules.hold(is_path(path), "backup.include", || format!("{path:?} must be absolute or begin with ~/"));
+        for (at, path) in self.include.iter().enumerate() {
+            let spot = Spot::entry("backup.include", at, "");
+            rules.hold(is_path(path), spot, || format!("{path:?} must be absolute or begin with ~/"));
         }
-        rules.hold(!self.exclude.iter().any(|p| p.trim().is_empty()), "backup.exclude", || {
-            "an empty pattern would leave out everything or nothing".into()
-        });
+        for (at, pattern) in self.exclude.iter().enumerate() {
+            rules.hold(!pattern.trim().is_empty(), Spot::entry("backup.exclude", at, ""), || {
+                "an empty pattern would leave out everything or nothing".into()
+            });
+        }
         for (key, span) in [
             ("backup.keep_daily", self.keep_daily),
             ("backup.keep_weekly", self.keep_weekly),
@@ -107,8 +110,8 @@ impl Backup {
             "must be at least backup.keep_weekly".into()
         });
         rules.within("backup.zstd_level", self.zstd_level, 1..=19);
-        for recipient in &self.recipients {
-            rules.hold(recipient.starts_with("age1"), "backup.recipients", || {
+        for (at, recipient) in self.recipients.iter().enumerate() {
+            rules.hold(recipient.starts_with("age1"), Spot::entry("backup.recipients", at, ""), || {
                 // What stands there may be an identity, which is a secret.
                 "a recipient begins with \"age1\"; an identity belongs into the file that backup.identity_file names"
                     .into()
@@ -126,6 +129,9 @@ impl Backup {
         let is_address = self.s3_endpoint.is_empty() || self.s3_endpoint.starts_with("https://") || is_http;
         rules.hold(is_address && !self.s3_endpoint.contains('@'), "backup.s3_endpoint", || {
             "must be https:// and a host, without a user in it".into()
+        });
+        rules.hold(self.s3_url.is_empty() || !self.s3_region.trim().is_empty(), "backup.s3_region", || {
+            "must be set with backup.s3_url; a store that knows no regions takes \"us-east-1\"".into()
         });
         rules.hold(!is_http || self.s3_allow_http, "backup.s3_endpoint", || {
             "has no TLS: set backup.s3_allow_http = true if that is meant".into()

@@ -79,7 +79,7 @@ mod tests {
         let broken = |listen: &str, exposed: bool| {
             let mut settings = Settings::default();
             (settings.dashboard.listen, settings.dashboard.exposed) = (listen.into(), exposed);
-            settings.check().iter().any(|p| p.key == "dashboard.listen")
+            settings.check().iter().any(|p| p.spot.key == "dashboard.listen")
         };
         assert!(!broken("", false) && !broken("127.0.0.1:8787", false) && !broken("[::1]:8787", false));
         assert!(broken("0.0.0.0:8787", false) && broken("192.0.2.1:80", false) && broken("localhost", false));

@@ -1,6 +1,6 @@
 //! `[health]`: what is looked at, how often, and when it counts as trouble.
 
-use super::{MOMENT, NOTHING, Rules, SECOND, span};
+use super::{MOMENT, NOTHING, Rules, SECOND, Spot, span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -215,72 +215,80 @@ impl Health {
         });
         rules.span("health.recover_cooldown", self.recover_cooldown, NOTHING);
         self.check_lists(rules);
-        for remedy in &self.recover {
+        for (at, remedy) in self.recover.iter().enumerate() {
             let wrong = remedy.problem();
-            rules.hold(wrong.is_none(), "health.recover", || wrong.unwrap_or_default());
+            let (field, message) = wrong.unwrap_or_default();
+            rules.hold(message.is_empty(), Spot::entry("health.recover", at, field), || message);
         }
     }
 
     fn check_lists(&self, rules: &mut Rules) {
-        let mut path = |key: &'static str, what: &str, path: &str, may_be_empty: bool| {
-            rules.hold(is_path(path) || may_be_empty && path.is_empty(), key, || {
+        let mut path = |spot: Spot, what: &str, path: &str, may_be_empty: bool| {
+            rules.hold(is_path(path) || may_be_empty && path.is_empty(), spot, || {
                 format!("{what}: {path:?} must be an absolute path or begin with ~/")
             });
         };
-        self.databases.iter().for_each(|p| path("health.databases", "an entry", p, false));
-        for p in &self.processes {
-            path("health.processes", &p.name, &p.pid_file, true);
-            path("health.processes", &p.name, &p.heartbeat_file, true);
-            path("health.processes", &p.name, &p.stopped_file, true);
+        for (at, entry) in self.databases.iter().enumerate() {
+            path(Spot::entry("health.databases", at, ""), "an entry", entry, false);
         }
-        self.logs.iter().for_each(|log| path("health.logs", &log.name, &log.path, false));
-        for command in &self.commands {
-            path("health.commands", &command.name, command.argv.first().map_or("", String::as_str), false);
+        for (at, p) in self.processes.iter().enumerate() {
+            path(Spot::entry("health.processes", at, "pid_file"), &p.name, &p.pid_file, true);
+            path(Spot::entry("health.processes", at, "heartbeat_file"), &p.name, &p.heartbeat_file, true);
+            path(Spot::entry("health.processes", at, "stopped_file"), &p.name, &p.stopped_file, true);
         }
-        for endpoint in &self.endpoints {
+        for (at, log) in self.logs.iter().enumerate() {
+            path(Spot::entry("health.logs", at, "path"), &log.name, &log.path, false);
+        }
+        for (at, command) in self.commands.iter().enumerate() {
+            let program = command.argv.first().map_or("", String::as_str);
+            path(Spot::entry("health.commands", at, "argv"), &command.name, program, false);
+        }
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
             let is_known = ["tcp://", "http://", "https://"].iter().any(|scheme| {
                 endpoint.url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
             });
-            rules.hold(is_known, "health.endpoints", || {
+            rules.hold(is_known, Spot::entry("health.endpoints", at, "url"), || {
                 format!("{}: {:?} must be tcp://host:port, http:// or https://", endpoint.name, endpoint.url)
             });
-            rules.span("health.endpoints", endpoint.timeout, MOMENT);
+            rules.span(Spot::entry("health.endpoints", at, "timeout"), endpoint.timeout, MOMENT);
         }
-        for process in &self.processes {
+        for (at, process) in self.processes.iter().enumerate() {
             let is_something = !process.pid_file.is_empty()
                 || !process.command.is_empty()
                 || !process.heartbeat_file.is_empty()
                 || !process.service.is_empty();
-            rules.hold(is_something, "health.processes", || {
+            rules.hold(is_something, Spot::entry("health.processes", at, ""), || {
                 format!("{}: needs pid_file, command, heartbeat_file or service", process.name)
             });
-            rules.span("health.processes", process.interval, SECOND);
+            rules.span(Spot::entry("health.processes", at, "interval"), process.interval, SECOND);
         }
-        for log in &self.logs {
-            rules.within("health.logs", log.lines, 1..=10_000);
+        for (at, log) in self.logs.iter().enumerate() {
+            rules.within(Spot::entry("health.logs", at, "lines"), log.lines, 1..=10_000);
         }
-        for command in &self.commands {
-            rules.span("health.commands", command.timeout, MOMENT);
+        for (at, command) in self.commands.iter().enumerate() {
+            rules.span(Spot::entry("health.commands", at, "timeout"), command.timeout, MOMENT);
         }
-        unique(rules, "health.endpoints", self.endpoints.iter().map(|e| &e.name));
-        unique(rules, "health.processes", self.processes.iter().map(|e| &e.name));
-        unique(rules, "health.logs", self.logs.iter().map(|e| &e.name));
-        unique(rules, "health.commands", self.commands.iter().map(|e| &e.name));
-        unique(rules, "health.databases", self.databases.iter());
+        unique(rules, "health.endpoints", "name", self.endpoints.iter().map(|e| &e.name));
+        unique(rules, "health.processes", "name", self.processes.iter().map(|e| &e.name));
+        unique(rules, "health.logs", "name", self.logs.iter().map(|e| &e.name));
+        unique(rules, "health.commands", "name", self.commands.iter().map(|e| &e.name));
+        unique(rules, "health.databases", "", self.databases.iter());
     }
 }
 
 impl Remedy {
-    fn problem(&self) -> Option<String> {
+    /// The key that is wrong, and what is wrong with it.
+    fn problem(&self) -> Option<(&'static str, String)> {
         let acts = [!self.actor.is_empty(), !self.service.is_empty(), !self.argv.is_empty()];
         if self.rule.is_empty() {
-            return Some("needs the rule of an alert, such as \"daemon_critical\"".into());
+            return Some(("rule", "needs the rule of an alert, such as \"daemon_critical\"".into()));
         }
         if acts.iter().filter(|is_named| **is_named).count() != 1 {
-            return Some(format!("{}: needs exactly one of actor, service and argv", self.rule));
+            return Some(("", format!("{}: needs exactly one of actor, service and argv", self.rule)));
         }
         let program = self.argv.first().map_or("/", String::as_str);
-        (!is_path(program)).then(|| format!("{}: {program:?} must be an absolute path or begin with ~/", self.rule))
+        let wrong = || ("argv", format!("{}: {program:?} must be an absolute path or begin with ~/", self.rule));
+        (!is_path(program)).then(wrong)
     }
     /// What it does, for people.
     pub fn describe(&self) -> String {
@@ -296,10 +304,10 @@ fn is_path(text: &str) -> bool {
     text.starts_with('/') || text.starts_with("~/")
 }
 
-fn unique<'n>(rules: &mut Rules, key: &'static str, names: impl Iterator<Item = &'n String>) {
+fn unique<'n>(rules: &mut Rules, key: &'static str, field: &'static str, names: impl Iterator<Item = &'n String>) {
     let mut seen = BTreeSet::new();
-    for name in names {
-        rules.hold(!name.trim().is_empty() && seen.insert(name), key, || {
+    for (at, name) in names.enumerate() {
+        rules.hold(!name.trim().is_empty() && seen.insert(name), Spot::entry(key, at, field), || {
             format!("{name:?} is there twice, or empty: each needs a name of its own")
         });
     }
@@ -312,7 +320,7 @@ mod tests {
     /// The broken rules of a `[health]` section, as JSON.
     fn problems(health: serde_json::Value) -> Vec<String> {
         let settings: Settings = serde_json::from_value(serde_json::json!({ "health": health })).expect("readable");
-        settings.check().into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect()
+        settings.check().into_iter().map(|problem| format!("{}: {}", problem.spot.key, problem.message)).collect()
     }
 
     #[test]

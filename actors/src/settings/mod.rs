@@ -10,6 +10,7 @@ mod health;
 mod rotation;
 pub mod route;
 mod service;
+pub mod span;
 
 pub use alerts::Alerts;
 pub use backup::Backup;
@@ -21,21 +22,6 @@ pub use service::Service;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-
-/// A span of time in people's words (`30s`, `5m`, `1h 30m`).
-pub mod span {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use std::time::Duration;
-
-    pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&humantime::format_duration(*value))
-    }
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
-        humantime::parse_duration(&text)
-            .map_err(|e| D::Error::custom(format!("invalid duration {text:?}: {e}; write it like \"30s\" or \"5m\"")))
-    }
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -358,10 +344,30 @@ impl Default for Log {
     }
 }
 
-/// A broken rule: the dotted key and what is wrong with it.
+/// What a rule is about: a dotted key, or an entry of its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    pub key: &'static str,
+    /// Counted from 0, with the key of that table that is meant; empty: the whole entry.
+    pub entry: Option<(usize, &'static str)>,
+}
+
+impl Spot {
+    pub const fn entry(key: &'static str, index: usize, field: &'static str) -> Self {
+        Self { key, entry: Some((index, field)) }
+    }
+}
+
+impl From<&'static str> for Spot {
+    fn from(key: &'static str) -> Self {
+        Self { key, entry: None }
+    }
+}
+
+/// A broken rule: what it is about, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    pub key: &'static str,
+    pub spot: Spot,
     pub message: String,
 }
 
@@ -479,26 +485,30 @@ struct Rules {
 }
 
 impl Rules {
-    fn hold(&mut self, holds: bool, key: &'static str, message: impl FnOnce() -> String) {
+    fn hold(&mut self, holds: bool, spot: impl Into<Spot>, message: impl FnOnce() -> String) {
         if !holds {
-            self.broken.push(Problem { key, message: message() });
+            self.broken.push(Problem { spot: spot.into(), message: message() });
         }
     }
-    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &'static str, value: T, range: RangeInclusive<T>) {
-        self.hold(range.contains(&value), key, || {
+    fn within<T>(&mut self, spot: impl Into<Spot>, value: T, range: RangeInclusive<T>)
+    where
+        T: PartialOrd + std::fmt::Display,
+    {
+        self.hold(range.contains(&value), spot, || {
             format!("{value} must be between {} and {}", range.start(), range.end())
         });
     }
     /// Times of the calendar: a cron expression, or nothing for never.
     fn times(&mut self, key: &'static str, times: &str) {
-        let wrong = crate::schedule::policy::parse(times).err();
+        let wrong =
+            crate::schedule::policy::parse(times).and_then(|cron| crate::schedule::policy::comes(cron.as_ref())).err();
         self.hold(wrong.is_none(), key, || {
             format!("{times:?} is not a cron expression such as \"0 2 * * *\": {}", wrong.unwrap_or_default())
         });
     }
-    fn span(&mut self, key: &'static str, span: Duration, least: Duration) {
-        self.hold((least..=LONGEST).contains(&span), key, || {
-            let shown = humantime::format_duration;
+    fn span(&mut self, spot: impl Into<Spot>, span: Duration, least: Duration) {
+        self.hold((least..=LONGEST).contains(&span), spot, || {
+            let shown = span::words;
             format!("{} must be between {} and {}", shown(span), shown(least), shown(LONGEST))
         });
     }
@@ -509,7 +519,7 @@ const NOTHING: Duration = Duration::ZERO;
 const MOMENT: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
 /// No span of Moon's is meant to be longer than a year; far longer ones overflow what a clock can say.
-const LONGEST: Duration = Duration::from_secs(31_557_600);
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 #[cfg(test)]
 mod tests {
@@ -526,7 +536,7 @@ mod tests {
         settings.openclaw.connect_timeout = Duration::from_secs(u64::MAX);
         settings.openclaw.request_timeout = Duration::ZERO;
         settings.watch.stale_after = Duration::from_secs(30);
-        let keys: Vec<_> = settings.check().into_iter().map(|p| p.key).collect();
+        let keys: Vec<_> = settings.check().into_iter().map(|p| p.spot.key).collect();
         assert_eq!(keys, ["watch.stale_after", "openclaw.connect_timeout", "openclaw.request_timeout"]);
     }
 
@@ -536,8 +546,12 @@ mod tests {
         settings.backup.at = "0 25 * * *".into();
         settings.backup.drill_at = String::new();
         let problems = settings.check();
-        assert_eq!(problems.iter().map(|p| p.key).collect::<Vec<_>>(), ["backup.at"]);
+        assert_eq!(problems.iter().map(|p| p.spot.key).collect::<Vec<_>>(), ["backup.at"]);
         assert!(problems[0].message.starts_with("\"0 25 * * *\" is not a cron expression"), "{}", problems[0].message);
+        settings.backup.at = "0 2 30 2 *".into();
+        assert!(settings.check()[0].message.ends_with("no calendar has such a day"), "{:?}", settings.check());
+        settings.backup.at = "0 2 29 2 *".into();
+        assert_eq!(settings.check(), vec![]);
     }
 
     #[test]
@@ -545,7 +559,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.thresholds.archive = 0.9;
         settings.thresholds.distill = 0.5;
-        let keys: Vec<_> = settings.check().into_iter().map(|p| p.key).collect();
+        let keys: Vec<_> = settings.check().into_iter().map(|p| p.spot.key).collect();
         assert_eq!(keys, ["thresholds.prune", "thresholds.distill"]);
     }
 }

@@ -1,6 +1,6 @@
 //! `[rotation]`: when log files are put aside, compressed and removed.
 
-use super::{NOTHING, Rules, span};
+use super::{NOTHING, Rules, Spot, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -55,16 +55,32 @@ impl Rotation {
         rules.span("rotation.compress_after", self.compress_after, NOTHING);
         rules.span("rotation.keep", self.keep, self.compress_after);
         rules.within("rotation.max_mib", self.max_mib, 1..=1 << 20);
-        for file in &self.files {
+        for (at, file) in self.files.iter().enumerate() {
             let shown = &file.path;
-            let mut hold = |holds: bool, message: &str| {
-                rules.hold(holds, "rotation.files", || format!("{shown:?}: {message}"));
+            let mut hold = |holds: bool, field: &'static str, message: &str| {
+                rules.hold(holds, Spot::entry("rotation.files", at, field), || format!("{shown:?}: {message}"));
             };
-            hold(!file.path.is_empty(), "path must not be empty");
-            hold(file.signal.is_empty() == file.pid_file.is_empty(), "signal and pid_file go together");
-            hold(["", "HUP", "USR1", "USR2"].contains(&file.signal.as_str()), "signal must be HUP, USR1 or USR2");
+            let is_path = |path: &str| path.starts_with('/') || path.starts_with("~/");
+            hold(!file.path.is_empty(), "path", "path must not be empty");
+            hold(file.path.is_empty() || is_path(&file.path), "path", "path must be absolute or begin with ~/");
+            hold(
+                file.pid_file.is_empty() || is_path(&file.pid_file),
+                "pid_file",
+                "pid_file must be absolute or begin with ~/",
+            );
+            hold(file.signal.is_empty() == file.pid_file.is_empty(), "signal", "signal and pid_file go together");
+            let is_signal = ["", "HUP", "USR1", "USR2"].contains(&file.signal.as_str());
+            hold(is_signal, "signal", "signal must be HUP, USR1 or USR2");
+            let program = file.command.first().map_or("x", String::as_str);
+            let is_program = !program.is_empty() && (!program.contains('/') || program.starts_with('/'));
+            hold(is_program, "command", "command must begin with a name on the PATH or an absolute path");
             let tells = !file.signal.is_empty() || !file.command.is_empty();
-            hold(!(file.dated && tells), "a log that is dated by its writer is never renamed: nobody has to be told");
+            let is_told_in_vain = file.dated && tells;
+            hold(
+                !is_told_in_vain,
+                "dated",
+                "a log that is dated by its writer is never renamed: nobody has to be told",
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `[service]`: how the service manager of the machine runs Moon, and what its unit may touch.
 
-use super::{MOMENT, Rules, SECOND, span};
+use super::{MOMENT, Rules, SECOND, Spot, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -39,9 +39,9 @@ impl Service {
         rules.span("service.stuck_after", self.stuck_after, MOMENT);
         rules.within("service.memory_max_mib", self.memory_max_mib, 64..=1 << 20);
         for (key, paths) in [("service.read", &self.read), ("service.write", &self.write)] {
-            for path in paths {
+            for (at, path) in paths.iter().enumerate() {
                 let is_path = path.starts_with('/') || path.starts_with("~/");
-                rules.hold(is_path, key, || format!("{path:?} must be absolute or begin with ~/"));
+                rules.hold(is_path, Spot::entry(key, at, ""), || format!("{path:?} must be absolute or begin with ~/"));
             }
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod format;
 mod meter;
+mod ready;
 mod seal;
 mod sqlite;
 mod target;
@@ -13,6 +14,8 @@ mod unpack;
 mod verify;
 mod walk;
 mod write;
+
+pub use ready::{exclusion_fault, recipient_fault, unready};
 
 use crate::config::{Environment, expand};
 use crate::durable;

@@ -37,9 +37,9 @@ impl Seal {
         let mut recipients: Vec<age::x25519::Recipient> = Vec::new();
         for (text, place) in texts {
             // Never the text itself: it could be an identity by mistake.
-            recipients.push(age::x25519::Recipient::from_str(&text).map_err(|e| {
+            recipients.push(recipient(&text).map_err(|why| {
                 Error::config("backup.keys", format!("{place} holds something that is no recipient"))
-                    .cause(e)
+                    .cause(why)
                     .hint("a recipient begins with \"age1\"; `age-keygen -y` shows that of an identity")
             })?);
         }
@@ -58,25 +58,34 @@ impl Seal {
             Error::config("backup.identity", "the backup is encrypted, and no identity is known")
                 .hint("name the file of the age identity in backup.identity_file")
         })?;
-        let unusable = |cause: String| {
-            Error::config("backup.identity", format!("could not use the identity {}", path.display()))
-                .cause(cause)
-                .hint("the file that `age-keygen` made for one of the recipients is needed")
-        };
-        let text = read(path)?;
-        let identities = IdentityFile::from_buffer(BufReader::new(text.as_bytes()))
-            .map_err(|e| unusable(e.to_string()))?
-            .into_identities()
-            .map_err(|e| unusable(e.to_string()))?;
+        let identities = identities(path)?;
         let damaged =
             |e: DecryptError| Error::data("backup.damaged", "the encryption of the backup cannot be read").cause(e);
         let decryptor = Decryptor::new_buffered(BufReader::with_capacity(128 << 10, sealed)).map_err(damaged)?;
         match decryptor.decrypt(identities.iter().map(|i| &**i as &dyn Identity)) {
             Ok(plain) => Ok(Box::new(plain)),
-            Err(e @ (DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed)) => Err(unusable(e.to_string())),
+            Err(e @ (DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed)) => Err(unusable(path, e)),
             Err(e) => Err(damaged(e)),
         }
     }
+}
+
+/// A recipient from its text. The reason never holds the text, which could be an identity by mistake.
+pub(super) fn recipient(text: &str) -> std::result::Result<age::x25519::Recipient, &'static str> {
+    age::x25519::Recipient::from_str(text)
+}
+
+/// The identities in a file.
+pub(super) fn identities(path: &Path) -> Result<Vec<Box<dyn Identity + Send + Sync>>> {
+    let text = read(path)?;
+    let file = IdentityFile::from_buffer(BufReader::new(text.as_bytes())).map_err(|e| unusable(path, e))?;
+    file.into_identities().map_err(|e| unusable(path, e))
+}
+
+fn unusable(path: &Path, cause: impl std::fmt::Display) -> Error {
+    Error::config("backup.identity", format!("could not use the identity {}", path.display()))
+        .cause(cause)
+        .hint("the file that `age-keygen` made for one of the recipients is needed")
 }
 
 fn read(path: &Path) -> Result<String> {

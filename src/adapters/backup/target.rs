@@ -225,14 +225,14 @@ impl Store {
 }
 
 /// A key for the store, from a file in the form of Amazon's own tools.
-struct Credentials {
+pub(super) struct Credentials {
     id: String,
     secret: String,
     token: Option<String>,
 }
 
 impl Credentials {
-    fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
         let wrong = |cause: String| {
             Error::config("backup.credentials", format!("could not use the credentials {}", path.display()))
                 .cause(cause)

@@ -5,7 +5,7 @@
 //! folders, and never change anything.
 
 use crate::durable::TEMPORARY_PREFIX;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use crate::pattern::Pattern;
 use moon_actors::{Error, Result};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
@@ -56,8 +56,8 @@ pub(super) trait Visit {
 
 /// What is not looked at, wherever it lies.
 pub(super) struct Rules {
-    patterns: GlobSet,
-    names: GlobSet,
+    patterns: Vec<Pattern>,
+    names: Vec<Pattern>,
     /// Folders by device and inode: where backups themselves lie.
     pub(super) apart: HashSet<(u64, u64)>,
 }
@@ -65,28 +65,32 @@ pub(super) struct Rules {
 impl Rules {
     /// `config` `backup.pattern` for a pattern that cannot be read.
     pub(super) fn new(exclude: &[String]) -> Result<Self> {
-        let (mut patterns, mut names) = (GlobSetBuilder::new(), GlobSetBuilder::new());
-        let wrong = |pattern: &str, e: &globset::Error| {
-            Error::config("backup.pattern", format!("could not use the pattern {pattern:?} of backup.exclude"))
-                .cause(e.kind())
-                .hint("`*` stands for anything but a slash, `**` for any folders: \"*.tmp\", \"cache/**\"")
-        };
-        for pattern in exclude {
-            let trimmed = pattern.trim_start_matches("./").trim_end_matches('/');
-            let glob = GlobBuilder::new(trimmed).literal_separator(true).build().map_err(|e| wrong(pattern, &e))?;
-            if trimmed.contains('/') {
-                patterns.add(glob)
+        let (mut patterns, mut names) = (Vec::new(), Vec::new());
+        for text in exclude {
+            let (pattern, is_of_names) = exclusion(text).map_err(|cause| {
+                Error::config("backup.pattern", format!("could not use the pattern {text:?} of backup.exclude"))
+                    .cause(cause)
+                    .hint("`*` stands for anything but a slash, `**` for any folders: \"*.tmp\", \"cache/**\"")
+            })?;
+            if is_of_names {
+                names.push(pattern);
             } else {
-                names.add(glob)
-            };
+                patterns.push(pattern);
+            }
         }
-        let built = |set: GlobSetBuilder| set.build().map_err(|e| wrong("", &e));
-        Ok(Self { patterns: built(patterns)?, names: built(names)?, apart: HashSet::new() })
+        Ok(Self { patterns, names, apart: HashSet::new() })
     }
 
     fn excludes(&self, below: &Path, name: &OsStr) -> bool {
-        self.names.is_match(name) || self.patterns.is_match(below)
+        self.names.iter().any(|pattern| pattern.matches(Path::new(name)))
+            || self.patterns.iter().any(|pattern| pattern.matches(below))
     }
+}
+
+/// An entry of `backup.exclude`, and whether it is about names alone.
+pub(super) fn exclusion(text: &str) -> std::result::Result<(Pattern, bool), String> {
+    let trimmed = text.trim_start_matches("./").trim_end_matches('/');
+    Pattern::new(trimmed).map(|pattern| (pattern, !trimmed.contains('/')))
 }
 
 /// Walks a source. An error of `visit` ends it; what cannot be read is left out.

@@ -32,8 +32,7 @@ impl DaemonAlive {
 
     async fn absent(&self) -> Finding {
         if !self.home.ledger_db().exists() {
-            return Finding::critical("moon was never started in this home")
-                .hint("start it with `moon watch --daemon`");
+            return Finding::critical("moon was never started in this home").hint("start it with `moon start`");
         }
         let life = match &self.ledger {
             Some(ledger) => ledger.last_life().await.ok().flatten(),
@@ -50,7 +49,7 @@ impl DaemonAlive {
             None => String::new(),
         };
         Finding::critical(format!("no daemon runs{why}"))
-            .hint("start it with `moon watch --daemon`, or by its service; `moon logs` says how it ended")
+            .hint("start it with `moon start`; `moon logs` says how it ended")
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::sqlite_file::{self, Access, Stop, Tables};
 use super::{Senses, expand, jsonl, size};
+use crate::pattern;
 use async_trait::async_trait;
 use moon_actors::domain::{Condition, Figure, Finding, Trouble};
 use moon_actors::health::policy;
@@ -90,9 +91,8 @@ struct Walk {
 
 impl Walk {
     fn go(mut self, entry: &str) -> Finding {
-        let is_pattern = entry.contains(['*', '?', '[']);
-        let pattern = expand(entry);
-        let found = if is_pattern { matching(&pattern) } else { Ok(vec![pattern.clone()]) };
+        let path = expand(entry);
+        let found = if pattern::is_pattern(entry) { matching(&path) } else { Ok(vec![path]) };
         let paths = match found {
             Ok(paths) => paths,
             Err(why) => return Finding::unknown(why),
@@ -205,12 +205,11 @@ fn lost(known: &Tables, now: &Tables) -> Vec<String> {
     lost
 }
 
-fn matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
-    let paths = glob::glob(&pattern.to_string_lossy()).map_err(|e| format!("the pattern cannot be used: {e}"))?;
+fn matching(entry: &Path) -> Result<Vec<PathBuf>, String> {
+    let paths = pattern::paths(&entry.to_string_lossy()).map_err(|why| format!("the pattern cannot be used: {why}"))?;
     let is_side_file =
         |path: &PathBuf| ["-wal", "-shm", "-journal"].iter().any(|end| path.to_string_lossy().ends_with(end));
-    let files: Vec<PathBuf> =
-        paths.flatten().filter(|path| path.is_file() && !is_side_file(path)).take(MOST_FILES + 1).collect();
+    let files: Vec<PathBuf> = paths.filter(|path| path.is_file() && !is_side_file(path)).take(MOST_FILES + 1).collect();
     if files.len() > MOST_FILES {
         return Err(format!("more than {MOST_FILES} files match; use several entries"));
     }

@@ -1,6 +1,7 @@
 //! Errors among the last lines of a log file of the user's.
 
 use super::expand;
+use crate::pattern;
 use async_trait::async_trait;
 use moon_actors::domain::{Figure, Finding};
 use moon_actors::port::{AlertRules, Check, CheckGroup, Look};
@@ -27,19 +28,19 @@ impl ErrorsInLog {
 }
 
 /// The file meant: of several that match, the one written last.
-fn newest(pattern: &Path) -> Result<PathBuf, String> {
-    let text = pattern.to_string_lossy();
-    if !text.contains(['*', '?', '[']) {
-        return Ok(pattern.to_owned());
+fn newest(entry: &Path) -> Result<PathBuf, String> {
+    let text = entry.to_string_lossy();
+    if !pattern::is_pattern(&text) {
+        return Ok(entry.to_owned());
     }
-    let paths = glob::glob(&text).map_err(|e| format!("the pattern cannot be used: {e}"))?;
-    let dated = paths.flatten().filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)));
+    let paths = pattern::paths(&text).map_err(|why| format!("the pattern cannot be used: {why}"))?;
+    let dated = paths.filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)));
     dated.max().map(|(_, path)| path).ok_or_else(|| format!("no file matches {text}"))
 }
 
 /// How many of the last lines hold the text, and how many lines there are.
-fn count(pattern: &Path, text: &str, lines: usize) -> Result<(usize, usize), String> {
-    let mut file = std::fs::File::open(newest(pattern)?).map_err(|e| e.to_string())?;
+fn count(entry: &Path, text: &str, lines: usize) -> Result<(usize, usize), String> {
+    let mut file = std::fs::File::open(newest(entry)?).map_err(|e| e.to_string())?;
     let length = file.metadata().map_err(|e| e.to_string())?.len();
     let from = length.saturating_sub(MOST_BYTES);
     file.seek(SeekFrom::Start(from)).map_err(|e| e.to_string())?;

@@ -11,6 +11,7 @@ use crate::child::{Program, Variables};
 use crate::config::Environment;
 use crate::durable;
 use crate::home::Home;
+use crate::pattern;
 use async_trait::async_trait;
 use chrono::{DateTime, Local, NaiveDateTime};
 use holders::Held;
@@ -103,7 +104,7 @@ impl LogFolders {
         let own = OWN.into_iter().map(|name| {
             let keep_files = (name == "moon.log").then_some(settings.log.keep);
             let max_bytes = if name == "moon.log" { settings.log.max_mib << 20 } else { rules.max_bytes };
-            let pattern = home.logs_dir().join(name).display().to_string();
+            let pattern = pattern::literal(&home.logs_dir().join(name));
             Ok(Target { pattern, rules: Rules { max_bytes, keep_files, ..rules }, user: None })
         });
         let users = r.files.iter().map(|file| {
@@ -139,9 +140,9 @@ impl LogFolders {
         let refused = |message: &str| {
             Error::config("rotation.pattern", format!("could not look up the logs {}", target.pattern)).cause(message)
         };
-        let found = glob::glob(&target.pattern).map_err(|e| refused(e.msg))?;
+        let found = pattern::paths(&target.pattern).map_err(|why| refused(&why))?;
         let mut live = Vec::new();
-        for path in found.flatten() {
+        for path in found {
             if live.len() >= MOST_FILES {
                 return Err(refused("it names more than 10000 files").hint("name a narrower pattern in rotation.files"));
             }
@@ -195,7 +196,7 @@ fn dated_set(id: usize, target: &Target, live: &[PathBuf], held: &mut Option<Hel
         files.extend(look(path, path.display().to_string(), Place::Live, None, held));
     }
     let compressed = format!("{}{}", target.pattern, names::COMPRESSED);
-    for path in glob::glob(&compressed).into_iter().flatten().flatten() {
+    for path in pattern::paths(&compressed).into_iter().flatten() {
         files.extend(look(&path, path.display().to_string(), Place::Compressed, None, held));
     }
     Ok(LogSet { id, name: target.pattern.clone(), rules: target.rules, files })

@@ -6,7 +6,7 @@
 
 use super::http::{Post, Receiver};
 use super::told::{Told, time};
-use super::{Adapter, Around};
+use super::{Adapter, Around, Fault};
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use moon_actors::Result;
@@ -116,5 +116,9 @@ impl Notifier for AlertmanagerRoute {
 impl Adapter for AlertmanagerRoute {
     fn ready(&self) -> Result<()> {
         self.receiver.ready()
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        self.receiver.fault().into_iter().collect()
     }
 }

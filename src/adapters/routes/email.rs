@@ -5,7 +5,7 @@
 
 use super::secret::{self, Secrets};
 use super::told::{Told, key_of_firing};
-use super::{Adapter, Around, excerpt};
+use super::{Adapter, Around, Fault, excerpt};
 use async_trait::async_trait;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
@@ -178,5 +178,10 @@ impl Adapter for EmailRoute {
         self.authority()?;
         self.email.from.iter().try_for_each(|from| self.mailbox("from", from).map(drop))?;
         self.email.to.iter().try_for_each(|to| self.mailbox("to", to).map(drop))
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let named = self.email.from.iter().map(|from| ("from", from)).chain(self.email.to.iter().map(|to| ("to", to)));
+        named.filter_map(|(key, address)| Some((key, super::address_fault(address)?))).collect()
     }
 }

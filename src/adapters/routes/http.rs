@@ -6,7 +6,7 @@
 //! be what lets one post.
 
 use super::secret::{self, Secrets};
-use super::{Around, Names, excerpt};
+use super::{Around, Fault, Names, excerpt};
 use moon_actors::settings::route::{Address, Http};
 use moon_actors::{Error, Result};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -59,6 +59,14 @@ impl Receiver {
         self.url("", &mut secrets)?;
         self.authorities()?;
         self.headers(&mut secrets).map(drop)
+    }
+
+    /// What is wrong with an address that stands in the settings themselves.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let Address::Url(_) = &self.http.address else { return None };
+        let error = self.url("", &mut Secrets::default()).err()?;
+        let hint = error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+        Some(("url", format!("{error}{hint}")))
     }
 
     /// Posts to the receiver's address, with `below` behind its path.
@@ -160,7 +168,11 @@ impl Receiver {
             url.set_path(&format!("{}{below}", url.path().trim_end_matches('/')));
         }
         // A literal address is never resolved, so the resolver does not see it. The URL's parser has read every spelling of it.
-        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        // And `localhost` is this machine everywhere (RFC 6761).
+        let literal = url.host_str().and_then(|host| match host == "localhost" || host.ends_with(".localhost") {
+            true => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            false => host.trim_matches(['[', ']']).parse::<IpAddr>().ok(),
+        });
         match literal.filter(|address| !self.http.allow_private && !is_public(*address)) {
             Some(address) => Err(refused(&NotPublic { host: host(&url), address })),
             None => Ok(url),

@@ -57,8 +57,13 @@ pub struct Around {
 
 impl Around {
     pub fn of_process() -> Self {
+        Self::of(crate::config::process_environment())
+    }
+
+    /// This machine, with an environment of its own.
+    pub fn of(environment: Environment) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { environment: crate::config::process_environment(), host, names: Arc::new(SystemNames) }
+        Self { environment, host, names: Arc::new(SystemNames) }
     }
 
     fn variable(&self, name: &str) -> Option<&std::ffi::OsStr> {
@@ -92,25 +97,43 @@ fn credential(text: &str) -> Option<&str> {
         .filter(|name| !name.contains('/') && *name != "..")
 }
 
-/// What is wrong with the paths that the settings name, without looking at any file.
-pub fn path_problems(alerts: &Alerts, environment: &Environment) -> Vec<String> {
-    let mut problems = Vec::new();
-    for route in &alerts.routes {
+/// A key of a route, and what is wrong with it.
+pub type Fault = (&'static str, String);
+
+/// What can never work, whatever becomes of this machine: for each mistake the route's place in the settings, the key, and what is
+/// wrong. Of all files only templates are read, if they are there.
+pub fn faults(alerts: &Alerts, around: Around) -> Vec<(usize, Fault)> {
+    let around = Arc::new(around);
+    let of_route = |(at, route): (usize, &Route)| {
+        let mut faults = Vec::new();
         for (key, file) in route.files() {
             if credential(file).is_none()
-                && let Err(message) = crate::config::expand(file.as_ref(), environment)
+                && let Err(message) = crate::config::expand(file.as_ref(), &around.environment)
             {
-                problems.push(format!("route {:?}: {key}: {message}", route.name));
+                faults.push((at, (key, message)));
             }
         }
-    }
-    problems
+        faults.extend(adapter(route, &around).faults().into_iter().map(|fault| (at, fault)));
+        faults
+    };
+    alerts.routes.iter().enumerate().flat_map(of_route).collect()
+}
+
+/// What the library that sends mail has against an address.
+pub fn address_fault(address: &str) -> Option<String> {
+    let wrong = address.parse::<lettre::message::Mailbox>().err()?;
+    Some(format!("{address:?} is not an e-mail address: {wrong}"))
 }
 
 /// An adapter that can be asked beforehand.
 trait Adapter: Notifier {
     /// Reads and judges everything that a delivery needs, without talking to anybody.
     fn ready(&self) -> Result<()>;
+
+    /// What is wrong in the settings themselves.
+    fn faults(&self) -> Vec<Fault> {
+        Vec::new()
+    }
 }
 
 fn adapter(route: &Route, around: &Arc<Around>) -> Arc<dyn Adapter> {
@@ -136,16 +159,16 @@ pub fn build(alerts: &Alerts, around: Around) -> Vec<Arc<dyn Notifier>> {
     alerts.all_routes().into_iter().map(filtered).collect()
 }
 
-/// One sentence for each route that could deliver nothing now, because of a file or an address of its own.
-pub fn unready(alerts: &Alerts, around: Around) -> Vec<String> {
+/// One sentence for each route that could deliver nothing now, because of a file or an address of its own, with the route's place
+/// among all.
+pub fn unready(alerts: &Alerts, around: Around) -> Vec<(usize, String)> {
     let around = Arc::new(around);
-    let told = |route: Route| {
-        adapter(&route, &around).ready().err().map(|error| match &error.hint {
-            Some(hint) => format!("the alert route {:?} cannot deliver: {error} ({hint})", route.name),
-            None => format!("the alert route {:?} cannot deliver: {error}", route.name),
-        })
+    let told = |(at, route): (usize, Route)| {
+        let error = adapter(&route, &around).ready().err()?;
+        let hint = error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+        Some((at, format!("the alert route {:?} cannot deliver: {error}{hint}", route.name)))
     };
-    alerts.all_routes().into_iter().filter_map(told).collect()
+    alerts.all_routes().into_iter().enumerate().filter_map(told).collect()
 }
 
 /// Holds back what a route is not meant for, and ends what takes too long.

@@ -141,7 +141,17 @@ fn discord_text(text: &str, most: usize) -> String {
 
 /// A template sees the fields of the generic JSON. Unless its name says text (`.txt`), values are put in as JSON and the whole must be JSON.
 fn from_file(file: &str, told: &Told, around: &Around) -> Result<(&'static str, Vec<u8>)> {
-    let source = secret::read_file(around, "template", file)?;
+    fill(file, &secret::read_file(around, "template", file)?, told)
+}
+
+/// What is wrong with the text of a template of the user's, if it can be read.
+pub(super) fn fault(template: &Template, told: &Told, around: &Around) -> Option<String> {
+    let Template::File(file) = template else { return None };
+    let source = secret::read_file(around, "template", file).ok()?;
+    fill(file, &source, told).err().map(|error| format!("{file:?}: {error}"))
+}
+
+fn fill(file: &str, source: &str, told: &Told) -> Result<(&'static str, Vec<u8>)> {
     let failed = |cause: String| {
         Error::unavailable("route.template", "the template cannot be used")
             .cause(cause)
@@ -153,7 +163,7 @@ fn from_file(file: &str, told: &Told, around: &Around) -> Result<(&'static str, 
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(move |_| if is_text { AutoEscape::None } else { AutoEscape::Json });
     let mut made = Made::default();
-    let template = environment.template_from_named_str("template", &source).map_err(|e| failed(words(&e)))?;
+    let template = environment.template_from_named_str("template", source).map_err(|e| failed(words(&e)))?;
     template.render_captured_to(minijinja::value::Serde(told), &mut made).map_err(|e| failed(words(&e)))?;
     if !is_text {
         serde_json::from_slice::<serde::de::IgnoredAny>(&made.0)

@@ -5,9 +5,9 @@
 
 use super::http::{Post, Receiver};
 use super::secret;
-use super::shape::render;
+use super::shape::{self, render};
 use super::told::Told;
-use super::{Adapter, Around};
+use super::{Adapter, Around, Fault};
 use async_trait::async_trait;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
@@ -76,16 +76,25 @@ impl Notifier for WebhookRoute {
 impl Adapter for WebhookRoute {
     /// Also writes an example, because a template shows its mistakes only in use.
     fn ready(&self) -> Result<()> {
-        let example = Alert {
-            id: 0,
-            key: AlertKey { rule: "example".into(), subject: "moon".into() },
-            severity: Severity::Info,
-            message: "an example".into(),
-            hint: None,
-            fired_at: chrono::DateTime::UNIX_EPOCH,
-            resolved_at: None,
-        };
-        self.post(&Notice::Alert(example))?;
+        self.post(&example())?;
         self.receiver.ready()
     }
+
+    fn faults(&self) -> Vec<Fault> {
+        let told = Told::new(&example(), &self.around.host);
+        let template = shape::fault(&self.webhook.template, &told, &self.around).map(|wrong| ("template", wrong));
+        self.receiver.fault().into_iter().chain(template).collect()
+    }
+}
+
+fn example() -> Notice {
+    Notice::Alert(Alert {
+        id: 0,
+        key: AlertKey { rule: "example".into(), subject: "moon".into() },
+        severity: Severity::Info,
+        message: "an example".into(),
+        hint: None,
+        fired_at: chrono::DateTime::UNIX_EPOCH,
+        resolved_at: None,
+    })
 }

@@ -1,0 +1,193 @@
+//! What the settings name and this machine does not have now: files, folders, programs, secrets.
+//!
+//! A look from outside: whether it is there and may be used. Keys and secrets are read, and shown nowhere.
+
+use super::super::{Environment, locate};
+use crate::adapters::{backup, routes};
+use crate::pattern;
+use moon_actors::settings::{Settings, Spot};
+use rustix::fs::Access;
+use std::path::{Path, PathBuf};
+
+struct Look<'a> {
+    environment: &'a Environment,
+    missing: Vec<(Spot, String)>,
+}
+
+pub(super) fn look(settings: &Settings, environment: &Environment) -> Vec<(Spot, String)> {
+    let mut look = Look { environment, missing: Vec::new() };
+    look.host(settings);
+    look.health(settings);
+    look.alerts(settings);
+    look.backup(settings);
+    look.rotation(settings);
+    look.screens_and_service(settings);
+    look.missing
+}
+
+impl Look<'_> {
+    fn say(&mut self, spot: impl Into<Spot>, message: Option<String>) {
+        let spot = spot.into();
+        self.missing.extend(message.map(|message| (spot, message)));
+    }
+
+    /// `None`: nothing is set, or it is no path, which is an error and said elsewhere.
+    fn path(&self, text: &str) -> Option<PathBuf> {
+        (!text.is_empty()).then(|| locate::expand(Path::new(text), self.environment).ok()).flatten()
+    }
+
+    fn file(&mut self, spot: impl Into<Spot>, text: &str) {
+        let wrong = self.path(text).and_then(|path| match path.metadata() {
+            Err(e) => Some(format!("{}: {e}", path.display())),
+            Ok(found) if found.is_dir() => Some(format!("{} is a folder", path.display())),
+            Ok(_) => denied(&path, Access::READ_OK, "read"),
+        });
+        self.say(spot, wrong);
+    }
+
+    fn folder(&mut self, spot: impl Into<Spot>, text: &str) {
+        let wrong = self.path(text).and_then(|path| match path.metadata() {
+            Err(e) => Some(format!("{}: {e}", path.display())),
+            Ok(found) if !found.is_dir() => Some(format!("{} is no folder", path.display())),
+            Ok(_) => denied(&path, Access::READ_OK | Access::EXEC_OK, "look into"),
+        });
+        self.say(spot, wrong);
+    }
+
+    /// The folder of a file that comes and goes.
+    fn folder_of(&mut self, spot: impl Into<Spot>, text: &str) {
+        let folder = self.path(text).and_then(|path| path.parent().map(|folder| folder.display().to_string()));
+        self.folder(spot, folder.as_deref().unwrap_or_default());
+    }
+
+    /// A file, or at least one that a pattern names.
+    fn files(&mut self, spot: Spot, text: &str) {
+        if !pattern::is_pattern(text) {
+            return self.file(spot, text);
+        }
+        let found = self.path(text).and_then(|path| pattern::paths(&path.to_string_lossy()).ok()?.next());
+        self.say(spot, found.is_none().then(|| format!("no file matches {text}")));
+    }
+
+    /// A program by its path, or by its name on the PATH.
+    fn program(&mut self, spot: impl Into<Spot>, text: &str) {
+        if !text.contains('/') {
+            let path = self.environment.get(std::ffi::OsStr::new("PATH"));
+            let is_there = |folder: PathBuf| runs(&folder.join(text));
+            let found = path.is_some_and(|path| std::env::split_paths(path).any(is_there));
+            let lacks = !text.is_empty() && !found;
+            return self.say(spot, lacks.then(|| format!("there is no program {text:?} on the PATH")));
+        }
+        let wrong = self.path(text).and_then(|path| match path.metadata() {
+            Err(e) => Some(format!("{}: {e}", path.display())),
+            Ok(_) if !runs(&path) => Some(format!("{} is no program that may be run", path.display())),
+            Ok(_) => None,
+        });
+        self.say(spot, wrong);
+    }
+}
+
+/// The sections, in their order.
+impl Look<'_> {
+    fn host(&mut self, settings: &Settings) {
+        self.folder("watch.transcripts_dir", &settings.watch.transcripts_dir);
+        self.folder("openclaw.state_dir", &settings.openclaw.state_dir);
+        self.file("openclaw.token_file", &settings.openclaw.token_file);
+        // The usual name is there only where OpenClaw is, and used by nothing but `moon install`.
+        if settings.openclaw.command != Settings::default().openclaw.command {
+            self.program("openclaw.command", &settings.openclaw.command);
+        }
+    }
+
+    fn health(&mut self, settings: &Settings) {
+        let health = &settings.health;
+        for (at, entry) in health.databases.iter().enumerate() {
+            self.files(Spot::entry("health.databases", at, ""), entry);
+        }
+        for (at, process) in health.processes.iter().enumerate() {
+            // The files themselves are there only while it runs.
+            self.folder_of(Spot::entry("health.processes", at, "pid_file"), &process.pid_file);
+            self.folder_of(Spot::entry("health.processes", at, "heartbeat_file"), &process.heartbeat_file);
+        }
+        for (at, log) in health.logs.iter().enumerate() {
+            self.files(Spot::entry("health.logs", at, "path"), &log.path);
+        }
+        for (at, command) in health.commands.iter().enumerate() {
+            self.program(Spot::entry("health.commands", at, "argv"), command.argv.first().map_or("", String::as_str));
+        }
+        for (at, remedy) in health.recover.iter().enumerate() {
+            self.program(Spot::entry("health.recover", at, "argv"), remedy.argv.first().map_or("", String::as_str));
+        }
+    }
+
+    fn alerts(&mut self, settings: &Settings) {
+        let tables = settings.alerts.routes.len();
+        for (at, sentence) in routes::unready(&settings.alerts, routes::Around::of(self.environment.clone())) {
+            // Behind the tables comes the mail of `email_to`.
+            let spot = if at < tables { Spot::entry("alerts.routes", at, "") } else { "alerts.email_to".into() };
+            self.say(spot, Some(sentence));
+        }
+    }
+
+    fn backup(&mut self, settings: &Settings) {
+        let backup = &settings.backup;
+        if let Some(folder) = self.path(&backup.folder) {
+            self.say("backup.folder", cannot_be_made(&folder));
+        }
+        for (at, folder) in backup.include.iter().enumerate() {
+            self.folder(Spot::entry("backup.include", at, ""), folder);
+        }
+        for (key, message) in backup::unready(backup, self.environment) {
+            self.say(key, Some(message));
+        }
+        let is_unused =
+            backup.s3_url.is_empty() && !(backup.s3_endpoint.is_empty() && backup.s3_credentials_file.is_empty());
+        self.say(
+            "backup.s3_url",
+            is_unused.then(|| {
+                "is empty, so no backup is sent to the store of backup.s3_endpoint and backup.s3_credentials_file"
+                    .into()
+            }),
+        );
+    }
+
+    fn rotation(&mut self, settings: &Settings) {
+        for (at, file) in settings.rotation.files.iter().enumerate() {
+            self.files(Spot::entry("rotation.files", at, "path"), &file.path);
+            self.folder_of(Spot::entry("rotation.files", at, "pid_file"), &file.pid_file);
+            self.program(Spot::entry("rotation.files", at, "command"), file.command.first().map_or("", String::as_str));
+        }
+    }
+
+    fn screens_and_service(&mut self, settings: &Settings) {
+        let (dashboard, service) = (&settings.dashboard, &settings.service);
+        // A relative one begins at the home, which is made.
+        for (key, text) in [("dashboard.html_file", &dashboard.html_file), ("dashboard.textfile", &dashboard.textfile)]
+        {
+            self.folder_of(key, text);
+        }
+        for (key, paths) in [("service.read", &service.read), ("service.write", &service.write)] {
+            for (at, text) in paths.iter().enumerate() {
+                let wrong = self.path(text).filter(|path| !path.exists());
+                self.say(Spot::entry(key, at, ""), wrong.map(|path| format!("{} is not there", path.display())));
+            }
+        }
+    }
+}
+
+fn denied(path: &Path, access: Access, what: &str) -> Option<String> {
+    rustix::fs::access(path, access).err().map(|e| format!("Moon may not {what} {}: {e}", path.display()))
+}
+
+fn runs(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok()
+}
+
+/// A folder that is made when it is needed: what of it is there must take it.
+fn cannot_be_made(folder: &Path) -> Option<String> {
+    let there = folder.ancestors().find(|part| part.symlink_metadata().is_ok())?;
+    match there.is_dir() {
+        true => denied(there, Access::WRITE_OK | Access::EXEC_OK, "write into"),
+        false => Some(format!("{} is no folder", there.display())),
+    }
+}
