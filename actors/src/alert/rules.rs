@@ -110,6 +110,7 @@ pub const CATALOGUE: &[Rule] = &[
 
 /// Those that checks raise, sorted: the only ones that `[[health.recover]]` can do something about.
 pub const OF_CHECKS: &[&str] = &[
+    "backup.corrupt",
     "backup.old",
     "clock.set_back",
     "command.failed",
