@@ -207,6 +207,9 @@ const NOWHERE: std::ops::Range<usize> = usize::MAX - 1..usize::MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     fn said(key: &str, text: &str) -> Vec<String> {
         let table = DeTable::parse(text).expect("TOML");
@@ -277,5 +280,33 @@ mod tests {
             super::judge_value("alerts.routes", &Value::Array(vec![Value::Integer(1)]))[0].message,
             "expected a table, found integer"
         );
+    }
+
+    proptest! {
+        /// However strange a table is: it is judged to an end, and good exactly when the settings take it.
+        #[test]
+        fn an_entry_is_good_exactly_when_the_settings_take_it(
+            key in select(vec!["alerts.routes", "health.endpoints", "health.recover", "health.commands", "rotation.files"]),
+            fields in btree_map(
+                select(vec![
+                    "name", "kind", "url", "urll", "to", "host", "labels", "timeout", "argv", "rule", "path", "dated", "a`b",
+                ]),
+                select(vec![
+                    "\"a\"", "5", "true", "[]", "[\"/a\"]", "[5]", "{ x = 5 }", "\"desktop\"", "\"email\"", "\"5s\"", "\"\"",
+                ]),
+                0..8,
+            ),
+        ) {
+            let text: String = fields.iter().map(|(name, value)| format!("{name:?} = {value}\n")).collect();
+            let text = format!("[[l]]\n{text}");
+            let table = DeTable::parse(&text).expect("TOML");
+            let Some(DeValue::Array(items)) = table.get_ref().get("l").map(Spanned::get_ref) else { panic!("a list") };
+            let mistakes = judge(key, items);
+            prop_assert_eq!(mistakes.is_empty(), read(key, items[0].clone()).is_ok(), "{}: {:?}", text, mistakes);
+            let mut once = mistakes.iter().map(|m| (m.at, &m.field, &m.message)).collect::<Vec<_>>();
+            once.dedup();
+            prop_assert_eq!(once.len(), mistakes.len());
+            prop_assert!(mistakes.iter().all(|mistake| mistake.at <= text.len()), "{:?}", mistakes);
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! A copy may have been made by anybody. Its schema is compared with the one the migrations make, so that no trigger or view of
 //! somebody's comes in with it.
 
-use super::{MIGRATIONS, audit, reader};
+use super::open::MIGRATIONS;
+use super::{audit, reader};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::collections::BTreeSet;

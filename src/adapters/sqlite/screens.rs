@@ -314,7 +314,7 @@ mod tests {
 
     fn db() -> Connection {
         let mut db = Connection::open_in_memory().expect("a database");
-        super::super::migrate(&mut db).expect("the schema");
+        super::super::open::migrate(&mut db).expect("the schema");
         db
     }
     fn at(minutes: i64) -> Stamp {
