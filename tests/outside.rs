@@ -3,6 +3,8 @@
 
 mod support;
 
+use moon::daemon::lock::HomeLock;
+use moon::home::Home;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
@@ -32,19 +34,27 @@ fn pid(scratch: &Scratch) -> Option<u64> {
     scratch.json(&["ctl", "status"]).report()["data"]["daemon"]["pid"].as_u64()
 }
 
-fn kill(pid: u64) {
+/// Returns when the home is free, which is what "dead" means.
+fn kill(scratch: &Scratch, pid: u64) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("small")).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a daemon of this test");
+    let home = Home::at(scratch.home());
+    wait_for("its end", || HomeLock::holder(&home).is_none().then_some(()));
+}
+
+/// A program of the machine's, played.
+fn program(scratch: &Scratch, name: &str, script: &str) {
+    let bin = scratch.path().join("bin");
+    std::fs::create_dir_all(&bin).expect("a folder");
+    std::fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join(name), mode).expect("a program");
 }
 
 /// The lines that would stand in the crontab, without their times and with their redirection, as cron gives them to its shell.
 fn lines(scratch: &Scratch) -> Vec<String> {
+    program(scratch, "crontab", "echo no crontab for ada >&2\nexit 1");
     let bin = scratch.path().join("bin");
-    std::fs::create_dir_all(&bin).expect("a folder");
-    let crontab = bin.join("crontab");
-    std::fs::write(&crontab, "#!/bin/sh\necho no crontab for ada >&2\nexit 1\n").expect("written");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&crontab, mode).expect("a program");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("set"));
     let printed = Ran::of(scratch.moon(&["service", "cron", "--dry-run"]).env("PATH", path)).expect(0).stdout;
     let commands = printed.lines().filter(|line| !line.starts_with('#'));
@@ -54,8 +64,16 @@ fn lines(scratch: &Scratch) -> Vec<String> {
 /// Runs a line with what cron has in its environment.
 fn as_cron(scratch: &Scratch, line: &str) -> Ran {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", line]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", scratch.path().join("user"));
+    let path = format!("{}:/usr/bin:/bin", scratch.path().join("bin").display());
+    shell.args(["-c", line]).env_clear().env("PATH", path).env("HOME", scratch.path().join("user"));
     Ran::of(shell.env("LOGNAME", "ada").current_dir(scratch.path().join("user")))
+}
+
+/// The newest alert of a dead daemon.
+fn told(scratch: &Scratch) -> Value {
+    let history = scratch.json(&["alerts", "history"]).expect(0).report();
+    let alerts = history["data"]["alerts"].as_array().expect("alerts").clone();
+    alerts.into_iter().find(|alert| alert["key"]["rule"] == "daemon_critical").unwrap_or_default()
 }
 
 fn cron_log(scratch: &Scratch) -> String {
@@ -80,29 +98,53 @@ fn a_dead_daemon_is_told_of_and_started_again_and_a_stopped_one_is_left_in_peace
     let first = pid(&scratch).expect("it runs");
     assert_eq!(as_cron(&scratch, &health).signal, None);
     assert_eq!(pid(&scratch), Some(first), "a living one is left alone");
-    kill(first);
-    wait_for("its end", || pid(&scratch).is_none().then_some(()));
+    kill(&scratch, first);
     as_cron(&scratch, &health);
     let second = pid(&scratch).expect("it runs again");
     assert_ne!(second, first);
     let log = cron_log(&scratch);
     assert!(log.contains("the daemon is dead: it ended without a word; it was started again"), "{log}");
     // It was told, and the new life ended that.
-    let history = scratch.json(&["alerts", "history"]).expect(0).report();
-    let told: Vec<&Value> = history["data"]["alerts"].as_array().expect("alerts").iter().collect();
-    let told = told.iter().find(|alert| alert["key"]["rule"] == "daemon_critical").expect("an alert");
-    assert_eq!(told["state"], "resolved", "{told}");
+    assert_eq!(told(&scratch)["state"], "resolved", "{}", told(&scratch));
 
     scratch.run(&["stop"]).expect(0);
     as_cron(&scratch, &health);
     assert_eq!(pid(&scratch), None, "somebody wanted it to stop");
     // Killed after it was told to stop is stopped, too.
     scratch.json(&["start"]).expect(0);
-    kill(pid(&scratch).expect("it runs"));
-    wait_for("its end", || pid(&scratch).is_none().then_some(()));
+    kill(&scratch, pid(&scratch).expect("it runs"));
     scratch.run(&["stop"]).expect(0);
     as_cron(&scratch, &health);
     assert_eq!(pid(&scratch), None);
+}
+
+#[test]
+fn a_service_that_its_manager_has_given_up_is_told_of_and_left_to_it() {
+    let scratch = settled("");
+    let health = lines(&scratch).into_iter().find(|line| line.contains(" health ")).expect("a line");
+    scratch.json(&["start"]).expect(0);
+    let _guard = End(&scratch);
+    kill(&scratch, pid(&scratch).expect("it runs"));
+    let units = scratch.path().join("user/.config/systemd/user");
+    std::fs::create_dir_all(&units).expect("a folder");
+    let unit = format!("[Service]\nExecStart=/opt/moon --home {} watch --daemon\n", scratch.home().display());
+    std::fs::write(units.join("moon.service"), unit).expect("written");
+    let calls = scratch.path().join("calls");
+    program(
+        &scratch,
+        "systemctl",
+        &format!(
+            "echo \"$*\" >> '{}'\necho LoadState=loaded\necho ActiveState=failed\necho Result=start-limit-hit",
+            calls.display()
+        ),
+    );
+    as_cron(&scratch, &health);
+    assert_eq!(pid(&scratch), None, "{}", cron_log(&scratch));
+    let calls = std::fs::read_to_string(calls).expect("it was asked");
+    assert!(calls.contains(" show ") && !calls.contains(" start "), "{calls}");
+    let told = told(&scratch);
+    assert_eq!(told["state"], "firing", "{told}");
+    assert!(told["message"].as_str().is_some_and(|m| m.contains("its service manager has not started it again")));
 }
 
 #[test]

@@ -547,7 +547,8 @@ fn a_restart_with_a_backup_makes_one_that_is_proved_and_brings_the_daemon_back()
     scratch.transcript("work").begin().exchange(0, 20);
     scratch.json(&["start"]).expect(0);
     let _guard = End(&scratch);
-    let before = scratch.json(&["ctl", "status"]).expect(0).report()["data"]["daemon"]["pid"].clone();
+    let pid = || scratch.json(&["ctl", "status"]).report()["data"]["daemon"]["pid"].clone();
+    let before = pid();
     let backups =
         || scratch.json(&["backup", "list"]).report()["data"]["backups"].as_array().cloned().unwrap_or_default();
     assert_eq!(backups(), Vec::<Value>::new());
@@ -557,7 +558,7 @@ fn a_restart_with_a_backup_makes_one_that_is_proved_and_brings_the_daemon_back()
     let after = done["data"]["daemon"]["pid"].clone();
     assert_eq!(done["data"]["before"]["pid"], before, "{done}");
     assert!(after.is_u64() && after != before, "{done}");
-    assert_eq!(scratch.json(&["ctl", "status"]).expect(0).report()["data"]["daemon"]["pid"], after);
+    assert_eq!(pid(), after);
     let made = backups();
     assert_eq!(made.len(), 1, "{made:?}");
     assert!(made[0]["verified_at"].is_string() && made[0]["members"].as_u64() > Some(0), "{made:?}");
