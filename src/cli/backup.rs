@@ -3,6 +3,7 @@
 //! With a daemon it is the daemon that works, in the same actor as every night; without one this process does, under the home's lock.
 
 use super::Context;
+use super::cron::Unless;
 use super::output::{Report, size, table};
 use super::route::{self, Needs};
 use moon_actors::Result;
@@ -14,6 +15,8 @@ use serde_json::Value;
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
+    #[command(flatten)]
+    unless: Unless,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -49,6 +52,9 @@ impl Args {
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    if let Some(report) = args.unless.skipped(ctx, "backup", ("backup.at", &ctx.settings().backup.at)) {
+        return Ok(report);
+    }
     let (request, needs) = match &args.what {
         None => (Request::Backup, Needs::Lock),
         Some(What::List) => (Request::Backups, Needs::Nothing),

@@ -1,11 +1,12 @@
 //! `moon service cron` and `moon cron-install`: Moon's checks as lines of the user's crontab.
 //!
-//! Moon needs no cron: it has a scheduler of its own. This is for those who want the checks to run also when the daemon does not.
+//! Moon needs no cron: it has a scheduler of its own. This is for those who want somebody outside to notice a dead daemon, and the
+//! times of the calendar to hold without one. What a living daemon does by itself is never done twice.
 //! Foreign lines stay byte for byte; a copy of the whole crontab is kept before it is changed.
 
 use super::output::Report;
 use super::service::{self, About};
-use super::{Context, runtime};
+use super::{Context, lifecycle, runtime};
 use crate::child::Ended;
 use crate::service::{call, cron as lines};
 use moon_actors::{Error, Result};
@@ -26,6 +27,25 @@ pub struct Args {
     /// Print the crontab as it would be and change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What each command of the crontab asks first.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Unless {
+    /// Do nothing while a daemon runs that does this by itself; for cron
+    #[arg(long)]
+    pub unless_scheduled: bool,
+}
+
+impl Unless {
+    /// The report of a command that has nothing to do. `kept`: the setting by which a daemon does it by itself, and its value.
+    pub(super) fn skipped(self, ctx: &Context, command: &str, (key, value): (&str, &str)) -> Option<Report> {
+        let holder = lifecycle::running(ctx).filter(|_| self.unless_scheduled && !value.is_empty())?;
+        let why = format!("the daemon (pid {}) does it by itself: {key} = {value:?}", holder.pid);
+        let mut report = Report::new(command);
+        report.detail(format!("nothing to do: {why}")).data(&json!({ "skipped": why }));
+        Some(report)
+    }
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {

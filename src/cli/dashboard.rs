@@ -1,5 +1,6 @@
 //! `moon dashboard`: how everything is, live in the terminal, as a page, as JSON, as metrics.
 
+use super::cron::Unless;
 use super::output::{self, Report};
 use super::route::{self, Needs};
 use super::{Context, runtime};
@@ -54,6 +55,11 @@ pub struct Args {
     /// Days of the report
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=366))]
     pub days: u32,
+    /// Write the report of the last week to logs/weekly_health_DAY.log, as the daemon does every week
+    #[arg(long, conflicts_with = "days")]
+    pub keep: bool,
+    #[command(flatten)]
+    pub unless: Unless,
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
@@ -61,11 +67,17 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if args.file.is_some() && args.kind != Kind::Html {
         return Err(Error::config("cli.usage", "only `html` takes a file").hint("moon dashboard html FILE"));
     }
+    if args.keep && args.kind != Kind::Report {
+        return Err(Error::config("cli.usage", "only `report` is kept").hint("moon dashboard report --keep"));
+    }
+    if let Some(skipped) = args.unless.skipped(ctx, "dashboard", kept_by_daemon(ctx, args)) {
+        return Ok(skipped);
+    }
     if let Some(file) = &args.html {
         return html(ctx, file);
     }
     match args.kind {
-        Kind::Report => report(ctx, "dashboard", args.days),
+        Kind::Report => report(ctx, "dashboard", args.days, args.keep),
         Kind::Web => address(ctx),
         Kind::Html => match &args.file {
             Some(file) => html(ctx, file),
@@ -84,6 +96,17 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         }
         Kind::Terminal | Kind::Watch => screen(ctx, args),
     }
+}
+
+/// By which setting a daemon writes the same file by itself; empty: it does not.
+fn kept_by_daemon<'a>(ctx: &'a Context, args: &Args) -> (&'static str, &'a str) {
+    let settings = &ctx.settings().dashboard;
+    if args.kind == Kind::Report {
+        return ("dashboard.report_at", &settings.report_at);
+    }
+    let file = args.html.as_ref().or(args.file.as_ref()).cloned().unwrap_or_else(|| ctx.home.dashboard_html());
+    let is_same = std::path::absolute(file).is_ok_and(|file| file == ctx.home.root().join(&settings.html_file));
+    ("dashboard.html_file", if is_same { &settings.html_file } else { "" })
 }
 
 fn document(ctx: &Context) -> Result<Value> {
@@ -161,8 +184,9 @@ fn address(ctx: &Context) -> Result<Report> {
 }
 
 /// The health report, by the daemon or from what is kept.
-pub(super) fn report(ctx: &Context, name: &str, days: u32) -> Result<Report> {
-    let mut report = route::shown(route::ask(ctx, Request::Report { days }, Needs::Nothing)?)?;
+pub(super) fn report(ctx: &Context, name: &str, days: u32, keep: bool) -> Result<Report> {
+    let needs = if keep { Needs::Lock } else { Needs::Nothing };
+    let mut report = route::shown(route::ask(ctx, Request::Report { days, keep }, needs)?)?;
     report.command = name.into();
     Ok(report)
 }

@@ -5,7 +5,7 @@
 
 use super::exit::Exit;
 use super::output::{Issue, Report};
-use super::{Context, route, runtime};
+use super::{Context, revive, route, runtime};
 use crate::adapters::archive_dir::ArchiveDir;
 use crate::adapters::checks::{self, Place, Senses, nagios};
 use crate::adapters::clock::SystemClock;
@@ -36,6 +36,9 @@ pub struct Args {
     /// Look now, also at what was looked at a moment ago
     #[arg(long)]
     pub now: bool,
+    /// Before that, start a daemon that is dead though nobody stopped it, and tell people; for cron
+    #[arg(long, conflicts_with = "format")]
+    pub revive: bool,
     /// Take what the check NAME remembers for outdated: a table or file that was removed on purpose
     #[arg(long, value_name = "NAME", conflicts_with_all = ["check", "now"])]
     pub accept: Option<String>,
@@ -48,6 +51,12 @@ pub enum Format {
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    if args.revive {
+        ctx.home.refuse_unsafe()?;
+        if let Some(did) = revive::run(ctx)? {
+            ctx.out.note(&did);
+        }
+    }
     let rows = runtime::block_on(rows(ctx, args)).and_then(|rows| rows);
     match (rows, args.format) {
         (Ok(rows), Format::Text) => Ok(text(ctx, &rows)),

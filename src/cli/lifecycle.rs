@@ -49,6 +49,11 @@ pub(super) fn running(ctx: &Context) -> Option<Holder> {
     HomeLock::holder(&ctx.home).filter(|holder| holder.what == "daemon")
 }
 
+/// Whether a daemon holds the home within so long.
+pub(super) async fn appears(ctx: &Context, limit: Duration) -> bool {
+    wait(limit, async || running(ctx)).await.is_some()
+}
+
 /// Starts it and waits until it is up. An issue in the report: started, but not seen to be up.
 pub(super) async fn start(ctx: &Context, report: &mut Report) -> Result<()> {
     let home = ctx.open_home()?;

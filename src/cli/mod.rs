@@ -25,6 +25,7 @@ pub mod output;
 pub(crate) mod recall;
 mod restart;
 mod restore;
+mod revive;
 mod rotate_logs;
 mod route;
 pub mod runtime;

@@ -78,6 +78,7 @@ fn name_of(request: &Request) -> &'static str {
         Request::VerifyBackup { .. } => "backup verify",
         Request::Drill => "backup drill",
         Request::PruneBackups { .. } => "backup prune",
+        Request::Report { .. } => "dashboard report",
         _ => "command",
     }
 }

@@ -24,7 +24,7 @@ pub struct Args {
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if args.week {
-        return super::dashboard::report(ctx, "status", 7);
+        return super::dashboard::report(ctx, "status", 7, false);
     }
     if args.watch { watch(ctx) } else { once(ctx, "status") }
 }

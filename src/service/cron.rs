@@ -9,34 +9,24 @@ use moon_actors::{Error, Result};
 const BEGIN: &str = "# >>> moon: written by `moon service cron`, removed by `moon service cron --remove` >>>";
 const END: &str = "# <<< moon <<<";
 
-/// When and what: the document's table with Moon's verbs. Name of the weekly file apart, each is one command.
+/// When and what: the operations document's table with Moon's verbs. Each line makes sense beside a daemon that lives, which keeps
+/// most of these times itself, and beside one that is dead or was never started.
 const TABLE: [(&str, &[&str]); 5] = [
-    ("*/5 * * * *", &["health"]),
-    ("0 0 * * *", &["rotate-logs"]),
-    ("0 2 * * *", &["backup"]),
-    ("* * * * *", &["dashboard", "--html"]),
-    ("0 9 * * 0", &["health"]),
+    ("*/5 * * * *", &["health", "--revive"]),
+    ("0 0 * * *", &["rotate-logs", "--unless-scheduled"]),
+    ("0 2 * * *", &["backup", "--unless-scheduled"]),
+    ("* * * * *", &["dashboard", "html", "--unless-scheduled"]),
+    ("0 9 * * 0", &["dashboard", "report", "--keep", "--unless-scheduled"]),
 ];
 
 /// The block, lines with their ends.
 pub fn block(d: &Description) -> String {
-    let mut lines = vec![BEGIN.to_owned()];
-    for (times, verb) in TABLE {
-        let mut call: Vec<String> = d.call(verb).iter().map(|word| quoted(word)).collect();
-        if verb.contains(&"--html") {
-            call.push(quoted(&d.in_home("logs/dashboard.html").display().to_string()));
-        }
-        let is_weekly = times.starts_with("0 9");
-        // In a crontab a percent sign is the end of the command.
-        let to = match is_weekly {
-            true => d.in_home("logs/weekly_health_").display().to_string(),
-            false => d.in_home("logs/cron.log").display().to_string(),
-        };
-        let to = if is_weekly { format!("{}\"$(date +\\%Y\\%m\\%d)\".log", quoted(&to)) } else { quoted(&to) };
-        lines.push(format!("{times} umask 077; {} >> {to} 2>&1", call.join(" ")));
-    }
-    lines.push(END.to_owned());
-    lines.join("\n") + "\n"
+    let log = quoted(&d.in_home("logs/cron.log").display().to_string());
+    let line = |(times, verb): &(&str, &[&str])| {
+        let call: Vec<String> = d.call(verb).iter().map(|word| quoted(word)).collect();
+        format!("{times} umask 077; {} >> {log} 2>&1\n", call.join(" "))
+    };
+    [format!("{BEGIN}\n"), TABLE.iter().map(line).collect(), format!("{END}\n")].concat()
 }
 
 /// The times of the table.

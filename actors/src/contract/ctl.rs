@@ -86,9 +86,11 @@ pub enum Request {
     },
     /// Read the settings anew and run on with them; refused as long as they are wrong. Needs a daemon.
     Reload,
-    /// The health report of the last days.
+    /// The health report of the last days; with `keep`, the one of the last week, written where the calendar's is.
     Report {
         days: u32,
+        #[serde(default)]
+        keep: bool,
     },
     /// Stop the daemon.
     Stop,

@@ -106,7 +106,10 @@ impl Commands {
                 self.hands.reload().await?;
                 Ok(Report::new("reload").detail("the settings are right; moon begins anew with them"))
             }
-            Request::Report { days } => self.report(days).await,
+            Request::Report { keep: true, .. } => {
+                Ok(Report::new("report").detail(self.hands.run(Task::Report).await.said?))
+            }
+            Request::Report { days, keep: false } => self.report(days).await,
             Request::Stop => {
                 self.hands.stop().await?;
                 Ok(Report::new("stop").detail("moon is stopping"))

@@ -25,8 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Logs of Moon's that grow and are rotated; the others in the folder are kept short by those who write them.
-const OWN: [&str; 3] = ["moon.log", "launchd_stdout.log", "launchd_stderr.log"];
+/// Logs of Moon's that grow and are rotated, without `.log`; the others in the folder are kept short by those who write them.
+const OWN: [&str; 4] = [DAEMON, "cron", "launchd_stdout", "launchd_stderr"];
+const DAEMON: &str = "moon";
 /// Most files one pattern may name.
 const MOST_FILES: usize = 10_000;
 /// How long a command may take that makes a writer open its log anew.
@@ -101,9 +102,9 @@ impl LogFolders {
             keep_files: None,
         };
         let own = OWN.into_iter().map(|name| {
-            let keep_files = (name == "moon.log").then_some(settings.log.keep);
-            let max_bytes = if name == "moon.log" { settings.log.max_mib << 20 } else { rules.max_bytes };
-            let pattern = home.logs_dir().join(name).display().to_string();
+            let keep_files = (name == DAEMON).then_some(settings.log.keep);
+            let max_bytes = if name == DAEMON { settings.log.max_mib << 20 } else { rules.max_bytes };
+            let pattern = home.logs_dir().join(format!("{name}.log")).display().to_string();
             Ok(Target { pattern, rules: Rules { max_bytes, keep_files, ..rules }, user: None })
         });
         let users = r.files.iter().map(|file| {
