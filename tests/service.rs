@@ -526,6 +526,31 @@ fn a_restart_with_a_backup_that_fails_restarts_nothing() {
     assert_eq!(scratch.json(&["ctl", "status"]).report()["data"]["daemon"]["pid"], before);
 }
 
+#[test]
+fn a_restart_with_a_backup_makes_one_that_is_proved_and_brings_the_daemon_back() {
+    let scratch = Scratch::new();
+    scratch.transcript("work").begin().exchange(0, 20);
+    scratch.json(&["start"]).expect(0);
+    let _guard = End(&scratch);
+    let pid = || scratch.json(&["ctl", "status"]).report()["data"]["daemon"]["pid"].clone();
+    let before = pid();
+    let backups =
+        || scratch.json(&["backup", "list"]).report()["data"]["backups"].as_array().cloned().unwrap_or_default();
+    assert_eq!(backups(), Vec::<Value>::new());
+
+    let done = scratch.json(&["restart", "--backup"]).expect(0).report();
+    assert!(done["details"].to_string().contains("a backup is made and verified"), "{done}");
+    let after = done["data"]["daemon"]["pid"].clone();
+    assert_eq!(done["data"]["before"]["pid"], before, "{done}");
+    assert!(after.is_u64() && after != before, "{done}");
+    assert_eq!(pid(), after);
+    let made = backups();
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(made[0]["verified_at"].is_string() && made[0]["members"].as_u64() > Some(0), "{made:?}");
+    let id = made[0]["id"].as_str().expect("an id");
+    scratch.run(&["backup", "verify", id]).expect(0);
+}
+
 fn signal(pid: u64, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("small")).expect("a pid");
     rustix::process::kill_process(pid, signal).expect("a signal to a daemon of this test");
