@@ -232,3 +232,55 @@ async fn logs_that_their_writer_dates_are_compressed_in_place_and_removed_when_o
     rotation.pass().await;
     assert_eq!(names(), ["run_3.log"]);
 }
+
+#[test]
+fn the_verb_names_every_file_with_what_was_done_and_goes_on_past_one_that_fails() {
+    use support::process::Scratch;
+    let scratch = Scratch::new();
+    scratch.transcript("work").begin();
+    let logs = scratch.path().join("agent");
+    std::fs::create_dir(&logs).unwrap();
+    let write = |name: &str, bytes: usize| std::fs::write(logs.join(name), "x".repeat(bytes - 1) + "\n").unwrap();
+    write("large.log", 1_200_000);
+    write("small.log", 10);
+    write("old.log-20200101_000000", 50);
+    write("old.log", 20);
+    let age = std::time::SystemTime::now() - Duration::from_secs(60 * 86_400);
+    let old = std::fs::File::options().write(true).open(logs.join("old.log-20200101_000000")).unwrap();
+    old.set_modified(age).unwrap();
+    drop(old);
+    std::fs::create_dir_all(scratch.home()).unwrap();
+    let settings = format!(
+        "[rotation]\nmax_mib = 1\n[[rotation.files]]\npath = \"{0}/*.log\"\n[[rotation.files]]\npath = \"{1}/state/*\"\n",
+        logs.display(),
+        scratch.home().display()
+    );
+    std::fs::write(scratch.in_home("moon.toml"), settings).unwrap();
+    scratch.run(&["watch", "--once"]).expect(0);
+
+    let planned = scratch.run(&["rotate-logs", "--dry-run"]).expect(2).stdout;
+    assert!(planned.contains("would put aside") && planned.contains("small.log (10 bytes)"), "{planned}");
+    assert!(logs.join("large.log").exists());
+    // By the daemon it is the same.
+    let daemon = scratch.daemon(&[]);
+    let did = scratch.json(&["rotate-logs"]).expect(2).report();
+    daemon.stop();
+    let files = did["data"]["files"].as_array().expect("files").clone();
+    let of = |name: &str| {
+        let path = logs.join(name).display().to_string();
+        let found = files.iter().find(|file| file["file"] == path.as_str());
+        found.unwrap_or_else(|| panic!("{name} is not told of: {did:#}")).clone()
+    };
+    let large = of("large.log");
+    assert_eq!((&large["did"], &large["bytes"]), (&"put_aside".into(), &1_200_000.into()), "{large}");
+    assert_eq!(large["why"], "it is as large as it may be");
+    assert!(Path::new(large["to"].as_str().expect("a name")).exists(), "{large}");
+    let gone = of("old.log-20200101_000000");
+    assert_eq!((&gone["did"], &gone["freed"]), (&"removed".into(), &50.into()), "{gone}");
+    let left = of("small.log");
+    assert_eq!((&left["did"], &left["why"]), (&"left".into(), &"it is of today, and not too large".into()), "{left}");
+    assert_eq!(did["issues"][0]["code"], "rotation.pattern", "what failed is told, too: {did:#}");
+    let text = scratch.run(&["rotate-logs"]).expect(2).stdout;
+    let line = format!("left       {} (10 bytes): it is of today, and not too large", logs.join("small.log").display());
+    assert!(text.lines().any(|shown| shown.trim() == line), "{line}\n{text}");
+}
