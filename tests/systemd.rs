@@ -21,8 +21,12 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     let home = container.root().join("home/ada/.lilac_metaflora");
     std::fs::create_dir_all(container.root().join("home/ada/transcripts")).expect("a folder");
     std::fs::create_dir_all(&home).expect("a folder");
-    let settings = "[watch]\nhost = \"transcripts\"\ntranscripts_dir = \"/home/ada/transcripts\"\npoll = \"500ms\"\n\n[service]\nwatchdog = \"3s\"\n";
+    let settings = "[watch]\nhost = \"transcripts\"\ntranscripts_dir = \"/home/ada/transcripts\"\npoll = \"500ms\"\n\n\
+        [service]\nwatchdog = \"3s\"\n\n[health]\ndatabases = [\"~/agent/memory/*.db\"]\n\n\
+        [dashboard]\ntextfile = \"/srv/textfile/moon.prom\"\n\n\
+        [rotation]\nmax_mib = 1\nfiles = [{ path = \"~/logs/*.log\" }]\n";
     std::fs::write(home.join("moon.toml"), settings).expect("written");
+    what_the_settings_name(container.root());
     let transcript = Transcript::at(container.root().join("home/ada/transcripts/work.jsonl"));
     transcript.begin().exchange(0, 40);
     for path in [
@@ -32,13 +36,19 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
         "home/ada/transcripts/work.jsonl",
         "home/ada/.lilac_metaflora",
         "home/ada/.lilac_metaflora/moon.toml",
+        "home/ada/agent",
+        "home/ada/agent/memory",
+        "home/ada/agent/memory/facts.db",
+        "home/ada/logs",
+        "home/ada/logs/agent.log",
+        "srv/textfile",
     ] {
         std::os::unix::fs::chown(container.root().join(path), Some(1000), Some(1000)).expect("root may");
     }
     let said = container.run(include_str!("support/systemd-probe.sh"));
     let seen: BTreeMap<&str, &str> = said.lines().filter_map(|line| line.split_once('=')).collect();
     let told = |key: &str| seen.get(key).copied().unwrap_or_default();
-    let context = ["install", "answer", "stop", "verify", "user_manager", "user_install", "user_restart", "journal"]
+    let context = ["install", "answer", "health", "rotated", "stop", "verify", "user_manager", "user_install", "user_restart", "journal"]
         .map(|name| container.read(&format!("out/{name}")))
         .concat();
     let context = format!("{said}\n{context}");
@@ -53,6 +63,9 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     assert_ne!(told("archived"), "0", "{context}");
     is("wide", "0");
     is("answers", "0");
+    is("looks_at_databases", "0");
+    is("rotates", "0 1");
+    is("metrics", "0");
     let back_within = |key: &str, limit: u64| {
         let (code, millis) = told(key).split_once(' ').unwrap_or_default();
         assert!(code == "0" && millis.parse::<u64>().is_ok_and(|ms| ms < limit), "{key} {}\n{context}", told(key));
@@ -67,9 +80,11 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     is("stays", "inactive noted");
     is("storm", "5 failed signal");
     is("told", "1");
+    is("told_ended", "success 0");
+    is("alert", "1");
     is("refused", "1");
     is("by_hand", "0 active");
-    is("verified", "0");
+    back_within("verified", 3_000);
     is("uninstalled", "0 not-found 0");
     // A user's own systemd, if this machine's can run one (it needs D-Bus and PAM).
     if told("user_manager") == "0" {
@@ -85,6 +100,17 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     if container.root().join("opt/lab/crontab").exists() {
         the_crontab_kept_its_foreign_lines(&container, &seen);
     }
+}
+
+/// An agent's database in WAL mode, a log of its own, and a folder for metrics.
+fn what_the_settings_name(root: &Path) {
+    for folder in ["home/ada/agent/memory", "home/ada/logs", "srv/textfile"] {
+        std::fs::create_dir_all(root.join(folder)).expect("a folder");
+    }
+    std::fs::write(root.join("home/ada/logs/agent.log"), "a line\n".repeat(200_000)).expect("written");
+    let db = rusqlite::Connection::open(root.join("home/ada/agent/memory/facts.db")).expect("a database");
+    db.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE facts (text); INSERT INTO facts VALUES ('one');")
+        .expect("written");
 }
 
 fn the_crontab_kept_its_foreign_lines(container: &Container, seen: &BTreeMap<&str, &str>) {
