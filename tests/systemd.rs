@@ -48,9 +48,20 @@ fn the_service_lives_through_kills_hangs_storms_and_stops_under_a_real_systemd()
     let said = container.run(include_str!("support/systemd-probe.sh"));
     let seen: BTreeMap<&str, &str> = said.lines().filter_map(|line| line.split_once('=')).collect();
     let told = |key: &str| seen.get(key).copied().unwrap_or_default();
-    let context = ["install", "answer", "health", "rotated", "stop", "verify", "user_manager", "user_install", "user_restart", "journal"]
-        .map(|name| container.read(&format!("out/{name}")))
-        .concat();
+    let context = [
+        "install",
+        "answer",
+        "health",
+        "rotated",
+        "stop",
+        "verify",
+        "user_manager",
+        "user_install",
+        "user_restart",
+        "journal",
+    ]
+    .map(|name| container.read(&format!("out/{name}")))
+    .concat();
     let context = format!("{said}\n{context}");
     let is = |key: &str, wanted: &str| assert_eq!(told(key), wanted, "{key}\n{context}");
     is("done", "yes");

@@ -135,11 +135,11 @@ pub enum Command {
     /// Gather what helps to find a fault, without secrets and without a word of a conversation
     #[command(aliases = ["trouble", "t"])]
     Troubleshoot(troubleshoot::Args),
-    /// Put the bridge into the session host, settle who leads, and install the service
     /// Put a backup in place of what is there, verified first; or undo that
     Restore(restore::Args),
     /// Make a backup, list, prove or prune them
     Backup(backup::Args),
+    /// Put the bridge into the session host, settle who leads, and install the service
     Install(install::Args),
     /// Take the bridge and the service out again; archives and memory stay
     Uninstall(uninstall::Args),
