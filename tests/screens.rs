@@ -532,7 +532,7 @@ async fn the_report_is_kept_as_a_file_of_the_day_with_its_figures() {
     let (ports, ledger) = moon::daemon::ports::open(&home, &settings, host).expect("ports");
     moon::daemon::ports::begin(&ports, &ledger).await.expect("a life");
     let wiring = moon::daemon::ports::alone(ports, settings);
-    let said = WeeklyReport::new(&wiring).run().await.expect("written");
+    let said = WeeklyReport::new(&wiring).run().await.said.expect("written");
     let files: Vec<String> = std::fs::read_dir(home.logs_dir())
         .expect("logs")
         .flatten()
