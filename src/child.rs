@@ -260,6 +260,7 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_os = "linux")]
     use std::time::Instant;
 
     const LONG: Duration = Duration::from_secs(20);
@@ -269,11 +270,13 @@ mod tests {
     }
 
     /// Whether a process still runs; one that nobody has collected yet does not.
+    #[cfg(target_os = "linux")]
     fn runs(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     }
 
+    #[cfg(target_os = "linux")]
     async fn gone(pid: &str) {
         let begun = Instant::now();
         while runs(pid) {
