@@ -5,6 +5,7 @@
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -38,6 +39,11 @@ pub enum Failure {
     /// It was still running at the deadline and was killed.
     TooLong,
     Lost(io::Error),
+}
+
+/// Whether this is a program that we may run.
+pub fn runs(program: &Path) -> bool {
+    program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 /// Runs `command` (program and arguments set) with exactly this environment and input.

@@ -74,6 +74,14 @@ fn a_mistake_in_one_table_hides_none_in_another() {
 }
 
 #[test]
+fn one_table_where_a_list_of_them_belongs_is_told_how_it_is_written() {
+    let scene = Scene::new();
+    let got = problems(&scene.with_file("[alerts.routes]\nname = \"a\"\nkind = \"desktop\"\n"));
+    let end = "alerts.routes: expected a list, found a table; a list of tables is written [[alerts.routes]]";
+    assert!(got.len() == 1 && got[0].ends_with(end), "{got:?}");
+}
+
+#[test]
 fn an_entry_is_refused_and_never_left_out() {
     let scene = Scene::new();
     let text = "[[health.logs]]\nname = \"a\"\npath = \"/a\"\nlines = 18446744073709551615\n";
