@@ -238,6 +238,11 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Whether this is a program that we may run.
+pub fn runs(program: &Path) -> bool {
+    program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
 /// The process group of a child, by its leader: it may have started others. Ends with its owner, unless it is spared.
 struct Group(Option<u32>);
 

@@ -3,7 +3,7 @@
 use super::exit::Exit;
 use super::output::Report;
 use super::{Context, once, route, runtime};
-use crate::config::Sources;
+use crate::config::{Environment, Loaded, Sources};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports::HostPlan;
 use crate::daemon::{Daemon, Ended, Renew, Renewal};
@@ -46,14 +46,12 @@ fn daemon(ctx: &Context, args: &Args) -> Result<Report> {
     let runtime = runtime::daemon()?;
     let renew = renew(ctx);
     let told = Told::listen(&runtime);
-    let missing = ctx.loaded.missing(&ctx.environment);
-    let mut next = (Renewal { settings: ctx.settings().clone(), plan, missing }, lock);
+    let mut next = (Renewal { loaded: ctx.loaded.clone(), plan }, lock);
     let ended = loop {
-        let (Renewal { settings, plan, missing }, lock) = next;
+        let (Renewal { loaded, plan }, lock) = next;
+        let settings = loaded.settings.clone();
         let log = crate::logging::daemon(&home, &settings.log);
-        for problem in missing {
-            tracing::warn!("{problem}");
-        }
+        tell_of_missing(loaded, ctx.environment.clone());
         let ended = runtime.block_on(async {
             let host = plan.start(&settings, &home);
             let daemon = Daemon::start_renewable(&home, settings, lock, host, Some(Arc::clone(&renew))).await?;
@@ -84,6 +82,18 @@ fn daemon(ctx: &Context, args: &Args) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// Logs what the machine lacks. On a thread of its own: a folder on a disk that hangs must hold up neither the start nor the ledger.
+fn tell_of_missing(loaded: Loaded, environment: Environment) {
+    let look = move || {
+        for problem in loaded.missing(&environment) {
+            tracing::warn!("{problem}");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("settings".into()).spawn(look) {
+        tracing::warn!(%error, "could not look for what the settings name");
+    }
 }
 
 /// Whether the process was told to stop, for the whole of its life: between two trees nobody else listens, and a stop must not be
@@ -136,7 +146,6 @@ fn renew(ctx: &Context) -> Renew {
         let folder =
             super::setting_path(&sources.environment, "watch.transcripts_dir", &loaded.settings.watch.transcripts_dir)?;
         let plan = HostPlan::find(&loaded.settings, folder)?;
-        let missing = loaded.missing(&sources.environment);
-        Ok(Renewal { settings: loaded.settings, plan, missing })
+        Ok(Renewal { loaded, plan })
     })
 }

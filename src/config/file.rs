@@ -91,11 +91,11 @@ pub(super) fn understand(path: &Path, text: &str) -> FileValues {
     out
 }
 
-/// A value as TOML's own type. Only a number can be too large for that.
+/// A value as TOML's own type. Only a number can be too large for that, also one in a table.
 fn value(read: &Spanned<DeValue<'_>>) -> Result<Value, String> {
     Value::deserialize(read.clone().into_deserializer()).map_err(|_| match read.get_ref() {
         DeValue::Integer(number) => format!("{number} is too large a number"),
-        _ => "not a value that can be read".to_owned(),
+        _ => "holds a number that is too large".to_owned(),
     })
 }
 
@@ -131,14 +131,21 @@ fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut Fil
 
 /// A list, entry by entry: a bad one hides no other.
 fn list(key: &str, entries: &[Spanned<DeValue<'_>>], origin: Origin, lines: &Lines<'_>, out: &mut FileValues) {
-    let mistakes = items::judge(key, entries);
+    let mut mistakes = items::judge(key, entries);
     let (mut good, mut places) = (Vec::new(), Vec::new());
     for (index, entry) in entries.iter().enumerate() {
-        if !mistakes.iter().any(|mistake| mistake.index == index)
-            && let Ok(value) = value(entry)
-        {
-            good.push(value);
-            places.push(entry_place(entry, lines));
+        if mistakes.iter().any(|mistake| mistake.index == index) {
+            continue;
+        }
+        match value(entry) {
+            Ok(value) => {
+                good.push(value);
+                places.push(entry_place(entry, lines));
+            }
+            Err(message) => {
+                let at = entry.span().start;
+                mistakes.push(items::Mistake { index, at, field: String::new(), message });
+            }
         }
     }
     if !mistakes.is_empty() {

@@ -119,6 +119,9 @@ pub(super) fn accept(key: &str, value: &Value) -> Result<(), String> {
     let defaults = defaults();
     let default = lookup(&defaults, key).ok_or("unknown key")?;
     let same = default.same_type(value) || (default.is_float() && value.is_integer());
+    if default.is_array() && value.is_table() {
+        return Err(format!("expected a list, found a table; a list of tables is written [[{key}]]"));
+    }
     if !same {
         return Err(format!("expected {}, found {}", expected(default), found(value)));
     }

@@ -201,7 +201,10 @@ impl Stack {
             }
         };
         let mut broken = settings.check();
-        broken.extend(check::of_values(&settings, home, &sources.environment));
+        // What a rule refuses already is said once.
+        let more = check::of_values(&settings, home, &sources.environment).into_iter();
+        let more: Vec<Broken> = more.filter(|new| !broken.iter().any(|old| old.spot == new.spot)).collect();
+        broken.extend(more);
         for Broken { spot, message } in broken {
             let others = keys::all().into_iter().filter(|key| key != spot.key && message.contains(key.as_str()));
             let involved: Vec<String> = std::iter::once(spot.key.to_owned()).chain(others).collect();

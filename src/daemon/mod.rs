@@ -11,7 +11,7 @@ pub mod socket;
 mod watchdog;
 
 use crate::adapters::sqlite::SqliteLedger;
-use crate::config::Problem;
+use crate::config::Loaded;
 use crate::home::Home;
 use lock::HomeLock;
 use moon_actors::control::engine::{DaemonHands, Hands};
@@ -32,10 +32,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What a daemon begins anew with.
 pub struct Renewal {
-    pub settings: Settings,
+    pub loaded: Loaded,
     pub plan: HostPlan,
-    /// What the settings name and this machine does not have: warnings.
-    pub missing: Vec<Problem>,
 }
 
 /// Reads the settings as they stand now; an error says all that is wrong with them, and changes nothing.

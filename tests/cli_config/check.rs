@@ -187,7 +187,8 @@ fn what_this_machine_lacks_now_is_a_warning_with_its_place_and_stops_nobody() {
         s3_credentials_file = \"THERE\"\n\
         [[rotation.files]]\npath = \"~/none/*.log\"\ncommand = [\"no-such-program-here\"]\n\
         [dashboard]\nhtml_file = \"/none/a.html\"\n\
-        [service]\nread = [\"/none\"]\n"
+        [service]\nread = [\"/none\"]\n\
+        [[alerts.routes]]\nname = \"c\"\nkind = \"command\"\nargv = [\"THERE\"]\n"
         .replace("THERE", &there);
     let (got, code) = warned(&scene, &text);
     assert_eq!(code, 0);
@@ -212,6 +213,7 @@ fn what_this_machine_lacks_now_is_a_warning_with_its_place_and_stops_nobody() {
         "39:1: rotation.files.command: there is no program \"no-such-program-here\"",
         "41:1: dashboard.html_file: ",
         "43:9: service.read: /none is not there",
+        "44:1: alerts.routes: the alert route \"c\" cannot deliver: the command of the route is not there, or may not be run",
     ];
     for begin in wanted {
         assert!(got.iter().any(|line| line.starts_with(begin)), "{begin:?} is missing in\n{}", got.join("\n"));

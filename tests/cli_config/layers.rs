@@ -35,6 +35,20 @@ fn the_example_may_be_copied_into_any_home_as_it_is() {
 }
 
 #[test]
+fn the_tables_that_the_example_shows_in_its_comments_are_accepted() {
+    let (mut tables, mut inside) = (String::new(), false);
+    for line in include_str!("../../moon.toml.example").lines() {
+        let shown = line.strip_prefix("#   ").unwrap_or_default();
+        inside = shown.starts_with("[[") || inside && shown.contains(" = ");
+        if inside {
+            tables += &format!("{shown}\n");
+        }
+    }
+    let got = loaded(&Scene::new().with_file(&tables)).settings;
+    assert_eq!((got.health.recover.len(), got.health.commands.len(), got.rotation.files.len()), (1, 1, 1), "{tables}");
+}
+
+#[test]
 fn a_part_of_a_table_keeps_the_other_defaults() {
     let scene = Scene::new();
     let got = loaded(&scene.with_file("[thresholds]\narchive = 0.7\n")).settings;

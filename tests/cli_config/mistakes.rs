@@ -74,6 +74,28 @@ fn a_mistake_in_one_table_hides_none_in_another() {
 }
 
 #[test]
+fn one_table_where_a_list_of_them_belongs_is_told_how_it_is_written() {
+    let scene = Scene::new();
+    let got = problems(&scene.with_file("[alerts.routes]\nname = \"a\"\nkind = \"desktop\"\n"));
+    let end = "alerts.routes: expected a list, found a table; a list of tables is written [[alerts.routes]]";
+    assert!(got.len() == 1 && got[0].ends_with(end), "{got:?}");
+}
+
+#[test]
+fn an_entry_is_refused_and_never_left_out() {
+    let scene = Scene::new();
+    let text = "[[health.logs]]\nname = \"a\"\npath = \"/a\"\nlines = 18446744073709551615\n";
+    let got = problems(&scene.with_file(text));
+    assert!(got.len() == 1 && got[0].contains(":1:1: health.logs: holds a number that is too large"), "{got:?}");
+    // And what two would refuse is said once.
+    let got = problems(
+        &scene.with_file("[alerts]\nemail_to = [\"me@\", \"you\"]\n[backup]\nrecipients = [\"AGE-SECRET-KEY-1X\"]\n"),
+    );
+    assert_eq!(got.len(), 3, "{got:?}");
+    assert!(!got[2].contains("SECRET"), "{got:?}");
+}
+
+#[test]
 fn a_list_in_a_variable_is_judged_entry_by_entry() {
     let scene = Scene::new();
     let list = "[{ name = \"a\", url = \"tcp://h:1\" }, { nam = \"b\", url = 5 }]";

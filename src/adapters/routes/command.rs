@@ -105,19 +105,20 @@ impl Notifier for CommandRoute {
 impl Adapter for CommandRoute {
     fn ready(&self) -> Result<()> {
         let program = self.program()?;
-        let is_there = |path: &Path| path.is_file();
         let found = match Path::new(&program) {
-            path if path.is_absolute() => is_there(path),
+            path if path.is_absolute() => crate::child::runs(path),
             name => {
                 let path =
                     self.around.variable("PATH").filter(|_| self.command.environment.iter().any(|v| v == "PATH"));
-                path.is_some_and(|path| std::env::split_paths(path).any(|folder| is_there(&folder.join(name))))
+                path.is_some_and(|path| {
+                    std::env::split_paths(path).any(|folder| crate::child::runs(&folder.join(name)))
+                })
             }
         };
         if found {
             return Ok(());
         }
-        Err(Error::unavailable("route.command", "the command of the route is not there")
+        Err(Error::unavailable("route.command", "the command of the route is not there, or may not be run")
             .cause(program.to_string_lossy()))
     }
 }

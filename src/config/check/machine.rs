@@ -4,6 +4,7 @@
 
 use super::super::{Environment, locate};
 use crate::adapters::{backup, routes};
+use crate::child::runs;
 use crate::pattern;
 use moon_actors::settings::{Settings, Spot};
 use rustix::fs::Access;
@@ -177,10 +178,6 @@ impl Look<'_> {
 
 fn denied(path: &Path, access: Access, what: &str) -> Option<String> {
     rustix::fs::access(path, access).err().map(|e| format!("Moon may not {what} {}: {e}", path.display()))
-}
-
-fn runs(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok()
 }
 
 /// A folder that is made when it is needed: what of it is there must take it.
