@@ -1,7 +1,7 @@
 //! The age of the newest backup that was restored and compared: the only one that counts.
 
 use super::{Senses, shown};
-use crate::adapters::backup::BackupVault;
+use crate::adapters::backup::{BackupVault, format::Database};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::domain::{Figure, Finding};
@@ -31,6 +31,20 @@ struct Sidecar {
     id: String,
     created_at: DateTime<Utc>,
     verified_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    databases: Vec<Database>,
+}
+
+/// The newest verified backup that holds a database of this path whole: its id, and the database as a member.
+pub(super) fn holding(folder: &Path, path: &Path) -> Option<(String, String)> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut all = all(folder).ok()?;
+    all.retain(|one| one.verified_at.is_some());
+    all.sort_by_key(|one| std::cmp::Reverse(one.created_at));
+    all.into_iter().find_map(|one| {
+        let held = one.databases.into_iter().find(|database| Path::new(&database.path) == path)?;
+        Some((one.id, held.member))
+    })
 }
 
 impl BackupAge {
@@ -48,9 +62,15 @@ impl BackupAge {
 
 /// The newest one that was verified, and how many there are.
 fn newest(folder: &Path) -> Result<(Option<Sidecar>, usize), String> {
+    let all = all(folder)?;
+    let count = all.len();
+    Ok((all.into_iter().filter(|one| one.verified_at.is_some()).max_by_key(|one| one.created_at), count))
+}
+
+fn all(folder: &Path) -> Result<Vec<Sidecar>, String> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((None, 0)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e.to_string()),
     };
     let is_record = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
@@ -60,8 +80,7 @@ fn newest(folder: &Path) -> Result<(Option<Sidecar>, usize), String> {
         let read = crate::durable::open_regular(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
         all.extend(read.ok().and_then(|_| serde_json::from_slice::<Sidecar>(&text).ok()));
     }
-    let count = all.len();
-    Ok((all.into_iter().filter(|one| one.verified_at.is_some()).max_by_key(|one| one.created_at), count))
+    Ok(all)
 }
 
 #[async_trait]
