@@ -229,6 +229,25 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+/// Makes everything durable that was written to the file system of `folder`, in one call. False where there is no such call, or
+/// one that keeps errors to itself: then each file must be synced.
+pub fn sync_file_system(folder: &Path) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    if tells_errors(rustix::system::uname().release().to_str().unwrap_or_default()) {
+        rustix::fs::syncfs(File::open(folder)?)?;
+        return Ok(true);
+    }
+    File::open(folder).map(|_| false)
+}
+
+/// Whether `syncfs` of this Linux says that something could not be written: since 5.8.
+#[cfg(target_os = "linux")]
+fn tells_errors(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (5, 8)
+}
+
 /// True for errors that mean "no room": the only ones for which waiting and trying again is the cure.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
@@ -316,6 +335,18 @@ mod tests {
         let seen = Seen::of(&file).expect("readable");
         assert!(replace_unless_changed(&file, seen.as_ref(), b"ours").expect("unchanged"));
         assert_eq!(std::fs::read_dir(scratch.path()).expect("listable").count(), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_sync_for_all_is_trusted_only_where_it_tells_of_errors() {
+        for (release, trusted) in
+            [("5.8.0", true), ("6.12.9-amd64", true), ("5.7.19", false), ("4.19", false), ("", false)]
+        {
+            assert_eq!(tells_errors(release), trusted, "{release}");
+        }
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        sync_file_system(scratch.path()).expect("it syncs");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! One file per outside party. An adapter translates; it never decides.
 
+mod ahead;
 pub mod archive_dir;
 pub mod backup;
+mod beneath;
 pub mod bridge_dir;
 pub mod checks;
 pub mod clock;

@@ -6,14 +6,14 @@ use crate::adapters::backup::BackupVault;
 use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::probe;
 use crate::adapters::restore::source::Source;
-use crate::adapters::restore::{self, Changes, Choice, Done, Prepared};
+use crate::adapters::restore::{self, Changes, Choice, Done, Kept, Prepared, WayBack};
 use crate::adapters::sqlite::SqliteLedger;
 use crate::daemon::away::{self, Away};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports;
 use crate::service::wish;
 use moon_actors::contract::count;
-use moon_actors::port::{AuditEntry, Ledger};
+use moon_actors::port::{AuditEntry, Held, Ledger, Vault};
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -31,8 +31,8 @@ pub struct Args {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Verify everything, say what would change, and change nothing
-    #[arg(long, conflicts_with = "undo")]
+    /// Verify everything, say what would change, and change nothing; with --undo, say what would be put back
+    #[arg(long)]
     pub dry_run: bool,
     /// Restore only this file or folder of the home; may be given again
     #[arg(long, value_name = "PATH", conflicts_with_all = ["undo", "to", "include"])]
@@ -68,7 +68,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         )
         .hint(words));
     }
-    let Some(source) = source else { return undo(ctx, must_ask) };
+    let Some(source) = source else { return undo(ctx, must_ask, args.dry_run) };
     let choice = choice(args);
     let probe = probe::from_environment();
     let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
@@ -81,8 +81,9 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let prepared = prepared?;
     let mut report = about(&source, &prepared);
     if args.dry_run {
-        return preview(ctx, report, &prepared);
+        return preview(report, &prepared);
     }
+    let _held = if args.to.is_some() { None } else { hold(ctx)? };
     if must_ask {
         report.details.iter().for_each(|line| ctx.out.note(line));
         ask(ctx, "Replace the present state with this backup?")?;
@@ -102,23 +103,73 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-fn undo(ctx: &Context, must_ask: bool) -> Result<Report> {
+/// The backups of this home, held until everything is in its place: nobody makes, proves or removes backups while the home that they
+/// lie in is exchanged. `conflict` `backup.held` while somebody is at work on them. Without a home nobody can be.
+fn hold(ctx: &Context) -> Result<Option<Held>> {
+    if !ctx.home.exists() {
+        return Ok(None);
+    }
+    let vault = BackupVault::new(&ctx.home, &ctx.settings().backup);
+    runtime::block_on(async move { vault.hold().await })?.map(Some)
+}
+
+fn undo(ctx: &Context, must_ask: bool, dry_run: bool) -> Result<Report> {
+    let back = restore::way_back(&ctx.home)?;
+    let mut report = Report::new("restore");
+    if dry_run || must_ask {
+        lines_of(&back).into_iter().for_each(|line| {
+            report.detail(line);
+        });
+    }
+    if dry_run {
+        report.data(&json!({ "dry_run": true, "restored": false, "undo": back }));
+        return Ok(report);
+    }
+    let _held = hold(ctx)?;
     if must_ask {
-        ask(ctx, "Put back the state from before the last restore?")?;
+        report.details.iter().for_each(|line| ctx.out.note(line));
+        ask(ctx, "Put back what was there before?")?;
+        report.details.clear();
     }
     let probe = probe::from_environment();
-    let mut report = Report::new("restore");
     let undone = |lock: Option<&HomeLock>| {
         let lock = lock.ok_or_else(|| {
             Error::config("restore.nothing_to_undo", "there is no restore to undo, and nothing was touched")
                 .cause(format!("{} is not there", ctx.home.root().display()))
                 .hint("name a backup to restore")
         })?;
-        restore::undo(&ctx.home, lock, &probe).map(|(done, _)| done)
+        restore::undo(&ctx.home, lock, &probe)
     };
-    let said = "put back the state from before the last restore";
+    let said = match back.whole {
+        true => "put back the state from before the last restore",
+        false => "put back what the last restore of single files had replaced",
+    };
     runtime::block_on(replace(ctx, &mut report, (said, false), undone))??;
     Ok(report)
+}
+
+/// What an undo would do, for people.
+fn lines_of(back: &WayBack) -> Vec<String> {
+    let what = if back.whole { "the home" } else { "single files" };
+    let from = if back.from == "undo" { "an undo".to_owned() } else { format!("the backup {}", back.from) };
+    let mut lines = vec![format!("the last restore put back {what} from {from}, {}", back.at)];
+    let put_back = |kept: &Kept| format!("would put back {} from {}", kept.place.display(), kept.kept.display());
+    lines.extend(back.back.iter().take(SHOWN).map(put_back));
+    lines.extend(
+        back.aside.iter().take(SHOWN).map(|path| format!("would put aside {}, which was not there", path.display())),
+    );
+    let more = back.back.len().saturating_sub(SHOWN) + back.aside.len().saturating_sub(SHOWN);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines.push("what is there now would be kept beside it".into());
+    if let Some(earlier) = &back.earlier {
+        lines.push(format!(
+            "not undone: an earlier restore of the whole home, before which it was {}",
+            earlier.display()
+        ));
+    }
+    lines
 }
 
 /// Where ids are looked for: the folder that `moon backup` writes to.
@@ -281,9 +332,9 @@ fn about(source: &Source, prepared: &Prepared) -> Report {
     report
 }
 
-fn preview(ctx: &Context, mut report: Report, prepared: &Prepared) -> Result<Report> {
-    let changes = restore::compare(&prepared.verified, ctx.home.root())
-        .map_err(|e| Error::transient("restore.io", "could not compare the backup with the home").cause(e))?;
+fn preview(mut report: Report, prepared: &Prepared) -> Result<Report> {
+    let changes = restore::compare(prepared)
+        .map_err(|e| Error::transient("restore.io", "could not compare the backup with what is there").cause(e))?;
     let Changes { added, changed, removed, same } = &changes;
     report.detail(format!(
         "would add {}, change {}, remove {}, leave {same} as they are",

@@ -257,3 +257,45 @@ fn a_ledger_that_cannot_even_be_opened_is_named_and_everything_else_is_looked_at
         assert_eq!(report["data"]["checks"][6]["state"], "ok", "the disk is fine: {report}");
     }
 }
+
+#[test]
+fn a_restore_is_named_only_when_a_backup_holds_the_database_whole() {
+    let s = Scratch::new();
+    s.transcript("work").exchange(1, 20);
+    s.run(&["watch", "--once"]).expect(0);
+    std::fs::create_dir_all(s.path().join("agent")).expect("a folder");
+    let (kept, own) = (s.path().join("agent/kept.db"), s.in_home("memory/own.db"));
+    let apart = s.path().join("apart.db");
+    for path in [&kept, &own, &apart] {
+        drop(database(path, "delete"));
+    }
+    let text = format!(
+        "[backup]\ninclude = [\"{}\"]\n[health]\ndatabases = [\"{}\", \"{}\", \"{}\"]\n",
+        s.path().join("agent").display(),
+        kept.display(),
+        own.display(),
+        apart.display()
+    );
+    let config = config(&s, &text);
+    let made = moon(&s, &config, &["backup", "--json"]).expect(0).report();
+    let id = made["data"]["backup"]["id"].as_str().expect("an id").to_owned();
+    [&kept, &own, &apart].iter().for_each(|path| overwrite(path, 4096 * 3, &[0xa5; 4096]));
+    // A later backup holds them, too, and damaged: it is not the one to restore from.
+    moon(&s, &config, &["backup"]).expect(2);
+    let hint = |path: &Path| {
+        let row = look(&s, &config, &format!("database:{}", path.display()));
+        assert_eq!(row["state"], "critical", "{row}");
+        row["hint"].as_str().expect("a hint").to_owned()
+    };
+    assert!(hint(&kept).contains(&format!("`moon restore {id} --to DIR`, then copy DIR/include/0/kept.db")));
+    assert!(hint(&own).contains(&format!("`moon restore {id} --only memory/own.db`")));
+    let nowhere = hint(&apart);
+    assert!(
+        nowhere.contains("no backup here is known to hold it whole") && !nowhere.contains("moon restore"),
+        "{nowhere}"
+    );
+    // What the hint says is what helps.
+    std::fs::remove_file(&own).expect("put aside");
+    moon(&s, &config, &["restore", &id, "--only", "memory/own.db", "--yes"]).expect(0);
+    assert_eq!(look(&s, &config, &format!("database:{}", own.display()))["state"], "ok");
+}

@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 pub(crate) const ID: &str = "20261120_020000";
+/// When every member was changed, as the manifest says; the headers say another time.
+pub(crate) const MTIME: i64 = 1_763_600_400;
 
 /// One member with its raw header.
 #[derive(Clone, Debug)]
@@ -171,7 +173,7 @@ impl Parts {
         let sha256 = body.map(|body| Sha256::of(body).as_str().to_owned());
         self.members()
             .push(json!({ "path": path, "kind": kind, "bytes": body.map_or(0, <[u8]>::len), "sha256": sha256,
-            "mode": if kind == "folder" { "700" } else { "600" }, "mtime": "2026-11-20T01:00:00Z" }));
+            "mode": if kind == "folder" { "700" } else { "600" }, "mtime": MTIME }));
     }
 
     pub(crate) fn members(&mut self) -> &mut Vec<Value> {

@@ -1,6 +1,6 @@
 //! Good restores: swapped, started again, undone; single files; other places; what the archive may not say.
 
-use super::build::{Entry, ID, Parts, gzip, pax, publish};
+use super::build::{Entry, ID, MTIME, Parts, gzip, pax, publish};
 use super::support::process::{Disk, Ran, Scratch, changes, count, open_to_others, temporary_files, tree, wait_for};
 use super::support::skip;
 use super::{FAST, lived_in};
@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DAY: &str = "memory/2026-11-19.md";
+pub(super) const DAY: &str = "memory/2026-11-19.md";
 
 /// Ends the daemon that a restore started again: it is nobody's child.
 struct Stops<'a>(&'a Scratch);
@@ -25,25 +25,25 @@ fn pid(scratch: &Scratch) -> Value {
     scratch.json(&["ctl", "status"]).report()["data"]["daemon"]["pid"].clone()
 }
 
-fn day(scratch: &Scratch) -> String {
+pub(super) fn day(scratch: &Scratch) -> String {
     std::fs::read_to_string(scratch.in_home(DAY)).unwrap_or_else(|_| "gone".into())
 }
 
 /// The folders beside the home whose name holds `what`.
-fn beside(scratch: &Scratch, what: &str) -> Vec<PathBuf> {
+pub(super) fn beside(scratch: &Scratch, what: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(scratch.path()).expect("listable").flatten().map(|e| e.path());
     let mut found: Vec<_> = entries.filter(|p| p.to_string_lossy().contains(what)).collect();
     found.sort();
     found
 }
 
-fn given(scratch: &Scratch, parts: &Parts) -> PathBuf {
+pub(super) fn given(scratch: &Scratch, parts: &Parts) -> PathBuf {
     let file = scratch.path().join("given.tar.zst");
     std::fs::write(&file, parts.packed()).expect("an archive");
     file
 }
 
-fn restore(scratch: &Scratch, file: &Path, words: &[&str]) -> Ran {
+pub(super) fn restore(scratch: &Scratch, file: &Path, words: &[&str]) -> Ran {
     Ran::of(scratch.moon(&["restore"]).arg(file).args(["--yes", "--json"]).args(words))
 }
 
@@ -159,48 +159,6 @@ fn only_a_typed_yes_restores() {
 }
 
 #[test]
-fn single_files_and_folders_come_back_and_the_ledger_never_alone() {
-    let (scratch, good) = lived_in();
-    let file = given(&scratch, &good);
-    let object = good.entries.iter().map(|e| String::from_utf8_lossy(&e.path).into_owned());
-    let object = object.into_iter().find(|p| p.ends_with(".jsonl.zst")).expect("an object");
-    let object = object.strip_prefix("home/").expect("of the home").to_owned();
-    let right = std::fs::read(scratch.in_home(&object)).expect("readable");
-    std::fs::write(scratch.in_home(&object), b"damaged").expect("damaged");
-    std::fs::write(scratch.in_home("archives/objects/later"), b"later").expect("a later object");
-    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
-    std::fs::write(scratch.in_home("memory/2026-11-20.md"), "later\n").expect("a memory");
-
-    restore(&scratch, &file, &["--only", DAY]).expect(0);
-    assert_eq!(day(&scratch), "what was said\n");
-    assert!(scratch.in_home("memory/2026-11-20.md").exists(), "nothing else changed");
-    let entries = std::fs::read_dir(scratch.in_home("memory")).expect("listable").flatten();
-    let kept: Vec<_> = entries.map(|e| e.path()).filter(|p| p.to_string_lossy().contains(".md.pre-restore-")).collect();
-    assert_eq!(std::fs::read_to_string(&kept[0]).expect("kept"), "overwritten\n");
-
-    restore(&scratch, &file, &["--only", "memory/", "--only", "archives"]).expect(0);
-    assert!(!scratch.in_home("memory/2026-11-20.md").exists(), "the folder is the one of the backup");
-    let old = std::fs::read_dir(scratch.home()).expect("listable").flatten();
-    assert!(old.map(|e| e.path()).any(|p| p.join("2026-11-20.md").exists()), "the folder before is kept");
-    assert_eq!(std::fs::read(scratch.in_home(&object)).expect("readable"), right);
-    assert!(scratch.in_home("archives/objects/later").exists(), "what the archive got later stays");
-
-    let before = tree(&scratch.home());
-    for (path, code) in [
-        ("state/moon.db", "restore.choice"),
-        ("state", "restore.choice"),
-        ("nothing", "restore.choice"),
-        ("../home", "restore.unsafe"),
-        ("/etc", "restore.unsafe"),
-    ] {
-        let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
-        assert_eq!(error["code"], code, "{path}: {error}");
-    }
-    assert_eq!(changes(&before, &tree(&scratch.home())), Vec::<String>::new());
-    assert_eq!(beside(&scratch, "home."), Vec::<PathBuf>::new());
-}
-
-#[test]
 fn everything_can_be_unpacked_elsewhere_where_sha256sum_agrees() {
     let (scratch, mut good) = lived_in();
     good.add(&format!("home/memory/{}/{}.md", "d".repeat(120), "n".repeat(130)), "file", b"a long name\n");
@@ -252,7 +210,8 @@ fn rights_and_owners_are_ours_whatever_the_archive_says() {
     let mode = |path: &str| std::fs::metadata(to.join(path)).expect("there").permissions().mode() & 0o7777;
     assert_eq!((mode("home/memory/tool"), mode("home/moon.toml"), mode("home")), (0o700, 0o600, 0o700));
     let found = std::fs::metadata(to.join("home/memory/tool")).expect("there");
-    assert_eq!((found.uid(), found.mtime()), (rustix::process::geteuid().as_raw(), 0o14_755_432_100));
+    assert_eq!((found.uid(), found.mtime()), (rustix::process::geteuid().as_raw(), MTIME));
+    assert_eq!(std::fs::metadata(to.join("home/memory")).expect("there").mtime(), MTIME, "folders, too");
 }
 
 #[test]

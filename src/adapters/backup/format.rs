@@ -18,6 +18,18 @@ pub const LATEST: &str = "latest";
 pub const HOME: &str = "home";
 pub const INCLUDE: &str = "include";
 
+/// What a restore takes, and what therefore no backup goes beyond. The path of a member with the top folder, bytes:
+pub const PATH_MAX: usize = 4096;
+/// folders in each other, with the top folder,
+pub const DEPTH_MAX: usize = 160;
+/// members,
+pub const MEMBERS_MAX: usize = 500_000;
+/// and the manifest or the list of checksums, bytes.
+pub const LIST_MAX: u64 = 256 << 20;
+
+/// Room for databases in a note, bytes.
+const DATABASES_MAX: usize = 32 << 10;
+
 const PLAIN: &str = ".tar.zst";
 const ENCRYPTED: &str = ".tar.zst.age";
 const STAMP: &str = "%Y%m%d_%H%M%S";
@@ -108,6 +120,41 @@ pub struct Sidecar {
     pub members: u64,
     /// Of all members, unpacked.
     pub content_bytes: u64,
+    /// Some databases that are in it whole and sound: so that somebody who lost one need not open every backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<Database>,
+}
+
+/// A database that a backup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// Where it was taken from.
+    pub path: String,
+    pub member: String,
+}
+
+/// The sound databases of a manifest, as many as a note has room for.
+pub fn databases(manifest: &Manifest) -> Vec<Database> {
+    let origin = |member: &str| -> Option<String> {
+        let (place, rest) = member.split_once('/')?;
+        if place == HOME {
+            return Some(format!("{}/{rest}", manifest.home));
+        }
+        let (n, below) = rest.split_once('/')?;
+        let include = manifest.include.iter().find(|include| include.n.to_string() == n)?;
+        Some(format!("{}/{below}", include.path))
+    };
+    let sound = manifest.members.iter().filter(|member| member.kind == Kind::Sqlite);
+    let found = sound.filter_map(|m| Some(Database { path: origin(&m.path)?, member: m.path.clone() }));
+    let mut room = DATABASES_MAX;
+    found
+        .take_while(|database| {
+            let taken = database.path.len() + database.member.len() + 64;
+            let fits = taken <= room;
+            room = room.saturating_sub(taken);
+            fits
+        })
+        .collect()
 }
 
 /// Longest text about a damage in a note, characters.
@@ -233,6 +280,34 @@ mod tests {
         {
             assert!(!is_member_path(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_note_names_databases_where_they_were_and_not_more_than_it_has_room_for() {
+        let member =
+            |path: &str, kind| Member { path: path.into(), kind, bytes: 0, sha256: None, mode: 0o600, mtime: 0 };
+        let mut manifest = Manifest {
+            format: FORMAT.into(),
+            version: VERSION,
+            id: String::new(),
+            created_at: Utc::now(),
+            moon: String::new(),
+            host: String::new(),
+            home: "/moon".into(),
+            include: vec![Included { n: 0, path: "/agent".into() }],
+            ledger: None,
+            members: vec![
+                member("home/state/moon.db", Kind::Sqlite),
+                member("home/damaged.db", Kind::File),
+                member("include/0/deep/a.db", Kind::Sqlite),
+                member("include/7/of/nobody.db", Kind::Sqlite),
+            ],
+        };
+        let paths = |manifest: &Manifest| databases(manifest).into_iter().map(|d| d.path).collect::<Vec<_>>();
+        assert_eq!(paths(&manifest), ["/moon/state/moon.db", "/agent/deep/a.db"]);
+        manifest.members = (0..5000).map(|n| member(&format!("home/{n}.db"), Kind::Sqlite)).collect();
+        let text = serde_json::to_string_pretty(&databases(&manifest)).expect("JSON");
+        assert!((100..5000).contains(&paths(&manifest).len()) && text.len() < 48 << 10, "{}", text.len());
     }
 
     #[test]

@@ -6,10 +6,13 @@
 
 pub mod format;
 mod meter;
+mod pack;
 mod ready;
 mod seal;
 mod sqlite;
 mod target;
+#[cfg(test)]
+mod tests;
 mod unpack;
 mod verify;
 mod walk;
@@ -17,11 +20,12 @@ mod write;
 
 pub use ready::{exclusion_fault, recipient_fault, unready};
 
+use crate::adapters::beneath::Beneath;
 use crate::config::{Environment, expand};
 use crate::durable;
 use crate::home::Home;
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use format::{Manifest, Sidecar};
 use meter::{Meter, StopOnDrop};
 use moon_actors::contract::Issue;
@@ -128,6 +132,16 @@ impl BackupVault {
         }
     }
 
+    /// The newest verified backup in the folder that holds the database at `path` whole: its id, and the database as a member.
+    pub fn holding(&self, path: &Path) -> Option<(String, String)> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let (folder, all) = (self.folder().ok()?, self.list_folder().ok()?);
+        all.into_iter().rev().filter(|backup| backup.verified_at.is_some()).find_map(|backup| {
+            let held = read_sidecar(&folder.join(format::sidecar_name(&backup.id)))?.databases;
+            Some((backup.id, held.into_iter().find(|database| Path::new(&database.path) == path)?.member))
+        })
+    }
+
     /// What lies in the folder, oldest first.
     pub fn list_folder(&self) -> Result<Vec<StoredBackup>> {
         let folder = self.folder()?;
@@ -204,21 +218,10 @@ impl BackupVault {
         let taken: HashSet<String> = self.list_folder()?.into_iter().map(|b| b.id).collect();
         let id = format::new_id(created_at, |id| taken.contains(id));
         let work = Work::make(&self.home)?;
-        let mut rules = walk::Rules::new(&self.settings.exclude)?;
+        let mut rules = walk::Rules::new(&self.settings.exclude, format::PATH_MAX - id.len() - 1)?;
         rules.apart.extend([folder.as_path(), &self.home.backups_dir()].into_iter().filter_map(walk::identity_of));
         rules.apart.extend(walk::identity_of(self.home.root()));
-        let manifest = Manifest {
-            format: format::FORMAT.into(),
-            version: format::VERSION,
-            id: id.clone(),
-            created_at,
-            moon: env!("CARGO_PKG_VERSION").into(),
-            host: host_name(),
-            home: sources[0].root.display().to_string(),
-            include: write::included(&sources),
-            ledger: None,
-            members: vec![],
-        };
+        let manifest = blank(&id, created_at, &sources);
         let path = folder.join(format::file_name(&id, encrypted));
         let order = |copy_first: HashSet<String>, unreadable: HashSet<String>| write::Order {
             sources: &sources,
@@ -229,6 +232,7 @@ impl BackupVault {
             copy_first,
             unreadable,
             meter: self.meter(Step::Write, None, stopped),
+            limits: write::Limits::default(),
         };
         let in_stream = encrypted && !seal.can_open();
         let written = write_file(&path, order, &seal, in_stream.then(|| work.path().join("proof")).as_deref())?;
@@ -244,6 +248,7 @@ impl BackupVault {
             damaged: None,
             members: written.members,
             content_bytes: written.content_bytes,
+            databases: written.databases,
         };
         self.put_sidecar(&folder, &sidecar)?;
         let latest = folder.join(format::LATEST);
@@ -311,6 +316,7 @@ fn write_file<'a>(
             (Some(Err(write::Failed::Shrank(member))), _) => drop(copy_first.insert(member)),
             (Some(Err(write::Failed::Unreadable(member))), _) => drop(unreadable.insert(member)),
             (Some(Err(write::Failed::Unproved(flaw))), _) => return Err(verify::told("the new backup", flaw)),
+            (Some(Err(write::Failed::TooMuch(what))), _) => return Err(too_much(&what)),
             (_, Err(e)) => return Err(failed("write", path, e)),
             (_, Ok(())) => break,
         }
@@ -318,6 +324,28 @@ fn write_file<'a>(
     Err(Error::transient("backup.unsteady", "could not write the backup")
         .cause("too many files became shorter or unreadable while they were read")
         .hint("leave out by backup.exclude what is rewritten all the time"))
+}
+
+/// A manifest that lists nothing yet.
+fn blank(id: &str, created_at: DateTime<Utc>, sources: &[Source]) -> Manifest {
+    Manifest {
+        format: format::FORMAT.into(),
+        version: format::VERSION,
+        id: id.into(),
+        created_at,
+        moon: env!("CARGO_PKG_VERSION").into(),
+        host: host_name(),
+        home: sources[0].root.display().to_string(),
+        include: write::included(sources),
+        ledger: None,
+        members: vec![],
+    }
+}
+
+fn too_much(what: &str) -> Error {
+    Error::config("backup.too_much", "there is more than one backup can hold, and nothing was written")
+        .cause(format!("{what}, and a restore takes no more"))
+        .hint("leave something out by backup.exclude, or give a folder a backup of its own")
 }
 
 fn describe(folder: &Path, id: &str, encrypted: bool, bytes: u64) -> StoredBackup {
@@ -358,8 +386,10 @@ struct Work(PathBuf);
 
 impl Work {
     fn make(home: &Home) -> Result<Self> {
-        let path = home.backup_work_dir().join(uuid::Uuid::new_v4().to_string());
-        durable::create_folder(&path).map_err(|e| failed("make", &path, e))?;
+        let (all, name) = (home.backup_work_dir(), uuid::Uuid::new_v4().to_string());
+        durable::create_folder(&all).map_err(|e| failed("make", &all, e))?;
+        let path = all.join(name);
+        Beneath::make(&path).map_err(|e| failed("make", &path, e))?;
         Ok(Self(path))
     }
     fn path(&self) -> &Path {

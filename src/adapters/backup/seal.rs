@@ -53,7 +53,7 @@ impl Seal {
     }
 
     /// Reads through the encryption. `config` `backup.identity` when the key does not fit.
-    pub(super) fn open<'a, R: Read + 'a>(&self, sealed: R) -> Result<Box<dyn Read + 'a>> {
+    pub(super) fn open<'a, R: Read + Send + 'a>(&self, sealed: R) -> Result<Box<dyn Read + Send + 'a>> {
         let path = self.identity_file.as_ref().ok_or_else(|| {
             Error::config("backup.identity", "the backup is encrypted, and no identity is known")
                 .hint("name the file of the age identity in backup.identity_file")

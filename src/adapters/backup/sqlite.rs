@@ -1,14 +1,17 @@
 //! Takes a database while others write it: one consistent file, every row that was committed before we began.
 //!
-//! With a write-ahead log the copy is made inside one read transaction, which hinders no writer and is never begun again. Without one
-//! it is made in steps, with a pause between them in which writers may commit; a commit makes SQLite begin again, so after a few of
+//! With a write-ahead log that is empty nothing is copied: as long as our read transaction lasts, what others commit goes into the log,
+//! and nobody moves it from there into the file (SQLite's read mark 0). With one that holds something the copy is made inside one read
+//! transaction. Either way no writer is hindered, and nothing is ever begun again. Without such a log the copy
+//! is made in steps, with a pause between them in which writers may commit; a commit makes SQLite begin again, so after a few of
 //! them the rest is done under one lock, too. Not by `VACUUM INTO`: that may number rows anew which others refer to.
 
+use crate::adapters::sqlite::copy::{self as ledger, Head};
 use crate::adapters::sqlite::reader;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -49,27 +52,43 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
-/// Copies `from` to the new file `to`. `is_stopped` is asked between two steps.
+/// A database that does not change any more.
+pub(super) enum Taken {
+    /// A copy of it.
+    Copy(PathBuf),
+    /// The file itself, for as long as this transaction is held.
+    Still(Connection),
+}
+
+/// Takes `from`, by a copy in the new file `to` if that is needed. `is_stopped` is asked between two steps.
 /// With `identity`, only if the name still leads to that file: device and inode.
-pub(super) fn copy(
+pub(super) fn take(
     from: &Path,
     identity: Option<(u64, u64)>,
     to: &Path,
     is_stopped: &dyn Fn() -> bool,
-) -> Result<(), Failed> {
+) -> Result<Taken, Failed> {
     let before = identity.map(descriptors_of);
     let source = open(from)?;
     if identity.map(descriptors_of) <= before && identity.is_some() {
         return Err(Failed::Swapped);
     }
-    let mut copy = Connection::open(to)?;
-    // Thrown away unless it is finished: nothing of it needs to survive a power cut.
-    copy.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;")?;
     let has_log = source.query_row("PRAGMA journal_mode", [], |r| r.get::<_, String>(0))? == "wal";
     if has_log {
         hold(&source)?;
+        // Asked behind the beginning of the transaction: what was in the log then would still be there.
+        if identity.is_some() && !reader::has_log(from) {
+            return Ok(Taken::Still(source));
+        }
     }
-    let backup = Backup::new(&source, &mut copy)?;
+    copy(&source, to, has_log, is_stopped).map(|()| Taken::Copy(to.to_owned()))
+}
+
+fn copy(source: &Connection, to: &Path, has_log: bool, is_stopped: &dyn Fn() -> bool) -> Result<(), Failed> {
+    let mut copy = Connection::open(to)?;
+    // Thrown away unless it is finished: nothing of it needs to survive a power cut.
+    copy.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;")?;
+    let backup = Backup::new(source, &mut copy)?;
     let (begun, mut restarts, mut held, mut left) = (Instant::now(), 0, has_log, i32::MAX);
     let mut waiting: Option<Instant> = None;
     loop {
@@ -91,7 +110,7 @@ pub(super) fn copy(
         restarts += u32::from(remaining > left);
         left = remaining;
         if !held && (restarts >= RESTARTS || begun.elapsed() > PATIENCE) {
-            held = hold(&source).is_ok();
+            held = hold(source).is_ok();
             if !held && begun.elapsed() > 2 * BUSY {
                 return Err(Failed::Busy);
             }
@@ -141,7 +160,11 @@ fn may_need_recovery(e: &rusqlite::Error) -> bool {
 
 /// What SQLite complains about in a file that nobody writes; empty: it is sound.
 pub(super) fn complaints(path: &Path) -> rusqlite::Result<Vec<String>> {
-    let db = reader::immutable(path)?;
+    complaints_of(&reader::immutable(path)?)
+}
+
+/// The same of a database that is open.
+pub(super) fn complaints_of(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found: Vec<String> = {
         let mut check = db.prepare("PRAGMA integrity_check(20)")?;
         let lines: rusqlite::Result<Vec<String>> = check.query_map([], |r| r.get(0))?.collect();
@@ -159,6 +182,15 @@ pub(super) fn complaints(path: &Path) -> rusqlite::Result<Vec<String>> {
     Ok(found)
 }
 
+/// What a restore would refuse of a copied ledger whose pages are sound: a broken audit, a schema that is none of ours.
+pub(super) fn ledger_complaint(path: &Path) -> Option<String> {
+    match ledger::head(path) {
+        Err(e) => Some(e.to_string()),
+        Ok(Head { audit: Err(row), .. }) => Some(format!("the audit does not fit at row {row}")),
+        Ok(Head { strange, .. }) => strange.map(|what| format!("it is not built like a ledger: {what}")),
+    }
+}
+
 /// Schema and last audit row of a copied ledger.
 pub(super) fn mark(path: &Path) -> rusqlite::Result<super::format::LedgerMark> {
     let db = reader::immutable(path)?;
@@ -170,4 +202,53 @@ pub(super) fn mark(path: &Path) -> rusqlite::Result<super::format::LedgerMark> {
         last => last?,
     };
     Ok(super::format::LedgerMark { schema, audit_seq, audit_sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Seek;
+
+    fn bytes(mut file: &File) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("readable");
+        bytes
+    }
+
+    #[test]
+    fn a_database_with_an_empty_log_stays_as_it_is_while_others_write_and_checkpoint() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let (path, to) = (scratch.path().join("a.db"), scratch.path().join("copy"));
+        let rows = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+             SELECT randomblob(900) FROM n"
+            .to_owned();
+        let open = || Connection::open(&path).expect("opens");
+        open().execute_batch(&format!("PRAGMA journal_mode=wal; CREATE TABLE t (a); {rows};")).expect("rows");
+        assert!(!reader::has_log(&path), "whoever closes last takes the log away");
+        // One handle for all: closing another would drop the locks of this process.
+        let file = File::open(&path).expect("opens");
+        let identity = super::super::walk::identity_of(&path);
+        let taken = take(&path, identity, &to, &|| false);
+        let Ok(Taken::Still(held)) = taken else { panic!("it is copied without need") };
+        let before = bytes(&file);
+        let writer = open();
+        for _ in 0..3 {
+            writer.execute_batch(&rows).expect("nobody is hindered");
+            writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("asked for");
+        }
+        assert_eq!(bytes(&file), before, "nothing goes into the file while it is read");
+        assert_eq!(complaints_of(&held).expect("sound"), Vec::<String>::new());
+        drop(held);
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("asked for");
+        assert_ne!(bytes(&file), before, "and then it does");
+        // With something in the log it is copied, and the copy holds what was committed.
+        writer.execute_batch(&rows).expect("rows");
+        assert!(reader::has_log(&path));
+        // By its name alone: SQLite shares its own handles within a process.
+        let taken = take(&path, None, &to, &|| false);
+        assert!(matches!(taken, Ok(Taken::Copy(_))));
+        let count = |db: &Connection| db.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)).expect("rows");
+        assert_eq!(count(&reader::immutable(&to).expect("opens")), 2500);
+    }
 }

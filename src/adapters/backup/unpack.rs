@@ -1,17 +1,21 @@
 //! Restores a backup into an empty place and says what landed there: the half of a proof that touches the disk.
 //!
-//! The stream is obeyed in nothing: only files and folders are made, at paths that stay inside, each once. What was written is read
-//! again for its hash. It must never be given a place that is not empty.
+//! Read by the same strict reader as a restore: what that would refuse is a flaw here. The stream is obeyed in nothing: only files and
+//! folders are made, below a held folder, each once. What was written is read again for its hash. One thread decompresses, one writes,
+//! one reads again. It must never be given a place that is not empty.
 
 use super::format;
 use super::meter::Meter;
+use crate::adapters::ahead::ahead;
+use crate::adapters::beneath::Beneath;
+use crate::adapters::restore::members::{Layout, Members};
+use moon_actors::Error;
 use moon_actors::domain::Sha256;
 use sha2::Digest;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 use std::sync::mpsc;
 
 /// Files on their way to be read again.
@@ -37,10 +41,23 @@ fn damaged(why: impl std::fmt::Display) -> Flaw {
     Flaw::Damaged(why.to_string())
 }
 
+/// A file that was written, through the handle that it was written with.
+type Written = (String, File);
+
 /// Unpacks a stream of zstd into `place` to its very end.
-pub(super) fn unpack(packed: impl Read, id: &str, place: &Path, meter: &Meter) -> Result<Landed, Flaw> {
-    let plain = zstd::stream::read::Decoder::new(packed).map_err(damaged)?;
-    let (send, receive) = mpsc::sync_channel::<(String, PathBuf)>(WAITING);
+pub(super) fn unpack(packed: impl Read + Send, id: &str, place: &Path, meter: &Meter) -> Result<Landed, Flaw> {
+    let plain = zstd::stream::read::Decoder::new(packed).map_err(damaged)?.single_frame();
+    let (landed, plain) = ahead(plain, |plain| write_and_read_again(plain, id, place, meter));
+    let landed = landed?;
+    match plain.finish().read(&mut [0]) {
+        Ok(0) => Ok(landed),
+        Ok(_) => Err(damaged("there is something behind its end")),
+        Err(e) => Err(damaged(e)),
+    }
+}
+
+fn write_and_read_again(plain: &mut dyn Read, id: &str, place: &Path, meter: &Meter) -> Result<Landed, Flaw> {
+    let (send, receive) = mpsc::sync_channel::<Written>(WAITING);
     std::thread::scope(|scope| {
         let hasher = scope.spawn(move || read_again(&receive));
         let written = write_all(plain, id, place, meter, &send);
@@ -57,10 +74,11 @@ pub(super) fn unpack(packed: impl Read, id: &str, place: &Path, meter: &Meter) -
     })
 }
 
-fn read_again(paths: &mpsc::Receiver<(String, PathBuf)>) -> io::Result<Vec<(String, u64, Sha256)>> {
+fn read_again(written: &mpsc::Receiver<Written>) -> io::Result<Vec<(String, u64, Sha256)>> {
     let (mut found, mut buffer) = (Vec::new(), vec![0; BUFFER]);
-    while let Ok((path, on_disk)) = paths.recv() {
-        let (bytes, sha256) = hash(crate::durable::open_regular(&on_disk)?, &mut buffer)?;
+    while let Ok((path, mut file)) = written.recv() {
+        file.rewind()?;
+        let (bytes, sha256) = hash(file, &mut buffer)?;
         found.push((path, bytes, sha256));
     }
     Ok(found)
@@ -85,56 +103,54 @@ pub(super) fn finish(hasher: sha2::Sha256) -> Sha256 {
 }
 
 fn write_all(
-    plain: impl Read,
+    plain: &mut dyn Read,
     id: &str,
     place: &Path,
     meter: &Meter,
-    done: &mpsc::SyncSender<(String, PathBuf)>,
+    done: &mpsc::SyncSender<Written>,
 ) -> Result<Landed, Flaw> {
-    let mut archive = tar::Archive::new(plain);
+    let mut root = Beneath::hold(place).map_err(Flaw::Io)?;
+    let mut members = Members::new(plain, Layout::Moon);
     let (mut landed, mut buffer, mut since_look) = (Landed::new(), vec![0; BUFFER], u64::MAX);
-    let top = format!("{id}/");
-    for entry in archive.entries().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
-        let path = path_of(&entry, &top)?;
+    while let Some(member) = members.next().map_err(flaw)? {
+        let path = member.path;
+        if !format::is_member_path(&path) && ![format::MANIFEST, format::CHECKSUMS].contains(&path.as_str()) {
+            return Err(damaged(format!("{path:?} has no place in it")));
+        }
         if landed.contains_key(&path) {
             return Err(damaged(format!("{path} is in it twice")));
         }
-        let on_disk = place.join(&path);
-        let kind = entry.header().entry_type();
-        if kind.is_dir() {
-            std::fs::create_dir_all(&on_disk).map_err(Flaw::Io)?;
+        if member.is_folder {
+            root.make_folder(&path).map_err(|e| not_made(&path, e))?;
             landed.insert(path, (0, None));
-        } else if kind.is_file() {
-            let expected = entry.size();
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&on_disk);
-            if file.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-                return Err(damaged(format!("the folder of {path} is missing")));
-            }
-            let file = file.as_mut().map_err(|e| Flaw::Io(std::mem::replace(e, io::ErrorKind::Other.into())))?;
-            let bytes = pour(&mut entry, file, &mut buffer, place, &mut since_look, meter)?;
-            if bytes != expected {
-                return Err(damaged(format!("{path} ends early")));
-            }
-            landed.insert(path.clone(), (bytes, None));
-            meter.member();
-            // A hasher that ended has an error to tell, which is told in its place.
-            let _ = done.send((path, on_disk));
-        } else {
-            return Err(damaged(format!("{path} is neither a file nor a folder")));
+            continue;
         }
+        let mut file = root.make_file(&path, false).map_err(|e| not_made(&path, e))?;
+        let bytes = pour(&mut members, &mut file, &mut buffer, place, &mut since_look, meter)?;
+        landed.insert(path.clone(), (bytes, None));
+        meter.member();
+        // A hasher that ended has an error to tell, which is told in its place.
+        let _ = done.send((path, file));
     }
-    to_the_end(archive.into_inner())?;
-    Ok(landed)
+    match members.top() {
+        Some(top) if top == id => Ok(landed),
+        top => Err(damaged(format!("it is the backup {}", top.unwrap_or("of nothing")))),
+    }
 }
 
-fn path_of<R: Read>(entry: &tar::Entry<'_, R>, top: &str) -> Result<String, Flaw> {
-    let bytes = entry.path_bytes();
-    let text = std::str::from_utf8(&bytes).map_err(|_| damaged("a name in it is not UTF-8"))?;
-    let path = text.strip_prefix(top).map(|path| path.strip_suffix('/').unwrap_or(path));
-    path.filter(|path| format::is_member_path(path) || [format::MANIFEST, format::CHECKSUMS].contains(path))
-        .map(str::to_owned)
-        .ok_or_else(|| damaged(format!("{text:?} has no place in it")))
+/// What the strict reader refuses is damage, and so is what cannot be read.
+fn flaw(error: Error) -> Flaw {
+    Flaw::Damaged(error.cause.unwrap_or(error.message))
+}
+
+/// In an empty place only the backup itself can be in its own way.
+fn not_made(path: &str, error: io::Error) -> Flaw {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            damaged(format!("another member is where {path} belongs"))
+        }
+        _ => Flaw::Io(error),
+    }
 }
 
 fn pour(
@@ -162,17 +178,5 @@ fn pour(
         *since_look += read as u64;
         bytes += read as u64;
         meter.bytes(read as u64);
-    }
-}
-
-/// Behind the last member there are only zeros, and then nothing.
-fn to_the_end(mut rest: impl Read) -> Result<(), Flaw> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match rest.read(&mut buffer).map_err(damaged)? {
-            0 => return Ok(()),
-            read if buffer[..read].iter().all(|byte| *byte == 0) => {}
-            _ => return Err(damaged("there is something behind its end")),
-        }
     }
 }

@@ -6,7 +6,9 @@ use super::meter::Meter;
 use super::unpack::{Flaw, Landed, finish, hash, unpack};
 use super::{BackupVault, Work, failed, read_sidecar, sqlite};
 use crate::adapters::archive_dir::ArchiveDir;
+use crate::adapters::beneath::Beneath;
 use crate::adapters::clock::{SystemClock, UuidIds};
+use crate::adapters::restore;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::durable;
 use chrono::Utc;
@@ -18,6 +20,7 @@ use sha2::Digest;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Left free on the disk when a backup is restored to be compared, bytes.
@@ -53,6 +56,9 @@ pub(super) fn compare(id: &str, place: &Path, mut landed: Landed, sidecar: Optio
     if manifest.format != format::FORMAT || manifest.version != format::VERSION || manifest.id != id {
         return Err(wrong(format!("{MANIFEST} speaks of {} {} {}", manifest.format, manifest.version, manifest.id)));
     }
+    // As a restore reads it: whatever that would refuse is found now.
+    let strictly = restore::Manifest::parse(&text).and_then(|strict| strict.by_path().map(drop));
+    strictly.map_err(|e| wrong(e.cause.unwrap_or(e.message)))?;
     let sums = std::fs::read_to_string(place.join(CHECKSUMS)).map_err(|e| wrong(format!("{CHECKSUMS}: {e}")))?;
     if sums != format::checksums(&manifest.members, &Sha256::of(&text)) {
         return Err(wrong(format!("{CHECKSUMS} and {MANIFEST} differ")));
@@ -75,10 +81,8 @@ pub(super) fn compare(id: &str, place: &Path, mut landed: Landed, sidecar: Optio
         differing.push("the note beside it speaks of other contents".into());
     }
     // A database that differs already would only complain of the same.
-    let is_same = differing.is_empty();
-    for member in manifest.members.iter().filter(|member| member.kind == Kind::Sqlite && is_same) {
-        let complaints = sqlite::complaints(&place.join(&member.path)).unwrap_or_else(|e| vec![e.to_string()]);
-        differing.extend(complaints.into_iter().map(|complaint| format!("{}: {complaint}", member.path)));
+    if differing.is_empty() {
+        differing = unsound(place, &manifest).map_err(|e| failed("open", place, e))?;
     }
     if differing.is_empty() {
         return Ok(manifest);
@@ -89,6 +93,28 @@ pub(super) fn compare(id: &str, place: &Path, mut landed: Landed, sidecar: Optio
         differing.push(format!("and {more} more"));
     }
     Err(wrong(differing.join("\n")))
+}
+
+/// What SQLite complains about in the databases that landed, two of them at a time.
+fn unsound(place: &Path, manifest: &Manifest) -> io::Result<Vec<String>> {
+    let databases: Vec<_> = manifest.members.iter().filter(|member| member.kind == Kind::Sqlite).collect();
+    let (root, next) = (Beneath::hold(place)?, AtomicUsize::new(0));
+    let look = || -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        while let Some(member) = databases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let name = root.name_for_sqlite(&member.path)?;
+            let complaints = sqlite::complaints(name.as_ref()).unwrap_or_else(|e| vec![e.to_string()]);
+            found.extend(complaints.into_iter().map(|complaint| format!("{}: {complaint}", member.path)));
+        }
+        Ok(found)
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(look);
+        let mut found = look()?;
+        found.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        found.sort();
+        Ok(found)
+    })
 }
 
 /// Whether the file is still the one that its note describes, byte for byte.
@@ -172,12 +198,12 @@ impl BackupVault {
             if backup.encrypted && !seal.can_open() {
                 return Ok(Restored::Sealed(vault.reread(&path, sidecar, stopped)?));
             }
-            vault.restore(&path, &backup, sidecar, stopped).map(|(work, sidecar)| Restored::Open(work, sidecar))
+            vault.restore(&path, &backup, sidecar, stopped)
         });
         match restored.await? {
             Restored::Sealed(sidecar) => Ok((Proof::Stream, sidecar)),
-            Restored::Open(work, sidecar) => {
-                archives_whole(&sidecar.id, &work.path().join(format::HOME)).await?;
+            Restored::Open { work, sidecar, has_sound_ledger } => {
+                archives_whole(&sidecar.id, &work.path().join(format::HOME), has_sound_ledger).await?;
                 self.blocking(Some(held), move |_, _| {
                     drop(work);
                     Ok(())
@@ -209,7 +235,7 @@ impl BackupVault {
         backup: &StoredBackup,
         sidecar: Option<Sidecar>,
         stopped: &Arc<std::sync::atomic::AtomicBool>,
-    ) -> Result<(Work, Sidecar)> {
+    ) -> Result<Restored> {
         let id = &backup.id;
         let work = Work::make(&self.home)?;
         let needed = sidecar.as_ref().map_or(backup.bytes, |s| s.content_bytes).saturating_add(KEPT);
@@ -244,22 +270,27 @@ impl BackupVault {
             damaged: None,
             members: manifest.members.len() as u64,
             content_bytes: manifest.members.iter().map(|m| m.bytes).sum(),
+            databases: format::databases(&manifest),
         };
         let sidecar = sidecar.unwrap_or_else(made);
-        Ok((work, sidecar))
+        Ok(Restored::Open { work, sidecar, has_sound_ledger: manifest.ledger.is_some() })
     }
 }
 
 enum Restored {
-    Open(Work, Sidecar),
+    Open { work: Work, sidecar: Sidecar, has_sound_ledger: bool },
     Sealed(Sidecar),
 }
 
 /// Every object that the restored ledger names is there and holds what was archived.
-async fn archives_whole(id: &str, home: &Path) -> Result<()> {
+async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool) -> Result<()> {
     let db = home.join("state/moon.db");
     if !db.is_file() {
         return Ok(());
+    }
+    if !has_sound_ledger {
+        return Err(Error::data(SOURCE_DAMAGED, format!("{id} holds what was there, and the ledger was not sound"))
+            .hint("`moon health` says what is wrong with it; an older backup may hold a sound one"));
     }
     let unreadable = |e: Error| damaged(id, format!("its ledger: {e}"));
     let ledger = SqliteLedger::untouched(&db, Arc::new(SystemClock::start()), Arc::new(UuidIds)).map_err(unreadable)?;

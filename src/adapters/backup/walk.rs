@@ -19,6 +19,12 @@ use std::path::{Path, PathBuf};
 
 /// Deepest folder that is looked into: each level holds a descriptor.
 const DEEPEST: usize = 128;
+// Beside these: the top folder, `include/0`, and a file in the deepest one.
+const _: () = assert!(DEEPEST + 4 <= super::format::DEPTH_MAX);
+/// What SQLite would take for a part of a ledger that is restored beside it.
+const BESIDE_THE_LEDGER: [&str; 3] = ["home/state/moon.db-wal", "home/state/moon.db-shm", "home/state/moon.db-journal"];
+/// As much of a long path as a message shows, characters.
+const SHOWN: usize = 200;
 
 /// A folder to be taken.
 pub(super) struct Source {
@@ -47,6 +53,9 @@ pub(super) enum IsDatabase {
 /// What is done with it.
 pub(super) trait Visit {
     fn folder(&mut self, found: &Found) -> io::Result<()>;
+    /// Takes a database that this process has open, without a handle of our own: closing any would drop the process's locks on it.
+    /// False: it is none, and may be opened.
+    fn held_open(&mut self, found: &Found) -> io::Result<bool>;
     fn file(&mut self, found: &Found, file: File) -> io::Result<IsDatabase>;
     /// Something cannot be taken, and this is why.
     fn left_out(&mut self, path: &str, why: &str);
@@ -60,11 +69,13 @@ pub(super) struct Rules {
     names: Vec<Pattern>,
     /// Folders by device and inode: where backups themselves lie.
     pub(super) apart: HashSet<(u64, u64)>,
+    /// Longest path of a member, bytes.
+    pub(super) longest: usize,
 }
 
 impl Rules {
     /// `config` `backup.pattern` for a pattern that cannot be read.
-    pub(super) fn new(exclude: &[String]) -> Result<Self> {
+    pub(super) fn new(exclude: &[String], longest: usize) -> Result<Self> {
         let (mut patterns, mut names) = (Vec::new(), Vec::new());
         for text in exclude {
             let (pattern, is_of_names) = exclusion(text).map_err(|cause| {
@@ -78,7 +89,7 @@ impl Rules {
                 patterns.push(pattern);
             }
         }
-        Ok(Self { patterns, names, apart: HashSet::new() })
+        Ok(Self { patterns, names, apart: HashSet::new(), longest })
     }
 
     fn excludes(&self, below: &Path, name: &OsStr) -> bool {
@@ -122,6 +133,16 @@ impl Walk<'_> {
                 self.visit.left_out(&shown, "its name is not UTF-8, or has control characters in it");
                 continue;
             }
+            if shown.len() > self.rules.longest {
+                let shown: String = shown.chars().take(SHOWN).collect();
+                self.visit.left_out(&format!("{shown}…"), "its path is longer than a restore takes");
+                continue;
+            }
+            if BESIDE_THE_LEDGER.contains(&shown.as_str()) {
+                self.visit
+                    .left_out(&shown, "the ledger beside it could not be copied, and a restored one would obey it");
+                continue;
+            }
             let stat = match statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
@@ -134,7 +155,7 @@ impl Walk<'_> {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => self.enter(&folder, &found, &path, &name, depth)?,
                 FileType::RegularFile => {
-                    if self.file(&folder, &found, &name)? == IsDatabase::Yes {
+                    if self.visit.held_open(&found)? || self.file(&folder, &found, &name)? == IsDatabase::Yes {
                         databases.insert(name);
                     }
                 }

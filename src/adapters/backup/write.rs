@@ -5,11 +5,11 @@
 
 use super::format::{self, CHECKSUMS, HOME, Included, Kind, MANIFEST, Manifest, Member};
 use super::meter::Meter;
-use super::sqlite;
+use super::pack::{Out, Piece, Stream, pack};
+use super::sqlite::{self, Taken};
 use super::unpack::{Flaw, Landed, finish, unpack};
 use super::walk::{Found, IsDatabase, Rules, Source, Visit, walk};
 use age::Encryptor;
-use age::stream::StreamWriter;
 use moon_actors::Error;
 use moon_actors::backup::engine::SKIPPED;
 use moon_actors::contract::{Issue, count as count_of};
@@ -18,17 +18,18 @@ use rustix::fs::Stat;
 use sha2::Digest;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 const PIECE: usize = 128 << 10;
 /// Pieces on their way from the reader to the writer.
 const WAITING: usize = 48;
-const BLOCK: u64 = 512;
-/// Left free on the disk that the backup is written to, bytes: the ledger may lie there, too.
-const KEPT: u64 = 8 << 20;
-const LOOK_EVERY: u64 = 4 << 20;
+/// The ledger as a member.
+const LEDGER: &str = "home/state/moon.db";
+/// What the manifest has without its members, and each member without its path, at most, bytes.
+const LISTED: u64 = 1 << 20;
+const LISTED_MEMBER: usize = 256;
 /// Places named in full when something is left out; the rest is counted.
 const NAMED: usize = 20;
 const SKIPPED_NAMED: usize = 3;
@@ -47,6 +48,22 @@ pub(super) struct Order<'a> {
     /// Files that cannot be read to their end.
     pub(super) unreadable: HashSet<String>,
     pub(super) meter: Meter,
+    pub(super) limits: Limits,
+}
+
+/// How much one backup may hold: what a restore takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) members: usize,
+    /// Bytes of the manifest.
+    pub(super) list: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // The two lists are members, too.
+        Self { members: format::MEMBERS_MAX - 2, list: format::LIST_MAX }
+    }
 }
 
 /// What was written.
@@ -55,6 +72,7 @@ pub(super) struct Written {
     pub(super) sha256: Sha256,
     pub(super) members: u64,
     pub(super) content_bytes: u64,
+    pub(super) databases: Vec<format::Database>,
     pub(super) left_out: Vec<Issue>,
     /// Of a stream that was restored while it was written.
     pub(super) landed: Option<Landed>,
@@ -69,17 +87,14 @@ pub(super) enum Failed {
     Unreadable(String),
     /// What was written is not what was read.
     Unproved(Flaw),
+    /// More than one archive may hold: so much of what.
+    TooMuch(String),
 }
 
 impl From<io::Error> for Failed {
     fn from(e: io::Error) -> Self {
         Self::Io(e)
     }
-}
-
-enum Piece {
-    Head { path: String, is_folder: bool, bytes: u64, mode: u32, mtime: i64 },
-    Data(Vec<u8>),
 }
 
 /// Writes the whole backup into `file`. With `prove`, what goes into the encryption is restored there at the same time.
@@ -97,18 +112,18 @@ pub(super) fn write(
             Some(place) => {
                 let (copy, stream) = sync_channel(WAITING);
                 let (id, meter) = (id.clone(), Meter::default());
-                let work = move || unpack(Stream { stream, rest: Vec::new(), at: 0 }, &id, place, &meter);
+                let work = move || unpack(Stream::new(stream), &id, place, &meter);
                 (Some(copy), Some(scope.spawn(work)))
             }
         };
         let writer = scope.spawn({
             let (level, id, folder) = (order.level, id.clone(), order.work.to_owned());
-            move || -> io::Result<(u64, Sha256)> {
-                let out = Out { file, hasher: sha2::Sha256::new(), bytes: 0, since_look: u64::MAX, folder };
-                pack(&receive, &id, level, out, seal, copy)
-            }
+            move || -> io::Result<(u64, Sha256)> { pack(&receive, &id, level, Out::new(file, folder), seal, copy) }
         });
-        let read = Reader::new(order, send).read_all();
+        let (look, copies) = channel();
+        let checker = scope.spawn(move || look_into(&copies));
+        let read = Reader::new(order, send, look)
+            .read_all(|| checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let landed = prover.map(|prover| prover.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         // The writer's failure is the cause when the reader only found that nobody listens any more.
@@ -123,9 +138,45 @@ pub(super) fn write(
     })
 }
 
+/// A database that was taken, and which member it is.
+struct Database {
+    member: usize,
+    taken: Taken,
+    is_ledger: bool,
+    /// Its file, where that was opened: closed after the connection, because closing it drops the connection's locks.
+    file: Option<File>,
+}
+
+/// Asks SQLite about databases while the rest is read, and removes copies. Gives back what is wrong with which member.
+fn look_into(databases: &Receiver<Database>) -> Vec<(usize, Vec<String>)> {
+    let mut unsound = Vec::new();
+    while let Ok(Database { member, taken, is_ledger, file }) = databases.recv() {
+        let looked = match &taken {
+            Taken::Still(db) => sqlite::complaints_of(db),
+            Taken::Copy(copy) => sqlite::complaints(copy),
+        };
+        let mut complaints = looked.unwrap_or_else(|e| vec![e.to_string()]);
+        if let Taken::Copy(copy) = &taken {
+            if is_ledger && complaints.is_empty() {
+                complaints.extend(sqlite::ledger_complaint(copy));
+            }
+            // What is left is swept with the folder of this work.
+            let _ = std::fs::remove_file(copy);
+        }
+        if !complaints.is_empty() {
+            unsound.push((member, complaints));
+        }
+        drop((taken, file));
+    }
+    unsound
+}
+
 struct Reader<'a> {
     order: &'a Order<'a>,
     send: SyncSender<Piece>,
+    look: Sender<Database>,
+    /// Bytes that the manifest will have, at most.
+    listed: u64,
     members: Vec<Member>,
     left_out: Vec<Issue>,
     left_out_more: u64,
@@ -136,18 +187,30 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(order: &'a Order<'a>, send: SyncSender<Piece>) -> Self {
-        let (members, left_out, skipped) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { order, send, members, left_out, left_out_more: 0, skipped, content_bytes: 0, ledger: None, copies: 0 }
+    fn new(order: &'a Order<'a>, send: SyncSender<Piece>, look: Sender<Database>) -> Self {
+        Self {
+            order,
+            send,
+            look,
+            listed: LISTED,
+            members: Vec::new(),
+            left_out: Vec::new(),
+            left_out_more: 0,
+            skipped: BTreeMap::new(),
+            content_bytes: 0,
+            ledger: None,
+            copies: 0,
+        }
     }
 
-    fn read_all(mut self) -> Result<Written, Failed> {
+    /// `unsound` waits for what was found in the copies of databases.
+    fn read_all(mut self, unsound: impl FnOnce() -> Vec<(usize, Vec<String>)>) -> Result<Written, Failed> {
         // First of all the ledger: every object that it names lies there already when the archive is walked.
         let home = self.order.sources.iter().find(|source| source.place == HOME);
         if let Some(ledger) = home.map(|home| home.root.join("state/moon.db")).filter(|path| path.is_file()) {
             let copy = self.order.work.join("copy-of-the-ledger");
-            match sqlite::copy(&ledger, None, &copy, &|| self.order.meter.is_stopped()) {
-                Ok(()) => self.ledger = sqlite::mark(&copy).ok().map(|mark| (copy, mark)),
+            match sqlite::take(&ledger, None, &copy, &|| self.order.meter.is_stopped()) {
+                Ok(_) => self.ledger = sqlite::mark(&copy).ok().map(|mark| (copy, mark)),
                 // It is met again on the way, and named there.
                 Err(_) => self.order.meter.check()?,
             }
@@ -163,7 +226,24 @@ impl<'a> Reader<'a> {
                 self.leave_out(&source.root.display().to_string(), &e.to_string());
             }
         }
+        // Nothing more is to be looked into.
+        self.look = channel().0;
+        for (member, complaints) in unsound() {
+            self.unsound(member, &complaints);
+        }
         self.close()
+    }
+
+    /// It is taken as the file that it is; a restore asks nothing of it.
+    fn unsound(&mut self, member: usize, complaints: &[String]) {
+        let member = &mut self.members[member];
+        member.kind = Kind::File;
+        if member.path == LEDGER {
+            self.ledger = None;
+        }
+        let error = Error::data("backup.unsound", format!("the database {} is not sound", member.path));
+        let hint = "it is in the backup as it is; repair it, or restore it from an older backup";
+        self.left_out.push(error.cause(complaints.join("\n")).hint(hint).into());
     }
 
     /// Manifest and checksums, and what there is to tell.
@@ -176,6 +256,7 @@ impl<'a> Reader<'a> {
         let sha256 = Sha256::of(&text);
         self.send_whole(MANIFEST, text, now)?;
         let checksums = format::checksums(&manifest.members, &sha256);
+        let databases = format::databases(&manifest);
         drop(manifest);
         self.send_whole(CHECKSUMS, checksums.into_bytes(), now)?;
         if self.left_out_more > 0 {
@@ -193,6 +274,7 @@ impl<'a> Reader<'a> {
             sha256: nothing,
             members: count,
             content_bytes: self.content_bytes,
+            databases,
             left_out: self.left_out,
             landed: None,
         })
@@ -225,7 +307,21 @@ impl<'a> Reader<'a> {
         let (mode, mtime) = rights_and_time(found.stat);
         self.send(Piece::Head { path: found.path.into(), is_folder: true, bytes: 0, mode, mtime })?;
         let (path, kind) = (found.path.to_owned(), Kind::Folder);
-        self.members.push(Member { path, kind, bytes: 0, sha256: None, mode, mtime });
+        self.list(Member { path, kind, bytes: 0, sha256: None, mode, mtime })
+    }
+
+    /// One more member, if a restore would take so many.
+    fn list(&mut self, member: Member) -> Result<(), Failed> {
+        let escaped = member.path.bytes().filter(|b| matches!(b, b'"' | b'\\')).count();
+        self.listed += (member.path.len() + escaped + LISTED_MEMBER) as u64;
+        self.members.push(member);
+        let limits = &self.order.limits;
+        if self.members.len() > limits.members {
+            return Err(Failed::TooMuch(format!("more than {} files and folders", limits.members)));
+        }
+        if self.listed > limits.list {
+            return Err(Failed::TooMuch(format!("a list of more than {} bytes", limits.list)));
+        }
         Ok(())
     }
 
@@ -242,22 +338,19 @@ impl<'a> Reader<'a> {
             }
         };
         if sqlite::is_database(&header)
-            && let Some((copy, kind)) = self.database(found)?
+            && let Some(taken) = self.database(found)?
         {
-            let taken = File::open(&copy)?;
-            let bytes = taken.metadata()?.len();
-            self.pass(found, taken, bytes, kind)?;
-            std::fs::remove_file(&copy)?;
+            self.pass_database(found, taken, Some(file))?;
             return Ok(IsDatabase::Yes);
         }
         let bytes = u64::try_from(found.stat.st_size).unwrap_or(0);
         if self.order.copy_first.contains(found.path) {
             let copy = self.next_copy();
             let bytes = io::copy(&mut file.take(bytes), &mut File::create(&copy)?)?;
-            self.pass(found, File::open(&copy)?, bytes, Kind::File)?;
+            self.pass(found, &File::open(&copy)?, bytes, Kind::File)?;
             std::fs::remove_file(&copy)?;
         } else {
-            self.pass(found, file, bytes, Kind::File)?;
+            self.pass(found, &file, bytes, Kind::File)?;
         }
         Ok(IsDatabase::No)
     }
@@ -267,31 +360,35 @@ impl<'a> Reader<'a> {
         self.order.work.join(format!("copy-{}", self.copies))
     }
 
-    /// A consistent copy, and whether it is sound. `None`: SQLite cannot read it, and it is taken as the file that it is.
-    fn database(&mut self, found: &Found) -> Result<Option<(PathBuf, Kind)>, Failed> {
-        let is_ledger = found.path == "home/state/moon.db";
-        let copy = match &self.ledger {
-            Some((copy, _)) if is_ledger => copy.clone(),
-            _ => {
-                let copy = self.next_copy();
-                let identity = Some(super::walk::identity(found.stat));
-                match sqlite::copy(found.on_disk, identity, &copy, &|| self.order.meter.is_stopped()) {
-                    Ok(()) => copy,
-                    Err(failed) => {
-                        let _ = std::fs::remove_file(&copy);
-                        return self.not_copied(found.path, &failed).map(|()| None);
-                    }
-                }
+    /// Lets a database pass, and has SQLite look into it meanwhile.
+    fn pass_database(&mut self, found: &Found, taken: Taken, file: Option<File>) -> Result<(), Failed> {
+        let (member, is_ledger) = (self.members.len(), found.path == LEDGER);
+        match (&taken, &file) {
+            // No other handle of it: closing that would drop the connection's locks.
+            (Taken::Still(_), Some(file)) => self.pass(found, file, file.metadata()?.len(), Kind::Sqlite)?,
+            (Taken::Still(_), None) => return Err(io::Error::other("nobody opened the database").into()),
+            (Taken::Copy(copy), _) => {
+                let copy = File::open(copy)?;
+                self.pass(found, &copy, copy.metadata()?.len(), Kind::Sqlite)?;
             }
-        };
-        let complaints = sqlite::complaints(&copy).unwrap_or_else(|e| vec![e.to_string()]);
-        if complaints.is_empty() {
-            return Ok(Some((copy, Kind::Sqlite)));
         }
-        let error = Error::data("backup.unsound", format!("the database {} is not sound", found.path));
-        let hint = "it is in the backup as it is; repair it, or restore it from an older backup";
-        self.left_out.push(error.cause(complaints.join("\n")).hint(hint).into());
-        Ok(Some((copy, Kind::File)))
+        // Behind the bytes: the transaction must last as long as they are read. A checker that ended has panicked, which is met when
+        // it is joined.
+        let _ = self.look.send(Database { member, taken, is_ledger, file });
+        Ok(())
+    }
+
+    /// It, unchanging. `None`: SQLite cannot read it, and it is taken as the file that it is.
+    fn database(&mut self, found: &Found) -> Result<Option<Taken>, Failed> {
+        let copy = self.next_copy();
+        let identity = Some(super::walk::identity(found.stat));
+        match sqlite::take(found.on_disk, identity, &copy, &|| self.order.meter.is_stopped()) {
+            Ok(taken) => Ok(Some(taken)),
+            Err(failed) => {
+                let _ = std::fs::remove_file(&copy);
+                self.not_copied(found.path, &failed).map(|()| None)
+            }
+        }
     }
 
     fn not_copied(&mut self, path: &str, failed: &sqlite::Failed) -> Result<(), Failed> {
@@ -313,7 +410,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Lets a file of `bytes` pass through.
-    fn pass(&mut self, found: &Found, mut file: File, bytes: u64, kind: Kind) -> Result<(), Failed> {
+    fn pass(&mut self, found: &Found, mut file: &File, bytes: u64, kind: Kind) -> Result<(), Failed> {
         let (mode, mtime) = rights_and_time(found.stat);
         let path = found.path.to_owned();
         let mut hasher = sha2::Sha256::new();
@@ -348,8 +445,7 @@ impl<'a> Reader<'a> {
         }
         self.content_bytes += bytes;
         self.order.meter.member();
-        self.members.push(Member { path, kind, bytes, sha256: Some(finish(hasher)), mode, mtime });
-        Ok(())
+        self.list(Member { path, kind, bytes, sha256: Some(finish(hasher)), mode, mtime })
     }
 }
 
@@ -373,6 +469,11 @@ impl Visit for Visitor<'_, '_> {
         let outcome = self.reader.folder(found);
         self.keep(outcome)
     }
+    fn held_open(&mut self, found: &Found) -> io::Result<bool> {
+        let Some((copy, _)) = self.reader.ledger.clone().filter(|_| found.path == LEDGER) else { return Ok(false) };
+        let outcome = self.reader.pass_database(found, Taken::Copy(copy), None);
+        self.keep(outcome).map(|()| true)
+    }
     fn file(&mut self, found: &Found, file: File) -> io::Result<IsDatabase> {
         let outcome = self.reader.file(found, file);
         self.keep(outcome)
@@ -392,173 +493,6 @@ impl Visit for Visitor<'_, '_> {
 #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "the widths differ between systems")]
 fn rights_and_time(stat: &Stat) -> (u32, i64) {
     (stat.st_mode as u32 & 0o7777, stat.st_mtime as i64)
-}
-
-/// Turns pieces into a compressed tar.
-fn pack(
-    pieces: &Receiver<Piece>,
-    id: &str,
-    level: i32,
-    out: Out<'_>,
-    seal: Option<Encryptor>,
-    copy: Option<SyncSender<Vec<u8>>>,
-) -> io::Result<(u64, Sha256)> {
-    let sealed = match seal {
-        None => Sealed::Plain(out),
-        Some(encryptor) => Sealed::Age(Box::new(encryptor.wrap_output(out)?)),
-    };
-    let mut packer = zstd::stream::write::Encoder::new(Tee { inner: sealed, copy }, level)?;
-    packer.include_checksum(true)?;
-    let mut padding = 0;
-    let zeros = [0; BLOCK as usize];
-    while let Ok(piece) = pieces.recv() {
-        match piece {
-            Piece::Head { path, is_folder, bytes, mode, mtime } => {
-                packer.write_all(&zeros[..padding])?;
-                let slash = if is_folder { "/" } else { "" };
-                head(&mut packer, &format!("{id}/{path}{slash}"), is_folder, bytes, mode, mtime)?;
-                padding = (BLOCK - bytes % BLOCK) as usize % BLOCK as usize;
-            }
-            Piece::Data(bytes) => packer.write_all(&bytes)?,
-        }
-    }
-    packer.write_all(&zeros[..padding])?;
-    packer.write_all(&zeros)?;
-    packer.write_all(&zeros)?;
-    let out = match packer.finish()?.inner {
-        Sealed::Plain(out) => out,
-        Sealed::Age(age) => age.finish()?,
-    };
-    Ok((out.bytes, finish(out.hasher)))
-}
-
-/// A header in the plain form that every tar reads; a name that does not fit gets a PAX record before it.
-fn head(to: &mut impl Write, path: &str, is_folder: bool, bytes: u64, mode: u32, mtime: i64) -> io::Result<()> {
-    let mut header = tar::Header::new_ustar();
-    header.set_mode(mode);
-    header.set_mtime(u64::try_from(mtime).unwrap_or(0));
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_entry_type(if is_folder { tar::EntryType::Directory } else { tar::EntryType::Regular });
-    header.set_size(bytes);
-    if header.set_path(path).is_err() {
-        let record = pax("path", path);
-        let mut extension = tar::Header::new_ustar();
-        extension.set_path("pax/path")?;
-        extension.set_mode(0o600);
-        extension.set_mtime(0);
-        extension.set_uid(0);
-        extension.set_gid(0);
-        extension.set_entry_type(tar::EntryType::XHeader);
-        extension.set_size(record.len() as u64);
-        extension.set_cksum();
-        to.write_all(extension.as_bytes())?;
-        to.write_all(record.as_bytes())?;
-        let padding = (BLOCK - record.len() as u64 % BLOCK) % BLOCK;
-        to.write_all(&vec![0; padding as usize])?;
-        header.set_path("pax/name")?;
-    }
-    header.set_cksum();
-    to.write_all(header.as_bytes())
-}
-
-/// `<length of all this> <key>=<value>\n`
-fn pax(key: &str, value: &str) -> String {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    format!("{length} {key}={value}\n")
-}
-
-/// The file at the end of it all.
-struct Out<'a> {
-    file: &'a mut File,
-    hasher: sha2::Sha256,
-    bytes: u64,
-    since_look: u64,
-    folder: PathBuf,
-}
-
-impl Write for Out<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.since_look >= LOOK_EVERY {
-            if rustix::fs::fstatvfs(&*self.file).is_ok_and(|d| d.f_bavail.saturating_mul(d.f_frsize) < KEPT)
-                || crate::adapters::room::free(&self.folder).is_some_and(|free| free < KEPT)
-            {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.since_look = 0;
-        }
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.bytes += written as u64;
-        self.since_look += written as u64;
-        Ok(written)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-enum Sealed<'a> {
-    Plain(Out<'a>),
-    Age(Box<StreamWriter<Out<'a>>>),
-}
-
-impl Write for Sealed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(out) => out.write(bytes),
-            Self::Age(age) => age.write(bytes),
-        }
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Gives whoever proves the stream a copy of it.
-struct Tee<'a> {
-    inner: Sealed<'a>,
-    copy: Option<SyncSender<Vec<u8>>>,
-}
-
-impl Write for Tee<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        if let Some(copy) = &self.copy {
-            // A prover that ended early says itself what was wrong.
-            let _ = copy.send(bytes[..written].to_vec());
-        }
-        Ok(written)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The other end of the copy.
-struct Stream {
-    stream: Receiver<Vec<u8>>,
-    rest: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.rest.len() {
-            match self.stream.recv() {
-                Ok(bytes) => (self.rest, self.at) = (bytes, 0),
-                Err(_) => return Ok(0),
-            }
-        }
-        let read = into.len().min(self.rest.len() - self.at);
-        into[..read].copy_from_slice(&self.rest[self.at..self.at + read]);
-        self.at += read;
-        Ok(read)
-    }
 }
 
 /// The entries of `[backup] include` as they stand in the manifest.

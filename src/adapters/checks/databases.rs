@@ -5,6 +5,7 @@
 
 use super::sqlite_file::{self, Access, Stop, Tables};
 use super::{Senses, expand, jsonl, size};
+use crate::adapters::backup::BackupVault;
 use crate::pattern;
 use async_trait::async_trait;
 use moon_actors::domain::{Condition, Figure, Finding, Trouble};
@@ -23,6 +24,8 @@ pub(super) struct Databases {
     name: String,
     entry: String,
     limit: Duration,
+    /// What a damaged one could come from.
+    vault: BackupVault,
     lane: super::lane::Lane,
     rests: Arc<Mutex<BTreeMap<String, Rest>>>,
 }
@@ -45,7 +48,8 @@ impl Databases {
     pub(super) fn new(entry: &str, senses: &Senses) -> Arc<Self> {
         let limit = senses.settings.health.database_timeout;
         let (name, entry) = (format!("database:{entry}"), entry.to_owned());
-        Arc::new(Self { name, entry, limit, lane: Default::default(), rests: Arc::default() })
+        let vault = BackupVault::new(&senses.home, &senses.settings.backup);
+        Arc::new(Self { name, entry, limit, vault, lane: Default::default(), rests: Arc::default() })
     }
 }
 
@@ -67,8 +71,10 @@ impl Check for Databases {
         let memory: Memory = serde_json::from_value(look.memory.clone()).unwrap_or_default();
         let (entry, rests, stop, is_asked) =
             (self.entry.clone(), Arc::clone(&self.rests), Stop::default(), look.is_asked);
+        let vault = Some(self.vault.clone());
         let _guard = stop.guard();
-        let looked = self.lane.run(move || Walk { memory, rests, stop, is_asked, ..Walk::default() }.go(&entry)).await;
+        let walk = Walk { memory, rests, stop, is_asked, vault, ..Walk::default() };
+        let looked = self.lane.run(move || walk.go(&entry)).await;
         match looked {
             Ok(finding) => finding,
             Err(why) => Finding::unknown(why),
@@ -83,6 +89,7 @@ struct Walk {
     rests: Arc<Mutex<BTreeMap<String, Rest>>>,
     stop: Stop,
     is_asked: bool,
+    vault: Option<BackupVault>,
     troubles: Vec<Trouble>,
     unread: Vec<String>,
     files: usize,
@@ -112,12 +119,14 @@ impl Walk {
 
     fn conclude(self) -> Finding {
         let fine = format!("{} sound, {}", moon_actors::contract::count(self.files, "file"), size(self.bytes));
+        let first = self.troubles.iter().find(|trouble| trouble.condition == Condition::Critical);
+        let hint = first.map(|trouble| hint(self.vault.as_ref(), &trouble.subject)).unwrap_or_default();
         let finding = match (self.troubles.is_empty(), self.unread.is_empty()) {
             (true, false) => Finding::unknown(self.unread.join("; ")),
             _ => Finding::of(self.troubles, fine),
         };
         finding
-            .hint("stop what writes it, keep a copy, and restore it (`moon restore`); tables that were dropped on purpose: `moon health --accept NAME`")
+            .hint(format!("{hint}tables that were dropped on purpose: `moon health --accept NAME`"))
             .figure("files", Figure::new(self.files as f64, ""))
             .figure("size", Figure::new(self.bytes as f64, "B"))
             .memory(serde_json::json!(self.memory))
@@ -188,6 +197,23 @@ impl Walk {
         self.unread.push(format!("{name} could not be looked into: {why}"));
         self.trouble(name, Condition::Unknown, format!("{name} could not be looked into: {why}"));
     }
+}
+
+/// What to do about a damaged file: a restore is named only when a backup is known to hold it whole.
+fn hint(vault: Option<&BackupVault>, damaged: &str) -> String {
+    let held = vault.and_then(|vault| vault.holding(Path::new(damaged)));
+    let what = match held {
+        Some((id, member)) => match member.strip_prefix("home/").filter(|path| !path.starts_with("state/")) {
+            Some(path) => format!("the backup {id} holds it whole: `moon restore {id} --only {path}`"),
+            None => format!("the backup {id} holds it whole: `moon restore {id} --to DIR`, then copy DIR/{member}"),
+        },
+        None => {
+            "no backup here is known to hold it whole: `sqlite3 COPY .recover` may save some of it, and backup.include \
+                 takes its folder from now on"
+                .to_owned()
+        }
+    };
+    format!("stop what writes it and keep a copy; {what}; ")
 }
 
 /// Tables and columns that were there.

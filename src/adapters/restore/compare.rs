@@ -1,13 +1,14 @@
-//! What a restore would change: the home as it is against the archive, for a preview. Reads only.
+//! What a restore would change: what is there now against what would be put in its place, for a preview. Reads only.
 
-use super::verify::Verified;
+use super::names::check_home_path;
+use super::{Choice, Prepared, only};
 use moon_actors::domain::Sha256;
 use sha2::{Digest, Sha256 as Hasher};
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Paths relative to the home.
+/// Paths of the home relative to it; those of included folders, and of the folder of `--to`, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub added: Vec<String>,
@@ -16,27 +17,48 @@ pub struct Changes {
     pub same: usize,
 }
 
-/// Compares every file of the home, by size first, then by hash.
-pub fn compare(verified: &Verified, home: &Path) -> io::Result<Changes> {
+/// Compares every file that would be restored with the one in its place, by size first, then by hash; and finds those that would go.
+pub fn compare(prepared: &Prepared) -> io::Result<Changes> {
     let mut changes = Changes::default();
-    let mut listed = BTreeSet::new();
-    for (path, seen) in &verified.members {
-        let (Some(path), Some(sha256)) = (path.strip_prefix("home/"), &seen.sha256) else { continue };
-        listed.insert(path);
-        let here = home.join(path);
+    let mut coming: HashSet<PathBuf> = HashSet::new();
+    for (path, seen) in &prepared.verified.members {
+        let (Some((root, below)), Some(sha256)) = (prepared.place(path), &seen.sha256) else { continue };
+        let here = prepared.moves[root].place.join(&below);
+        let shown = shown(prepared, root, &below);
         match std::fs::symlink_metadata(&here) {
-            Err(_) => changes.added.push(path.to_owned()),
+            Err(_) => changes.added.push(shown),
             Ok(found) if found.is_file() && found.len() == seen.bytes && hash(&here)? == *sha256 => changes.same += 1,
-            Ok(_) => changes.changed.push(path.to_owned()),
+            Ok(_) => changes.changed.push(shown),
         }
+        coming.insert(here);
     }
-    walk(home, "", &mut |path| {
-        if !listed.contains(path) {
-            changes.removed.push(path.to_owned());
-        }
-    })?;
+    for (root, below) in replaced_whole(prepared) {
+        let is_home = prepared.moves[root].is_home;
+        walk(&prepared.moves[root].place, &below, is_home, &mut |path| {
+            if !coming.contains(&prepared.moves[root].place.join(path)) {
+                changes.removed.push(shown(prepared, root, path));
+            }
+        })?;
+    }
     changes.removed.sort();
     Ok(changes)
+}
+
+fn shown(prepared: &Prepared, root: usize, below: &str) -> String {
+    let place = &prepared.moves[root];
+    if place.is_home { below.to_owned() } else { place.place.join(below).display().to_string() }
+}
+
+/// The folders that are put in place whole, so that what is in them now and not in the backup goes: root, and path below it.
+fn replaced_whole(prepared: &Prepared) -> Vec<(usize, String)> {
+    match &prepared.choice {
+        Choice::To(_) => Vec::new(),
+        Choice::Whole { .. } => (0..prepared.moves.len()).map(|root| (root, String::new())).collect(),
+        Choice::Only(wanted) => {
+            let whole = only::outermost(wanted).into_iter().filter(|path| !only::is_one_by_one(path));
+            whole.map(|path| (0, path.to_owned())).collect()
+        }
+    }
 }
 
 fn hash(path: &Path) -> io::Result<Sha256> {
@@ -48,11 +70,11 @@ fn hash(path: &Path) -> io::Result<Sha256> {
     Ok(Sha256::from_digest(&hasher.finalize()))
 }
 
-/// Every file below a home that a backup would hold.
-fn walk(home: &Path, below: &str, see: &mut dyn FnMut(&str)) -> io::Result<()> {
-    let entries = match std::fs::read_dir(home.join(below)) {
+/// Every file below a folder, without what the home keeps to itself.
+fn walk(root: &Path, below: &str, is_home: bool, see: &mut dyn FnMut(&str)) -> io::Result<()> {
+    let entries = match std::fs::read_dir(root.join(below)) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         Err(e) => return Err(e),
     };
     for entry in entries {
@@ -60,12 +82,12 @@ fn walk(home: &Path, below: &str, see: &mut dyn FnMut(&str)) -> io::Result<()> {
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
         let is_side_file = ["-wal", "-shm"].iter().any(|end| path.ends_with(end));
-        if super::names::check_home_path(&path).is_err() || is_side_file {
+        if is_home && (check_home_path(&path).is_err() || is_side_file) {
             continue;
         }
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            walk(home, &path, see)?;
+            walk(root, &path, is_home, see)?;
         } else if kind.is_file() {
             see(&path);
         }

@@ -63,6 +63,9 @@ pub struct Listed {
     /// Octal. Only the owner's right to execute a file is taken from it.
     #[serde(default)]
     pub mode: String,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub mtime: Option<i64>,
 }
 
 impl Listed {
@@ -80,7 +83,7 @@ pub struct Seen {
 }
 
 impl Manifest {
-    pub(super) fn parse(text: &[u8]) -> Result<Self> {
+    pub(in crate::adapters) fn parse(text: &[u8]) -> Result<Self> {
         let loose: serde_json::Value =
             serde_json::from_slice(text).map_err(|e| damaged(format!("{MANIFEST} is no JSON: {e}")))?;
         if loose["format"] != "moon-backup" {
@@ -97,7 +100,7 @@ impl Manifest {
     }
 
     /// The members by path, each allowed to be where it is.
-    pub(super) fn by_path(&self) -> Result<BTreeMap<&str, &Listed>> {
+    pub(in crate::adapters) fn by_path(&self) -> Result<BTreeMap<&str, &Listed>> {
         let mut listed = BTreeMap::new();
         for member in &self.members {
             let path = checked(member.path.as_bytes())?;

@@ -4,6 +4,7 @@
 //! makes links, takes a size from an extension, stops at the first end). Writes nothing and trusts nothing.
 
 use super::names::{checked, damaged, is_id, refused};
+use crate::adapters::backup::format::MEMBERS_MAX;
 use moon_actors::{Error, Result};
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -12,8 +13,6 @@ use tar::{EntryType, Header};
 const BLOCK: usize = 512;
 /// Longest extension header, bytes.
 const EXTENSION_MAX: u64 = 64 << 10;
-/// Most members of an archive.
-pub(super) const MEMBERS_MAX: usize = 500_000;
 /// Zeros that may stand behind the end, bytes: what tar programs fill their last record with, and more.
 const FILLER_MAX: usize = 1 << 20;
 
@@ -28,7 +27,7 @@ pub enum Layout {
 
 /// A member below the top folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(in crate::adapters) struct Member {
     /// Relative to the top folder, checked.
     pub path: String,
     pub is_folder: bool,
@@ -39,7 +38,7 @@ pub(super) struct Member {
 }
 
 /// A strict reader. The body of the member that [`Members::next`] gave is read from it as from a file.
-pub(super) struct Members<'a> {
+pub(in crate::adapters) struct Members<'a> {
     input: &'a mut dyn Read,
     layout: Layout,
     top: Option<String>,
@@ -57,17 +56,17 @@ struct Extended {
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn new(input: &'a mut dyn Read, layout: Layout) -> Self {
+    pub(in crate::adapters) fn new(input: &'a mut dyn Read, layout: Layout) -> Self {
         Self { input, layout, top: None, left: 0, padding: 0, seen: 0 }
     }
 
     /// The one folder that everything lies in.
-    pub(super) fn top(&self) -> Option<&str> {
+    pub(in crate::adapters) fn top(&self) -> Option<&str> {
         self.top.as_deref()
     }
 
     /// The next member; `None` after the end, behind which there is nothing but zeros.
-    pub(super) fn next(&mut self) -> Result<Option<Member>> {
+    pub(in crate::adapters) fn next(&mut self) -> Result<Option<Member>> {
         let mut extended = Extended::default();
         loop {
             self.finish_body()?;
@@ -79,12 +78,13 @@ impl<'a> Members<'a> {
                 }
                 return self.end().map(|()| None);
             }
-            self.seen += 1;
+            let header = Header::from_byte_slice(&block);
+            check_header(header)?;
+            // Extensions do not count: there is at most one to a member.
+            self.seen += usize::from(!matches!(header.entry_type(), EntryType::XHeader | EntryType::GNULongName));
             if self.seen > MEMBERS_MAX {
                 return Err(too_large(format!("more than {MEMBERS_MAX} members")));
             }
-            let header = Header::from_byte_slice(&block);
-            check_header(header)?;
             let size = size(&header.as_old().size)?;
             match header.entry_type() {
                 EntryType::XHeader | EntryType::GNULongName => {

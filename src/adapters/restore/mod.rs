@@ -7,12 +7,11 @@
 //!
 //! Blocking throughout.
 
-mod beneath;
 mod carry;
 mod compare;
 mod database;
-mod manifest;
-mod members;
+pub(super) mod manifest;
+pub(super) mod members;
 pub mod names;
 mod only;
 pub mod source;
@@ -20,17 +19,19 @@ mod stage;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod verify;
 
 pub use compare::{Changes, compare};
 pub use manifest::{Manifest, Seen};
 pub use members::Layout;
 pub use swap::Kept;
+pub use undo::{WayBack, undo, way_back};
 pub use verify::Verified;
 
+use crate::adapters::beneath::{self, Beneath};
 use crate::daemon::lock::HomeLock;
 use crate::home::Home;
-use beneath::Beneath;
 use futures_util::FutureExt as _;
 use moon_actors::port::Probe;
 use moon_actors::{Error, Result};
@@ -114,8 +115,13 @@ pub fn prepare(
     let mut prepared = Prepared { verified, home, stamp, choice, moves: Vec::new(), lock: None, is_placed: false };
     let mut roots = prepared.make_roots()?;
     let reading = Reading { source, identity, verified: &prepared.verified, progress, probe };
-    stage::stage(&reading, &mut roots, &|path| prepared.place(path))?;
-    prepared.check_databases(&roots)?;
+    let made = stage::stage(&reading, &mut roots, &|path| prepared.place(path))?;
+    // SQLite reads what is there while the disk is waited for.
+    std::thread::scope(|scope| {
+        let synced = scope.spawn(|| stage::sync(&roots, &made));
+        let checked = prepared.check_databases(&roots);
+        checked.and(synced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
     Ok(prepared)
 }
 
@@ -146,7 +152,10 @@ impl Prepared {
     }
 
     fn place(&self, path: &str) -> Option<(usize, String)> {
-        let below = |folder: &str| path.strip_prefix(folder)?.strip_prefix('/').map(str::to_owned);
+        let below = |folder: &str| match path.strip_prefix(folder)? {
+            "" => Some(String::new()),
+            rest => rest.strip_prefix('/').map(str::to_owned),
+        };
         match &self.choice {
             Choice::To(_) => Some((0, path.to_owned())),
             Choice::Only(wanted) => {
@@ -170,11 +179,12 @@ impl Prepared {
     fn check_databases(&self, roots: &[Beneath]) -> Result<()> {
         for path in stage::databases(&self.verified) {
             let Some((root, below)) = self.place(path) else { continue };
-            let file = roots[root].path().join(below);
-            database::check(&file, path)?;
+            let name = roots[root].name_for_sqlite(&below).map_err(|e| write_error(&e, path))?;
+            let file = name.as_ref();
+            database::check(file, path)?;
             let ledger = self.verified.manifest.as_ref().and_then(|m| m.ledger.as_ref());
             if let Some(expected) = ledger.filter(|_| path == LEDGER) {
-                database::check_ledger(&file, expected)?;
+                database::check_ledger(file, expected)?;
             }
         }
         Ok(())
@@ -186,7 +196,10 @@ impl Prepared {
         let disk = RealDisk { probe: Arc::clone(probe) };
         let done = match &self.choice {
             Choice::To(_) => self.put_into_folder(),
-            Choice::Only(wanted) => only::put_in_place(&self.moves[0].incoming, &self.home, wanted, &self.stamp),
+            Choice::Only(wanted) => {
+                let named = (self.stamp.as_str(), self.verified.id.as_str());
+                only::put_in_place(&self.moves[0].incoming, &self.home, wanted, named)
+            }
             Choice::Whole { .. } => {
                 let done = swap_all(&disk, &self.stamp, &self.verified.id, &self.moves);
                 // Even a failure may have begun: what is under way belongs to the journal.
@@ -242,45 +255,12 @@ fn swap_all(disk: &dyn Disk, stamp: &str, from: &str, moves: &[Move]) -> Result<
     let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let marker = Marker { stamp: stamp.to_owned(), from: from.to_owned(), at, kept: kept.clone() };
     swap::mark(&home.incoming, &marker).map_err(failed)?;
+    only::forget(&home.incoming).map_err(failed)?;
     swap::swap(disk, &Journal { version: 1, stamp: stamp.to_owned(), moves: moves.to_vec() })?;
     if had_home {
         carry::unlink_doubles(&home.kept.join("backups"), &home.place.join("backups"));
     }
     Ok(Done { kept, placed: moves.len() })
-}
-
-/// Puts back what the last restore replaced. `_held` is the lock of the home that is there now.
-pub fn undo(home: &Home, _held: &HomeLock, probe: &Arc<dyn Probe>) -> Result<(Done, String)> {
-    let place = std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))?;
-    let nothing = |why: String| {
-        Error::config("restore.nothing_to_undo", "there is no restore to undo, and nothing was touched")
-            .cause(why)
-            .hint("name a backup to restore, or look for folders named like the home with .pre-restore- behind it")
-    };
-    let marker =
-        swap::marker(&place).ok_or_else(|| nothing(format!("{} was not put there by a restore", place.display())))?;
-    let stamp = free_stamp(&place);
-    let is_beside = |kept: &Kept| {
-        let prefix = beside(&kept.place, KEPT).to_string_lossy().into_owned();
-        kept.kept.parent() == kept.place.parent() && kept.kept.to_string_lossy().starts_with(&prefix)
-    };
-    let mut moves = Vec::new();
-    for (number, kept) in marker.kept_beside(&place).iter().enumerate() {
-        if !is_beside(kept) || !kept.kept.is_dir() {
-            return Err(nothing(format!("{} is not there any more", kept.kept.display())));
-        }
-        let aside = beside(&kept.place, &format!("{KEPT}{stamp}"));
-        let (incoming, is_home) = (kept.kept.clone(), number == 0);
-        moves.push(Move { place: kept.place.clone(), incoming, kept: aside, is_home });
-    }
-    if moves.is_empty() {
-        return Err(nothing(format!("nothing was in the place of {} before", place.display())));
-    }
-    let coming = Home::at(&moves[0].incoming);
-    crate::durable::create_folder(&coming.run_dir()).map_err(|e| write_error(&e, "run"))?;
-    let _lock = HomeLock::take(&coming, "restore")?;
-    let done = swap_all(&RealDisk { probe: Arc::clone(probe) }, &stamp, "undo", &moves)?;
-    Ok((done, marker.from))
 }
 
 fn check_choice(home: &Path, verified: &Verified, choice: &Choice) -> Result<()> {

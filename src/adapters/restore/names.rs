@@ -2,14 +2,11 @@
 //!
 //! Pure. A name that passes is relative, plain and short enough for every system; it says nothing about what it names.
 
+use crate::adapters::backup::format::{DEPTH_MAX, PATH_MAX};
 use moon_actors::{Error, Result};
 
 /// Longest name of one file or folder, bytes: what Linux and macOS take.
 const NAME_MAX: usize = 255;
-/// Longest path of a member, bytes.
-const PATH_MAX: usize = 4096;
-/// Most folders in each other.
-const DEPTH_MAX: usize = 160;
 
 /// An archive that is not what a backup is: somebody made or changed it.
 pub fn refused(why: impl std::fmt::Display) -> Error {

@@ -5,21 +5,25 @@
 
 use super::members::{Layout, read_error, too_large};
 use super::names::{damaged, is_id, refused};
+use crate::adapters::ahead::ahead;
+use crate::adapters::backup::format::{LIST_MAX, PATH_MAX};
 use moon_actors::domain::Sha256;
 use moon_actors::{Error, Result};
 use serde::Deserialize;
 use sha2::{Digest, Sha256 as Hasher};
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An archive may unpack to so many times its size …
 const RATIO_MAX: u64 = 1000;
 /// … once it is beyond this, bytes: small archives of empty databases compress well.
 const RATIO_FREE: u64 = 16 << 20;
+/// Headers, long name and padding of a member, at most, bytes.
+const HEADERS: u64 = 4 * 512 + PATH_MAX as u64;
 /// Largest window of zstd, as a power of two: what the decoder keeps in memory.
 const WINDOW_LOG: u32 = 27;
 /// Largest sidecar or list of keys, bytes.
@@ -31,6 +35,18 @@ struct Sidecar {
     id: String,
     bytes: u64,
     sha256: Sha256,
+    #[serde(default)]
+    members: u64,
+    #[serde(default)]
+    content_bytes: u64,
+}
+
+impl Sidecar {
+    /// As long as the archive unpacked may be: its content, two headers and a long name for each member, and the lists.
+    fn unpacked(&self) -> u64 {
+        let headers = self.members.saturating_mul(HEADERS);
+        self.content_bytes.saturating_add(headers).saturating_add(2 * LIST_MAX)
+    }
 }
 
 /// An archive, opened.
@@ -112,8 +128,11 @@ impl Source {
         progress: &dyn Fn(u64),
         work: impl FnOnce(&mut dyn Read) -> Result<T>,
     ) -> Result<T> {
-        let packed = Rc::new(Cell::new(0));
-        let counted = Counted { inner: self.rewound()?, count: Rc::clone(&packed), progress };
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = Counted { inner: self.rewound()?, count: Arc::clone(&count) };
+        // Zeros pack very small. What the sidecar vouches for is no bomb: it was compared with the file before.
+        let announced = self.sidecar.as_ref().map_or(0, Sidecar::unpacked);
+        let packed = Packed { count, progress, announced };
         if !self.is_encrypted {
             return self.decompress(BufReader::with_capacity(128 << 10, counted), &packed, work);
         }
@@ -133,24 +152,25 @@ impl Source {
 
     fn decompress<T>(
         &self,
-        input: impl BufRead,
-        packed: &Rc<Cell<u64>>,
+        input: impl BufRead + Send,
+        packed: &Packed,
         work: impl FnOnce(&mut dyn Read) -> Result<T>,
     ) -> Result<T> {
-        let (done, mut rest): (T, Box<dyn Read + '_>) = match self.layout {
+        let (done, mut rest): (Result<T>, Box<dyn Read + '_>) = match self.layout {
             Layout::Moon => {
                 let mut decoder =
                     zstd::stream::read::Decoder::with_buffer(input).map_err(|e| read_error(&e))?.single_frame();
                 decoder.window_log_max(WINDOW_LOG).map_err(|e| read_error(&e))?;
-                let done = worked(&mut decoder, packed, work)?;
+                let (done, decoder) = ahead(decoder, |plain| worked(plain, packed, work));
                 (done, Box::new(decoder.finish()))
             }
             Layout::Document => {
-                let mut decoder = flate2::bufread::GzDecoder::new(input);
-                let done = worked(&mut decoder, packed, work)?;
+                let decoder = flate2::bufread::GzDecoder::new(input);
+                let (done, decoder) = ahead(decoder, |plain| worked(plain, packed, work));
                 (done, Box::new(decoder.into_inner()))
             }
         };
+        let done = done?;
         match rest.read(&mut [0]) {
             Ok(0) => Ok(done),
             Ok(_) => Err(refused("something stands behind the compressed archive")),
@@ -169,12 +189,8 @@ impl Source {
 }
 
 /// Runs `work` and expects it to have read everything: the decoder checks its own end only when it is reached.
-fn worked<T>(
-    decoder: &mut dyn Read,
-    packed: &Rc<Cell<u64>>,
-    work: impl FnOnce(&mut dyn Read) -> Result<T>,
-) -> Result<T> {
-    let mut capped = Capped { inner: decoder, packed: Rc::clone(packed), out: 0 };
+fn worked<T>(decoder: &mut dyn Read, packed: &Packed, work: impl FnOnce(&mut dyn Read) -> Result<T>) -> Result<T> {
+    let mut capped = Capped { inner: decoder, packed, out: 0 };
     let done = work(&mut capped)?;
     match capped.read(&mut [0]) {
         Ok(0) => Ok(done),
@@ -184,25 +200,31 @@ fn worked<T>(
 }
 
 /// Counts what is read of the file.
-struct Counted<'a> {
+struct Counted {
     inner: File,
-    count: Rc<Cell<u64>>,
-    progress: &'a dyn Fn(u64),
+    count: Arc<AtomicU64>,
 }
 
-impl Read for Counted<'_> {
+impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.count.set(self.count.get() + read as u64);
-        (self.progress)(self.count.get());
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
 
-/// Ends a stream that unpacks to far more than was packed: nothing real does.
+/// What was read of the file, and who is told.
+struct Packed<'a> {
+    count: Arc<AtomicU64>,
+    progress: &'a dyn Fn(u64),
+    /// It may unpack to so many bytes, whatever its size.
+    announced: u64,
+}
+
+/// Ends a stream that unpacks to far more than was packed, unless that was announced.
 struct Capped<'a> {
     inner: &'a mut dyn Read,
-    packed: Rc<Cell<u64>>,
+    packed: &'a Packed<'a>,
     out: u64,
 }
 
@@ -210,8 +232,10 @@ impl Read for Capped<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.out += read as u64;
-        if self.out > RATIO_FREE && self.out / RATIO_MAX > self.packed.get() {
-            let why = format!("{} bytes unpack to more than {}", self.packed.get(), self.out);
+        let packed = self.packed.count.load(Ordering::Relaxed);
+        (self.packed.progress)(packed);
+        if self.out > RATIO_FREE && self.out / RATIO_MAX > packed && self.out > self.packed.announced {
+            let why = format!("{packed} bytes unpack to more than {}", self.out);
             return Err(io::Error::other(too_large(why)));
         }
         Ok(read)

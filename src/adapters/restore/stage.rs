@@ -1,27 +1,31 @@
-//! Unpacks a verified archive into fresh folders, proves every byte once more on the way, and makes it durable.
+//! Unpacks a verified archive into fresh folders, reads every byte that was written again, and makes all of it durable.
 //!
-//! Only what the first pass has verified is written; a member that differs from it ends the restore. Nothing that is in use is
+//! Only what the first pass has verified is written; a member that differs from it ends the restore. One thread decompresses, one
+//! writes, one reads again. Nothing that is in use is
 //! touched: a failure leaves a folder that nobody uses, and [`super::sweep`] removes it.
 
-use super::beneath::{Beneath, set_mtime};
+use super::manifest::Listed;
 use super::members::{Members, read_error};
 use super::names::refused;
 use super::source::Source;
 use super::verify::{Verified, changed, copy};
+use crate::adapters::beneath::{Beneath, set_mtime};
 use moon_actors::domain::Sha256;
 use moon_actors::port::Probe;
 use moon_actors::{Error, Result};
 use sha2::{Digest, Sha256 as Hasher};
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Left free on the disk that is restored to, bytes.
 const KEPT_FREE: u64 = 16 << 20;
 /// What a small file takes at least, bytes.
 const SMALLEST: u64 = 4096;
-/// Files synced side by side: the file system puts their commits together.
-const SYNCERS: usize = 4;
+/// Written files on their way to be read again.
+const WAITING: usize = 64;
 
 /// Where a member goes: the number of its root, and the path below it. `None`: it is left out.
 pub(super) type Place<'a> = &'a dyn Fn(&str) -> Option<(usize, String)>;
@@ -35,8 +39,14 @@ pub(super) struct Reading<'a> {
     pub probe: &'a dyn Probe,
 }
 
-/// Unpacks what `place` wants into `roots` and syncs it.
-pub(super) fn stage(reading: &Reading, roots: &mut [Beneath], place: Place) -> Result<()> {
+/// What was made in the roots.
+pub(super) struct Made {
+    files: Vec<(usize, String)>,
+    folders: Vec<BTreeSet<String>>,
+}
+
+/// Unpacks what `place` wants into `roots`. It is not durable before [`sync`].
+pub(super) fn stage(reading: &Reading, roots: &mut [Beneath], place: Place) -> Result<Made> {
     check_room(reading.verified, roots, place)?;
     check_folding(reading.verified, roots, place)?;
     let mut made: Vec<BTreeSet<String>> = vec![BTreeSet::new(); roots.len()];
@@ -57,7 +67,16 @@ pub(super) fn stage(reading: &Reading, roots: &mut [Beneath], place: Place) -> R
     for (root, below) in &files {
         made[*root].extend(below.match_indices('/').map(|(at, _)| below[..at].to_owned()));
     }
-    sync(roots, &files, &made)
+    date_folders(reading.verified, roots, place);
+    Ok(Made { files, folders: made })
+}
+
+/// A file that was written: whose bytes it should hold, and when these were changed.
+struct Written<'a> {
+    file: File,
+    path: &'a str,
+    sha256: &'a Sha256,
+    mtime: i64,
 }
 
 fn unpack(
@@ -66,23 +85,60 @@ fn unpack(
     roots: &mut [Beneath],
     place: Place,
 ) -> Result<Vec<(usize, String)>> {
-    let executable = executables(reading.verified);
+    let (send, receive) = sync_channel(WAITING);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || read_again(&receive));
+        let files = write_all(reading, input, roots, place, &send);
+        drop(send);
+        let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // The reader's failure is the cause when the writer only found that nobody listens any more.
+        read.and(files)
+    })
+}
+
+/// What lies there is what was to be written: read back through the handle that it was written with.
+fn read_again(written: &Receiver<Written>) -> Result<()> {
+    while let Ok(Written { mut file, path, sha256, mtime }) = written.recv() {
+        let mut hasher = Hasher::new();
+        let read = file.rewind().and_then(|()| {
+            copy(&mut file, &mut |bytes| {
+                hasher.update(bytes);
+                Ok(())
+            })
+        });
+        read.map_err(|e| write_error(&e, path))?;
+        if Sha256::from_digest(&hasher.finalize()) != *sha256 {
+            return Err(changed(path));
+        }
+        set_mtime(&file, mtime);
+    }
+    Ok(())
+}
+
+fn write_all<'a>(
+    reading: &Reading<'a>,
+    input: &mut dyn Read,
+    roots: &mut [Beneath],
+    place: Place,
+    done: &SyncSender<Written<'a>>,
+) -> Result<Vec<(usize, String)>> {
+    let listed = listed(reading.verified);
     let mut members = Members::new(input, reading.source.layout);
     let mut files = Vec::new();
     while let Some(member) = members.next()? {
-        let expected = reading.verified.members.get(&member.path).ok_or_else(|| changed(&member.path))?;
-        let Some(sha256) = &expected.sha256 else {
+        let expected = reading.verified.members.get_key_value(&member.path).ok_or_else(|| changed(&member.path))?;
+        let (path, Some(sha256)) = (expected.0, &expected.1.sha256) else {
             if member.is_folder { continue } else { return Err(changed(&member.path)) }
         };
         let Some((root, below)) = place(&member.path) else {
             copy(&mut members, &mut |_| Ok(())).map_err(|e| read_error(&e))?;
             continue;
         };
-        let may_run = executable.contains(member.path.as_str());
-        let mut file = roots[root].make_file(&below, may_run).map_err(|e| write_error(&e, &member.path))?;
-        let (mut hasher, mut failed) = (Hasher::new(), None);
+        let listed = listed.get(path.as_str());
+        let may_run = listed.is_some_and(|listed| listed.is_executable());
+        let mut file = roots[root].make_file(&below, may_run).map_err(|e| write_error(&e, path))?;
+        let mut failed = None;
         let copied = copy(&mut members, &mut |bytes| {
-            hasher.update(bytes);
             file.write_all(bytes).map_err(|e| {
                 let told = io::Error::from(e.kind());
                 failed = Some(e);
@@ -90,13 +146,13 @@ fn unpack(
             })
         });
         if let Some(error) = failed {
-            return Err(write_error(&error, &member.path));
+            return Err(write_error(&error, path));
         }
         copied.map_err(|e| read_error(&e))?;
-        if Sha256::from_digest(&hasher.finalize()) != *sha256 {
-            return Err(changed(&member.path));
-        }
-        set_mtime(&file, member.mtime);
+        let in_header = i64::try_from(member.mtime).unwrap_or_default();
+        let mtime = listed.and_then(|listed| listed.mtime).unwrap_or(in_header);
+        // A reader that ended has an error to tell, which is told in its place.
+        let _ = done.send(Written { file, path, sha256, mtime });
         files.push((root, below));
         super::step(reading.probe, Step::Unpacked);
     }
@@ -109,27 +165,43 @@ fn unpack(
 
 use super::Step;
 
-fn executables(verified: &Verified) -> BTreeSet<&str> {
+/// What the manifest says of each member.
+fn listed(verified: &Verified) -> HashMap<&str, &Listed> {
     let listed = verified.manifest.iter().flat_map(|m| &m.members);
-    listed.filter(|member| member.is_executable()).map(|member| member.path.as_str()).collect()
+    listed.map(|member| (member.path.as_str(), member)).collect()
 }
 
-fn sync(roots: &[Beneath], files: &[(usize, String)], made: &[BTreeSet<String>]) -> Result<()> {
-    let sync_one = |(root, below): &(usize, String)| roots[*root].open(below).and_then(|file| file.sync_all());
-    let share = files.len().div_ceil(SYNCERS).max(1);
-    let synced: io::Result<()> = std::thread::scope(|scope| {
-        let chunks: Vec<_> =
-            files.chunks(share).map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync_one))).collect();
-        chunks.into_iter().try_for_each(|chunk| chunk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    synced.map_err(|e| write_error(&e, "the restored files"))?;
-    for (root, folders) in roots.iter().zip(made) {
-        // Deepest first; the set holds every folder with those above it.
-        let synced = folders.iter().rev().try_for_each(|below| root.open(below)?.sync_all());
-        let synced = synced.and_then(|()| root.sync_root()).and_then(|()| crate::durable::sync_parent(root.path()));
-        synced.map_err(|e| write_error(&e, "the restored folders"))?;
+/// Folders get their times back when nothing is put into them any more.
+fn date_folders(verified: &Verified, roots: &[Beneath], place: Place) {
+    for listed in verified.manifest.iter().flat_map(|m| &m.members).filter(|listed| listed.sha256.is_none()) {
+        if let (Some((root, below)), Some(mtime)) = (place(&listed.path), listed.mtime)
+            && let Ok(folder) = roots[root].open(&below)
+        {
+            set_mtime(&folder, mtime);
+        }
+    }
+}
+
+/// Makes everything durable: with one call for a whole file system where that tells of errors, else file by file.
+pub(super) fn sync(roots: &[Beneath], made: &Made) -> Result<()> {
+    for (number, root) in roots.iter().enumerate() {
+        let synced = crate::durable::sync_file_system(root.path()).and_then(|is_synced| match is_synced {
+            true => Ok(()),
+            false => sync_one_by_one(number, root, made),
+        });
+        let synced = synced.and_then(|()| crate::durable::sync_parent(root.path()));
+        synced.map_err(|e| write_error(&e, "what was restored"))?;
     }
     Ok(())
+}
+
+fn sync_one_by_one(number: usize, root: &Beneath, made: &Made) -> io::Result<()> {
+    for (_, below) in made.files.iter().filter(|(root, _)| *root == number) {
+        root.open(below)?.sync_all()?;
+    }
+    // Deepest first; the set holds every folder with those above it.
+    made.folders[number].iter().rev().try_for_each(|below| root.open(below)?.sync_all())?;
+    root.sync_root()
 }
 
 fn check_room(verified: &Verified, roots: &[Beneath], place: Place) -> Result<()> {

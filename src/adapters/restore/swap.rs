@@ -323,7 +323,7 @@ fn read_journal(path: &Path, home: &Path) -> Result<Option<Journal>> {
 }
 
 /// A small file that only its owner can have written.
-fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match crate::durable::open_regular(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),

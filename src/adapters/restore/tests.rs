@@ -212,7 +212,7 @@ fn an_undo_swaps_back_and_can_be_undone() {
     let home = Home::at(stage.home());
     for expected in ["old", "new", "old"] {
         let lock = HomeLock::take(&home, "restore").expect("free");
-        let (done, _) = undo(&home, &lock, &probe).expect("undone");
+        let done = undo(&home, &lock, &probe).expect("undone");
         assert_eq!(done.kept.len(), 2);
         assert_eq!(stage.says(), [expected, expected]);
         assert!(stage.home().join("backups/a.tar.zst").exists(), "the backups stay with the home");

@@ -4,15 +4,13 @@ use super::manifest::{self, CHECKSUMS, MANIFEST, Manifest, Seen};
 use super::members::{Layout, Member, Members, read_error, too_large};
 use super::names::{damaged, refused};
 use super::source::Source;
+use crate::adapters::backup::format::LIST_MAX;
 use moon_actors::Result;
 use moon_actors::domain::Sha256;
 use sha2::{Digest, Sha256 as Hasher};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
-
-/// Largest manifest or list of hashes, bytes: more than the most members need.
-const LIST_MAX: u64 = 256 << 20;
 
 /// An archive that is what it says.
 #[derive(Debug)]

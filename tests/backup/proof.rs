@@ -1,0 +1,65 @@
+//! A backup that is not what was written is never taken for a good one.
+
+use super::support::process::Ran;
+use super::{files, folder, issues, ready, support, with_agent};
+use serde_json::Value;
+
+/// Flips bits all over a backup, one at a time: how many `moon backup verify` lets pass.
+fn flips_that_pass(times: u64) -> usize {
+    let scratch = ready();
+    Ran::of(&mut with_agent(&scratch, &["backup"])).expect(0);
+    let file = files(&folder(&scratch)).pop().expect("a backup");
+    let note =
+        file.with_file_name(file.file_name().and_then(|n| n.to_str()).expect("a name").replace(".tar.zst", ".json"));
+    let (whole, noted) = (std::fs::read(&file).expect("readable"), std::fs::read(&note).expect("readable"));
+    let mut passed = 0;
+    for n in 0..times {
+        let bit = n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.rotate_left(n as u32 % 61)) % (whole.len() as u64 * 8);
+        let mut flipped = whole.clone();
+        flipped[(bit / 8) as usize] ^= 1 << (bit % 8);
+        std::fs::write(&file, &flipped).expect("written");
+        // Every other time without the note that holds the hash of the file: then the file must speak for itself.
+        let _ = if n % 2 == 0 { std::fs::write(&note, &noted) } else { std::fs::remove_file(&note) };
+        let ran = scratch.json(&["backup", "verify"]);
+        let is_caught = ran.code == Some(2) && issues(&ran).iter().all(|code| code == "backup.damaged");
+        passed += usize::from(!is_caught);
+        if !is_caught {
+            support::skip("flip", &format!("no skip: bit {bit} passed: {ran:?}"));
+        }
+    }
+    std::fs::write(&file, &whole).expect("written");
+    std::fs::write(&note, &noted).expect("written");
+    scratch.run(&["backup", "verify"]).expect(0);
+    passed
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    assert_eq!(flips_that_pass(24), 0);
+}
+
+#[test]
+fn campaign_200_flipped_bits() {
+    if std::env::var_os("MOON_TEST_CAMPAIGN").is_some() {
+        let passed = flips_that_pass(200);
+        support::skip("campaign", &format!("no skip: 200 flipped bits, {passed} passed"));
+        assert_eq!(passed, 0);
+    }
+}
+
+#[test]
+fn a_backup_that_was_found_damaged_counts_as_verified_no_more() {
+    let scratch = ready();
+    scratch.run(&["backup"]).expect(0);
+    let file = files(&folder(&scratch)).pop().expect("a backup");
+    let mut bytes = std::fs::read(&file).expect("readable");
+    bytes.truncate(bytes.len() - 1);
+    std::fs::write(&file, bytes).expect("cut");
+    scratch.run(&["backup", "verify", "all"]).expect(2);
+    let status = scratch.json(&["status"]).report();
+    assert_eq!(status["data"]["backups"]["newest_verified"], Value::Null);
+    scratch.run(&["backup"]).expect(0);
+    let status = scratch.json(&["status"]).report();
+    assert_eq!(status["data"]["backups"]["newest_verified"]["id"], status["data"]["backups"]["newest"]["id"]);
+    assert_eq!(status["data"]["backups"]["count"], 2);
+}

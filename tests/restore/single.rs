@@ -1,0 +1,148 @@
+//! Single files, previews, the way back from each kind of restore, and who may not run into a restore.
+
+use super::build::{ID, publish};
+use super::lived_in;
+use super::support::process::{changes, tree};
+use super::verbs::{DAY, beside, day, given, restore};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+#[test]
+fn single_files_and_folders_come_back_and_the_ledger_never_alone() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    let object = good.entries.iter().map(|e| String::from_utf8_lossy(&e.path).into_owned());
+    let object = object.into_iter().find(|p| p.ends_with(".jsonl.zst")).expect("an object");
+    let object = object.strip_prefix("home/").expect("of the home").to_owned();
+    let right = std::fs::read(scratch.in_home(&object)).expect("readable");
+    std::fs::write(scratch.in_home(&object), b"damaged").expect("damaged");
+    std::fs::write(scratch.in_home("archives/objects/later"), b"later").expect("a later object");
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    std::fs::write(scratch.in_home("memory/2026-11-20.md"), "later\n").expect("a memory");
+
+    restore(&scratch, &file, &["--only", DAY]).expect(0);
+    assert_eq!(day(&scratch), "what was said\n");
+    assert!(scratch.in_home("memory/2026-11-20.md").exists(), "nothing else changed");
+    let entries = std::fs::read_dir(scratch.in_home("memory")).expect("listable").flatten();
+    let kept: Vec<_> = entries.map(|e| e.path()).filter(|p| p.to_string_lossy().contains(".md.pre-restore-")).collect();
+    assert_eq!(std::fs::read_to_string(&kept[0]).expect("kept"), "overwritten\n");
+
+    restore(&scratch, &file, &["--only", "memory/", "--only", "archives"]).expect(0);
+    assert!(!scratch.in_home("memory/2026-11-20.md").exists(), "the folder is the one of the backup");
+    let old = std::fs::read_dir(scratch.home()).expect("listable").flatten();
+    assert!(old.map(|e| e.path()).any(|p| p.join("2026-11-20.md").exists()), "the folder before is kept");
+    assert_eq!(std::fs::read(scratch.in_home(&object)).expect("readable"), right);
+    assert!(scratch.in_home("archives/objects/later").exists(), "what the archive got later stays");
+
+    let before = tree(&scratch.home());
+    for (path, code) in [
+        ("state/moon.db", "restore.choice"),
+        ("state", "restore.choice"),
+        ("nothing", "restore.choice"),
+        ("../home", "restore.unsafe"),
+        ("/etc", "restore.unsafe"),
+    ] {
+        let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
+        assert_eq!(error["code"], code, "{path}: {error}");
+    }
+    assert_eq!(changes(&before, &tree(&scratch.home())), Vec::<String>::new());
+    assert_eq!(beside(&scratch, "home."), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_preview_of_single_files_names_these_and_nothing_else() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    std::fs::write(scratch.in_home("memory/2026-11-20.md"), "later\n").expect("a memory");
+    std::fs::remove_file(scratch.in_home("moon.toml")).expect("gone");
+    let preview = |words: &[&str]| {
+        let data = restore(&scratch, &file, &[&["--dry-run"], words].concat()).expect(0).report()["data"].clone();
+        ["added", "changed", "removed"].map(|what| data[what]["paths"].clone())
+    };
+    assert_eq!(preview(&["--only", DAY]), [json!([]), json!([DAY]), json!([])]);
+    assert_eq!(preview(&["--only", "moon.toml"]), [json!(["moon.toml"]), json!([]), json!([])]);
+    // A folder is put back whole; the archive file by file.
+    assert_eq!(preview(&["--only", "memory"]), [json!([]), json!([DAY]), json!(["memory/2026-11-20.md"])]);
+    std::fs::write(scratch.in_home("archives/objects/later"), b"later").expect("a later object");
+    let [added, changed, removed] = preview(&["--only", "archives/objects"]);
+    assert_eq!([added, changed, removed], [json!([]), json!([]), json!([])]);
+    let to = scratch.path().join("elsewhere");
+    let [added, changed, removed] = preview(&["--to", to.to_str().expect("plain")]);
+    assert!(added.as_array().is_some_and(|all| !all.is_empty()), "{added}");
+    assert_eq!([changed, removed], [json!([]), json!([])]);
+    assert!(!to.exists());
+}
+
+#[test]
+fn an_undo_after_single_files_takes_back_these_and_not_the_restore_before() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    std::fs::write(scratch.in_home("memory/later.md"), "before the whole\n").expect("a memory");
+    restore(&scratch, &file, &[]).expect(0);
+    assert!(!scratch.in_home("memory/later.md").exists());
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    std::fs::remove_file(scratch.in_home("moon.toml")).expect("gone");
+    restore(&scratch, &file, &["--only", DAY, "--only", "moon.toml"]).expect(0);
+    let undo = |words: &[&str]| scratch.json(&[&["restore", "--undo"], words].concat()).expect(0).report();
+    // It is said before it is done, and saying it changes nothing.
+    let before = tree(scratch.path());
+    let said = undo(&["--dry-run"]);
+    let way = &said["data"]["undo"];
+    assert_eq!((&way["whole"], &way["from"]), (&json!(false), &json!(ID)), "{said}");
+    assert_eq!(way["back"][0]["place"], json!(scratch.in_home(DAY)), "{said}");
+    assert_eq!(way["aside"], json!([scratch.in_home("moon.toml")]), "{said}");
+    assert!(way["earlier"].as_str().is_some_and(|kept| kept.contains("home.pre-restore-")), "{said}");
+    assert!(said["details"].to_string().contains("would put aside"), "{said}");
+    assert_eq!(changes(&before, &tree(scratch.path())), Vec::<String>::new());
+    // Back, forth and back again; what is in the way is kept each time.
+    for (expected, is_there) in [("overwritten\n", false), ("what was said\n", true), ("overwritten\n", false)] {
+        undo(&["--yes"]);
+        assert_eq!((day(&scratch).as_str(), scratch.in_home("moon.toml").exists()), (expected, is_there));
+        assert!(!scratch.in_home("memory/later.md").exists(), "the restore of the whole stands");
+    }
+    assert_eq!(beside(&scratch, "home.pre-restore-").len(), 1);
+    // What somebody removed cannot be put back, and nothing else is put back in its place.
+    let entries = std::fs::read_dir(scratch.in_home("memory")).expect("listable").flatten();
+    let kept = entries.map(|e| e.path()).filter(|p| p.to_string_lossy().contains(".pre-restore-"));
+    let kept: Vec<PathBuf> = kept
+        .chain(
+            std::fs::read_dir(scratch.home())
+                .expect("listable")
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.to_string_lossy().contains("moon.toml.pre-restore-")),
+        )
+        .collect();
+    kept.iter().for_each(|path| std::fs::remove_file(path).expect("removed"));
+    let ran = scratch.json(&["restore", "--undo", "--yes"]).expect(1).report();
+    assert_eq!(ran["data"]["error"]["code"], "restore.nothing_to_undo", "{ran}");
+    // A later restore of the whole is the last one again.
+    restore(&scratch, &file, &[]).expect(0);
+    assert_eq!(undo(&["--dry-run"])["data"]["undo"]["whole"], json!(true));
+    undo(&["--yes"]);
+    assert_eq!(undo(&["--dry-run"])["data"]["undo"]["whole"], json!(true), "not what was replaced in it long before");
+}
+
+#[test]
+fn a_restore_and_work_on_the_backups_never_run_into_each_other() {
+    let (scratch, good) = lived_in();
+    publish(&scratch.in_home("backups/moon"), &good.packed());
+    restore(&scratch, &given(&scratch, &good), &[]).expect(0);
+    std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+    let path = scratch.in_home("backups/backup.lock");
+    let lock = std::fs::File::options().write(true).create(true).truncate(false).open(&path).expect("a lock file");
+    lock.try_lock().expect("free");
+    for words in [&["restore", "--yes"][..], &["restore", "--undo", "--yes"], &["restore", "--only", DAY, "--yes"]] {
+        let error = scratch.json(words).expect(3).report()["data"]["error"].clone();
+        assert_eq!(error["code"], "backup.held", "{words:?}: {error}");
+        assert_eq!(day(&scratch), "overwritten\n");
+    }
+    // Looking is free.
+    scratch.run(&["restore", "--dry-run"]).expect(0);
+    drop(lock);
+    scratch.run(&["restore", "--yes"]).expect(0);
+    assert_eq!(day(&scratch), "what was said\n");
+    let held: Value = scratch.json(&["backup", "prune"]).expect(0).report();
+    assert_eq!(held["ok"], json!(true), "the lock went with the home: {held}");
+}
