@@ -35,7 +35,7 @@ fn a_remedy_names_what_exists_or_is_refused_with_the_word_that_was_meant() {
         ),
         (
             &recover("rule = \"xyzzy\"\nactor = \"index\""),
-            "2:1: health.recover.rule: unknown rule of a check \"xyzzy\"; there are backup.old,",
+            "2:1: health.recover.rule: unknown rule of a check \"xyzzy\"; there are backup.corrupt,",
         ),
         (
             &recover("rule = \"archive.failing\"\nactor = \"index\""),
