@@ -359,7 +359,8 @@ fn everything_is_private_and_leftovers_are_swept() {
             assert_eq!(mode(folder), 0o700, "{}", folder.display());
         }
     }
-    let leftover = home.path().join(&stored.path).with_file_name(".moon-tmp-1-1");
+    // The highest process number there can be belongs to nobody.
+    let leftover = home.path().join(&stored.path).with_file_name(".moon-tmp-4194305-1");
     std::fs::write(&leftover, b"half").expect("a leftover");
     assert_eq!(wait(archive.sweep()).expect("swept"), 1);
     wait(archive.verify(&segment(&stored))).expect("sound");

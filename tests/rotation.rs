@@ -250,10 +250,13 @@ fn the_verb_names_every_file_with_what_was_done_and_goes_on_past_one_that_fails(
     old.set_modified(age).unwrap();
     drop(old);
     std::fs::create_dir_all(scratch.home()).unwrap();
+    // By another name, which the settings' own check cannot know.
+    let home = scratch.path().join("by-another-name");
+    std::os::unix::fs::symlink(scratch.home(), &home).unwrap();
     let settings = format!(
         "[rotation]\nmax_mib = 1\n[[rotation.files]]\npath = \"{0}/*.log\"\n[[rotation.files]]\npath = \"{1}/state/*\"\n",
         logs.display(),
-        scratch.home().display()
+        home.display()
     );
     std::fs::write(scratch.in_home("moon.toml"), settings).unwrap();
     scratch.run(&["watch", "--once"]).expect(0);

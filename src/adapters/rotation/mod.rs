@@ -151,7 +151,7 @@ impl LogFolders {
             if !path.symlink_metadata().is_ok_and(|m| is_ours(&m)) {
                 continue;
             }
-            if target.user.is_some() && path.starts_with(&self.home) && !path.starts_with(&self.logs) {
+            if target.user.is_some() && self.is_no_log(&path) {
                 return Err(refused("it names files of Moon's home, which are no logs")
                     .hint("the audit, the ledger and the archives are never rotated"));
             }
@@ -168,6 +168,13 @@ impl LogFolders {
                 })
         };
         Ok(live.iter().filter(|path| !is_aside(path)).cloned().collect())
+    }
+
+    /// True for a file of the home's that is no log, by whatever name it was found: a link may lead there.
+    fn is_no_log(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = real(path);
+        path.starts_with(real(&self.home)) && !path.starts_with(real(&self.logs))
     }
 
     fn target(&self, id: usize) -> Option<&Target> {
