@@ -71,6 +71,7 @@ pub struct Program {
     input: Vec<u8>,
     limit: Option<Duration>,
     kept: usize,
+    starts_others: bool,
 }
 
 impl Program {
@@ -85,7 +86,7 @@ impl Program {
         if let Variables::Only(variables) = variables {
             command.env_clear().envs(variables);
         }
-        Self { command, input: Vec::new(), limit: None, kept: KEPT }
+        Self { command, input: Vec::new(), limit: None, kept: KEPT, starts_others: false }
     }
 
     /// A program and its words as the settings name them.
@@ -112,6 +113,13 @@ impl Program {
         self
     }
 
+    /// It is there to start others: what it leaves behind goes on, whatever that holds on to. Nobody would read their words, and
+    /// a stream that nobody reads ends its writer: so nothing that is said is heard, its own words neither.
+    pub fn starts_others(mut self) -> Self {
+        self.starts_others = true;
+        self
+    }
+
     pub fn in_folder(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
         self
@@ -121,7 +129,8 @@ impl Program {
     /// stay; else it ends, too.
     pub async fn run(mut self) -> Result<Ended, Failure> {
         let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
-        let streams = self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let said = || if self.starts_others { Stdio::null() } else { Stdio::piped() };
+        let streams = self.command.stdin(stdin).stdout(said()).stderr(said());
         let mut child = streams.process_group(0).kill_on_drop(true).spawn().map_err(Failure::NotStarted)?;
         // Declared behind the child: it ends the group before anybody collects its leader.
         let mut group = Group(child.id());
@@ -288,6 +297,24 @@ mod tests {
             assert!(begun.elapsed() < LONG, "process {pid} goes on");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn what_a_starter_leaves_behind_goes_on_and_can_still_speak() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = "(sleep 0.2; echo alive; echo spoken > done; sleep 60) & echo $! > pid";
+        let ended = shell(script).in_folder(folder.path()).starts_others().run().await.expect("it ends");
+        assert!(ended.is_ok());
+        let begun = Instant::now();
+        while !folder.path().join("done").exists() {
+            assert!(begun.elapsed() < LONG, "it was ended, or by its own words");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let pid = std::fs::read_to_string(folder.path().join("pid")).expect("written").trim().to_owned();
+        assert!(runs(&pid));
+        let leader = rustix::process::Pid::from_raw(pid.parse().expect("a number")).expect("not null");
+        rustix::process::kill_process(leader, Signal::KILL).expect("ours");
     }
 
     #[tokio::test]

@@ -160,6 +160,10 @@ impl Home {
     pub fn state_json(&self) -> PathBuf {
         self.root.join("state/moon_state.json")
     }
+    /// `run/returns`: there while Moon is sent away by somebody who starts it again.
+    pub fn returns_file(&self) -> PathBuf {
+        self.root.join("run/returns")
+    }
     /// `state/stopped`: there while Moon is away because somebody wanted it.
     pub fn stopped_file(&self) -> PathBuf {
         self.root.join("state/stopped")

@@ -184,6 +184,9 @@ pub(super) async fn stop(ctx: &Context, ending: &Ending, is_for_good: bool) -> R
         }
         return Ok(false);
     };
+    if !is_for_good {
+        wish::returns(&ctx.home);
+    }
     match &service {
         Some(manager) if manager.state().await.is_ok_and(|state| state.pid == Some(holder.pid)) => {
             stop_service(ctx, manager, ending).await?;

@@ -78,7 +78,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         restore::prepare(&ctx.home, &source, args.identity.as_deref(), choice.clone(), &told, probe.as_ref())
     })?;
     bar.finish_and_clear();
-    let prepared = prepared?;
+    let prepared = prepared.inspect_err(|error| note_damage(ctx, &source, error))?;
     let mut report = about(&source, &prepared);
     if args.dry_run {
         return preview(report, &prepared);
@@ -111,6 +111,18 @@ fn hold(ctx: &Context) -> Result<Option<Held>> {
     }
     let vault = BackupVault::new(&ctx.home, &ctx.settings().backup);
     runtime::block_on(async move { vault.hold().await })?.map(Some)
+}
+
+/// What a restore has found out about a backup is what health and lists say from then on. Best effort: the restore has failed anyway.
+fn note_damage(ctx: &Context, source: &Source, error: &Error) {
+    if error.code.as_str() != "restore.damaged" {
+        return;
+    }
+    let vault = BackupVault::new(&ctx.home, &ctx.settings().backup);
+    match runtime::block_on(vault.note_damage(&source.path, error)) {
+        Ok(Ok(())) => {}
+        Ok(Err(other)) | Err(other) => ctx.out.note(&format!("the backup could not be marked as damaged: {other}")),
+    }
 }
 
 fn undo(ctx: &Context, must_ask: bool, dry_run: bool) -> Result<Report> {

@@ -41,6 +41,7 @@ pub async fn send_away(home: &Home, limit: Duration, fallback: Vec<OsString>) ->
     };
     let Some(pid) = daemon_pid(home).await? else { return Err(busy()) };
     let away = Away::of(pid, fallback);
+    crate::service::wish::returns(home);
     socket::ask(home, &Request::Stop).await?;
     let begun = Instant::now();
     while HomeLock::holder(home).is_some() {

@@ -136,7 +136,7 @@ impl Daemon {
         match ended {
             Some(Some(reason)) => self.give_up(reason).await.map(Ended::For),
             Some(None) => {
-                crate::service::wish::stopped(&self.home, "asked to stop");
+                crate::service::wish::asked_to_stop(&self.home);
                 notify::stopping();
                 self.stop("stopped as asked").await?;
                 Ok(Ended::For(EndReason::Stopped))

@@ -30,6 +30,8 @@ use tokio::task::JoinHandle;
 const BODY_LIMIT: usize = 256 << 10;
 /// Longest wait of a client for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest silence after a knock: a daemon that was stopped in its tracks accepts connections and never says a word.
+const KNOCK: Duration = Duration::from_secs(10);
 
 /// Serves a home's socket.
 pub struct SocketTransport {
@@ -170,8 +172,13 @@ async fn read(response: reqwest::Response) -> Result<Report> {
     serde_json::from_slice(&body).map_err(|e| unusable(&e))
 }
 
-/// Asks the daemon of a home. `None` when nobody listens.
+/// Asks the daemon of a home. `None` when nobody listens. An answer may take as long as a backup does, but not a sign of life.
 pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
+    if tokio::time::timeout(KNOCK, exchange(home)).await.is_err() {
+        return Err(Error::transient("control.io", "the moon daemon does not answer")
+            .cause(format!("not a word within {}", humantime::format_duration(KNOCK)))
+            .hint("`moon restart --force` ends one that hangs"));
+    }
     ask_within(home, request, CLIENT_TIMEOUT).await
 }
 
@@ -238,4 +245,21 @@ async fn exchange(home: &Home) -> std::io::Result<Option<String>> {
         return Ok(Some(String::from_utf8_lossy(&answer).into_owned()));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_hangs_is_told_and_not_waited_for() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("a home");
+        assert!(ask(&home, &Request::Status).await.expect("nobody listens").is_none());
+        // It takes connections, as a stopped process's system does, and says nothing.
+        let _listener = std::os::unix::net::UnixListener::bind(home.socket_path()).expect("a socket");
+        let error = ask(&home, &Request::Status).await.expect_err("not a word");
+        assert_eq!(error.code, "control.io");
+        assert!(error.hint.is_some_and(|hint| hint.contains("moon restart --force")));
+    }
 }

@@ -5,9 +5,14 @@
 
 use crate::home::Home;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+/// Longer than an orderly stop can take. Whoever said that Moon returns and was cut off before the stop has said it in vain then.
+const RETURNS: Duration = Duration::from_secs(600);
 
 /// Notes that Moon shall stay away. Best effort while stopping: the stop itself matters more.
 pub fn stopped(home: &Home, why: &str) {
+    forget(home);
     if !is_own(home) {
         // An administrator acts for the owner: a file of root's in the home would be in the owner's way.
         return;
@@ -15,6 +20,25 @@ pub fn stopped(home: &Home, why: &str) {
     let note = serde_json::json!({ "at": chrono::Utc::now().to_rfc3339(), "why": why });
     if let Err(error) = crate::durable::replace(&home.stopped_file(), format!("{note}\n").as_bytes()) {
         tracing::warn!(%error, "could not note that moon was stopped on purpose");
+    }
+}
+
+/// Notes that Moon is sent away for a moment only (a restart, a restore): its orderly end is no deliberate stop, also if whoever sent
+/// it away does not come to start it again.
+pub fn returns(home: &Home) {
+    let noted = crate::durable::create_folder(&home.run_dir())
+        .and_then(|()| crate::durable::replace(&home.returns_file(), b"somebody starts moon again\n"));
+    if let Err(error) = noted {
+        tracing::warn!(%error, "could not note that moon is sent away for a moment only");
+    }
+}
+
+/// The daemon was asked to stop: for good, unless somebody said that it returns.
+pub fn asked_to_stop(home: &Home) {
+    let noted = std::fs::metadata(home.returns_file()).and_then(|found| found.modified());
+    let is_young = noted.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < RETURNS));
+    if !is_young {
+        stopped(home, "asked to stop");
     }
 }
 
@@ -29,7 +53,43 @@ pub fn is_stopped(home: &Home) -> bool {
 
 /// Somebody wants Moon to run again.
 pub fn clear(home: &Home) {
+    forget(home);
     if let Err(error) = crate::durable::remove(&home.stopped_file()) {
         tracing::warn!(%error, "could not take back the note that moon was stopped on purpose");
+    }
+}
+
+/// What somebody said about a return is over.
+fn forget(home: &Home) {
+    if let Err(error) = crate::durable::remove(&home.returns_file()) {
+        tracing::warn!(%error, "could not take back the note that moon returns");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn an_end_before_a_return_is_no_deliberate_stop_and_any_other_is() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("a home");
+        asked_to_stop(&home);
+        assert!(is_stopped(&home), "somebody asked for it");
+        clear(&home);
+        returns(&home);
+        asked_to_stop(&home);
+        assert!(!is_stopped(&home), "a restart that was cut off leaves a dead daemon, not a stopped one");
+        stopped(&home, "moon stop");
+        clear(&home);
+        asked_to_stop(&home);
+        assert!(is_stopped(&home), "what was said about a return is over with the next start");
+        clear(&home);
+        returns(&home);
+        let old = SystemTime::now() - 2 * RETURNS;
+        std::fs::File::open(home.returns_file()).and_then(|file| file.set_modified(old)).expect("set");
+        asked_to_stop(&home);
+        assert!(is_stopped(&home), "and with the time that a stop can take");
     }
 }

@@ -120,6 +120,28 @@ fn nobody_is_asked_without_a_terminal_and_a_preview_changes_nothing() {
 }
 
 #[test]
+fn a_backup_that_a_restore_found_damaged_is_a_good_one_to_nobody_any_more() {
+    let (scratch, _) = lived_in();
+    let _stops = Stops(&scratch);
+    scratch.run(&["backup"]).expect(0);
+    let newest = || scratch.json(&["backup", "list"]).report()["data"]["backups"][0].clone();
+    let good = newest();
+    assert!(good["verified_at"].is_string(), "{good}");
+    let path = PathBuf::from(good["path"].as_str().expect("a path"));
+    let mut bytes = std::fs::read(&path).expect("the archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("damaged");
+    let refused = scratch.json(&["restore", "--dry-run"]).expect(1).report();
+    assert_eq!(refused["data"]["error"]["code"], "restore.damaged", "{refused}");
+    let found = newest();
+    assert!(found["verified_at"].is_null(), "{found}");
+    assert!(found["damaged"].as_str().is_some_and(|why| why.contains("SHA-256")), "{found}");
+    let health = scratch.run(&["health", "--now", "--check", "backup"]).expect(1);
+    assert!(health.stdout.contains("is damaged"), "{health:?}");
+}
+
+#[test]
 fn nobody_is_asked_about_a_backup_that_is_not_there() {
     let scratch = Scratch::new();
     for words in [&["restore"][..], &["restore", "20200101_000000"], &["restore", "/no/such.tar.zst"]] {

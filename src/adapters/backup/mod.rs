@@ -268,6 +268,17 @@ impl BackupVault {
         Ok(Made { backup: self.find(&id)?, took_ms, issues, proof })
     }
 
+    /// Notes beside the backup in `file` that it was found damaged, so that nobody takes it for a good one again. Nothing is noted of a
+    /// file that is none of this folder's.
+    pub async fn note_damage(&self, file: &Path, error: &Error) -> Result<()> {
+        let folder = self.folder()?;
+        let name = file.file_name().and_then(|name| name.to_str()).and_then(format::parse_name);
+        let Some((id, _)) = name.filter(|_| file.parent() == Some(&folder)) else { return Ok(()) };
+        let Some(sidecar) = read_sidecar(&folder.join(format::sidecar_name(id))) else { return Ok(()) };
+        let (held, sidecar) = (self.hold().await?, sidecar.damaged(error));
+        self.blocking(Some(&held), move |vault, _| vault.put_sidecar(&folder, &sidecar)).await
+    }
+
     fn put_sidecar(&self, folder: &Path, sidecar: &Sidecar) -> Result<()> {
         let path = folder.join(format::sidecar_name(&sidecar.id));
         let text = serde_json::to_vec_pretty(sidecar).expect("a sidecar is plain data");

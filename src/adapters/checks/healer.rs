@@ -22,11 +22,13 @@ impl Healer for SystemHealer {
                 .hint(format!("run it by hand: {}", argv.join(" ")))
         };
         let program = Program::of(&argv, Variables::plain()).within(DEADLINE);
+        // `agent &` in a script of the user's.
+        let program = if act.argv.is_empty() { program } else { program.starts_others() };
         let ended = program.run().await.map_err(|e| failed(e.to_string()))?;
         if ended.is_ok() {
             return Ok("done".into());
         }
-        Err(failed(format!("{}: {}", ended.status, ended.excerpt(200))))
+        Err(failed(ended.complaint()))
     }
 }
 
