@@ -111,7 +111,11 @@ pub fn prepare(
     let verified = verify::verify(source, identity, progress)?;
     let home = std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))?;
     check_choice(&home, &verified, &choice)?;
-    let stamp = free_stamp(&home);
+    let included = match &choice {
+        Choice::Whole { include } => include.as_slice(),
+        Choice::Only(_) | Choice::To(_) => &[],
+    };
+    let stamp = free_stamp(std::iter::once(&home).chain(included));
     let mut prepared = Prepared { verified, home, stamp, choice, moves: Vec::new(), lock: None, is_placed: false };
     let mut roots = prepared.make_roots()?;
     let reading = Reading { source, identity, verified: &prepared.verified, progress, probe };
@@ -358,13 +362,15 @@ fn sweep(place: &Path) {
     }
 }
 
-/// Now, as the folders are named by it, with a number where the name is taken.
-fn free_stamp(home: &Path) -> String {
+/// Now, as the folders are named by it, with a number where the name is taken beside any of the places.
+fn free_stamp<'a>(places: impl IntoIterator<Item = &'a PathBuf>) -> String {
+    let places: Vec<&PathBuf> = places.into_iter().collect();
     let now = chrono::Local::now().format("%Y%m%d_%H%M%S").to_string();
     let numbered = std::iter::once(now.clone()).chain((2..).map(|n: u64| format!("{now}-{n}")));
-    let is_free = |stamp: &String| {
-        [PREPARING, KEPT].iter().all(|what| beside(home, &format!("{what}{stamp}")).symlink_metadata().is_err())
+    let is_free_at = |place: &Path, stamp: &str| {
+        [PREPARING, KEPT].iter().all(|what| beside(place, &format!("{what}{stamp}")).symlink_metadata().is_err())
     };
+    let is_free = |stamp: &String| places.iter().all(|place| is_free_at(place, stamp));
     numbered.into_iter().find(is_free).expect("there are more numbers than folders")
 }
 

@@ -61,7 +61,7 @@ pub fn way_back(home: &Home) -> Result<WayBack> {
 /// Puts back what the last restore replaced. `_held` is the lock of the home that is there now.
 pub fn undo(home: &Home, _held: &HomeLock, probe: &Arc<dyn Probe>) -> Result<Done> {
     let place = absolute(home)?;
-    let stamp = free_stamp(&place);
+    let stamp = free_stamp([&place]);
     let back = match last(&place)? {
         Last::Only(note) => return only::undo(&place, &note, &stamp),
         Last::Whole(_, back) => back,
