@@ -252,6 +252,11 @@ pub fn runs(program: &Path) -> bool {
     program.is_file() && rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
+/// The same of a name in the folders of a `PATH`.
+pub fn runs_from(path: &OsStr, name: impl AsRef<Path>) -> bool {
+    std::env::split_paths(path).any(|folder| runs(&folder.join(&name)))
+}
+
 /// The process group of a child, by its leader: it may have started others. Ends with its owner, unless it is spared.
 struct Group(Option<u32>);
 

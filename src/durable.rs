@@ -182,23 +182,15 @@ pub fn remove(path: &Path) -> io::Result<bool> {
 
 /// Removes what dead writers left in a folder and the folders below it. Returns how many files.
 pub fn sweep(folder: &Path) -> io::Result<u64> {
-    let mut swept = sweep_here(folder)?;
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(e) => return Err(e),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            swept += sweep(&entry.path())?;
-        }
-    }
-    Ok(swept)
+    sweep_folder(folder, true)
 }
 
 /// The same for one folder that may be somebody else's, too: nothing below it is looked at.
 pub fn sweep_here(folder: &Path) -> io::Result<u64> {
+    sweep_folder(folder, false)
+}
+
+fn sweep_folder(folder: &Path, and_below: bool) -> io::Result<u64> {
     let mut swept = 0;
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -207,7 +199,11 @@ pub fn sweep_here(folder: &Path) -> io::Result<u64> {
     };
     for entry in entries {
         let entry = entry?;
-        if is_left_behind(&entry.file_name().to_string_lossy()) && !entry.file_type()?.is_dir() {
+        if entry.file_type()?.is_dir() {
+            if and_below {
+                swept += sweep_folder(&entry.path(), true)?;
+            }
+        } else if is_left_behind(&entry.file_name().to_string_lossy()) {
             std::fs::remove_file(entry.path())?;
             swept += 1;
         }

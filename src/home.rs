@@ -205,6 +205,10 @@ impl Home {
     pub fn audit_log(&self) -> PathBuf {
         self.root.join("skills/moon-system/logs/audit.log")
     }
+    /// True for what lies in the home and not among the logs: nobody rotates that.
+    pub fn holds_no_log(&self, path: &Path) -> bool {
+        path.starts_with(&self.root) && !path.starts_with(self.logs_dir())
+    }
     pub fn logs_dir(&self) -> PathBuf {
         self.root.join("logs")
     }

@@ -98,8 +98,7 @@ pub(super) fn hash(mut file: impl Read, buffer: &mut [u8]) -> io::Result<(u64, S
 }
 
 pub(super) fn finish(hasher: sha2::Sha256) -> Sha256 {
-    let hex = data_encoding::HEXLOWER.encode(&hasher.finalize());
-    Sha256::parse(&hex).expect("the hex of a SHA-256 is one")
+    Sha256::from_digest(&hasher.finalize())
 }
 
 fn write_all(

@@ -87,7 +87,6 @@ struct Target {
 #[derive(Clone)]
 pub struct LogFolders {
     home: PathBuf,
-    logs: PathBuf,
     targets: Arc<Vec<Result<Target>>>,
     environment: Arc<Environment>,
 }
@@ -117,7 +116,7 @@ impl LogFolders {
             Ok(Target { pattern: pattern.display().to_string(), rules, user: Some(file.clone()) })
         });
         let targets = Arc::new(own.chain(users).collect());
-        Self { home: home.root().to_owned(), logs: home.logs_dir(), targets, environment: Arc::new(environment) }
+        Self { home: home.root().to_owned(), targets, environment: Arc::new(environment) }
     }
 
     fn sets(&self) -> Vec<Result<LogSet>> {
@@ -142,6 +141,9 @@ impl LogFolders {
             Error::config("rotation.pattern", format!("could not look up the logs {}", target.pattern)).cause(message)
         };
         let found = pattern::paths(&target.pattern).map_err(|why| refused(&why))?;
+        // By whatever name a file was found: a link may lead into the home.
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let home = Home::at(real(&self.home));
         let mut live = Vec::new();
         for path in found {
             if live.len() >= MOST_FILES {
@@ -151,7 +153,7 @@ impl LogFolders {
             if !path.symlink_metadata().is_ok_and(|m| is_ours(&m)) {
                 continue;
             }
-            if target.user.is_some() && self.is_no_log(&path) {
+            if target.user.is_some() && home.holds_no_log(&real(&path)) {
                 return Err(refused("it names files of Moon's home, which are no logs")
                     .hint("the audit, the ledger and the archives are never rotated"));
             }
@@ -168,13 +170,6 @@ impl LogFolders {
                 })
         };
         Ok(live.iter().filter(|path| !is_aside(path)).cloned().collect())
-    }
-
-    /// True for a file of the home's that is no log, by whatever name it was found: a link may lead there.
-    fn is_no_log(&self, path: &Path) -> bool {
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let path = real(path);
-        path.starts_with(real(&self.home)) && !path.starts_with(real(&self.logs))
     }
 
     fn target(&self, id: usize) -> Option<&Target> {

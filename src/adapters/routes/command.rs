@@ -110,9 +110,7 @@ impl Adapter for CommandRoute {
             name => {
                 let path =
                     self.around.variable("PATH").filter(|_| self.command.environment.iter().any(|v| v == "PATH"));
-                path.is_some_and(|path| {
-                    std::env::split_paths(path).any(|folder| crate::child::runs(&folder.join(name)))
-                })
+                path.is_some_and(|path| crate::child::runs_from(path, name))
             }
         };
         if found {

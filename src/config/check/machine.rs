@@ -4,7 +4,7 @@
 
 use super::super::{Environment, locate};
 use crate::adapters::{backup, routes};
-use crate::child::runs;
+use crate::child::{runs, runs_from};
 use crate::pattern;
 use moon_actors::settings::{Settings, Spot};
 use rustix::fs::Access;
@@ -74,8 +74,7 @@ impl Look<'_> {
     fn program(&mut self, spot: impl Into<Spot>, text: &str) {
         if !text.contains('/') {
             let path = self.environment.get(std::ffi::OsStr::new("PATH"));
-            let is_there = |folder: PathBuf| runs(&folder.join(text));
-            let found = path.is_some_and(|path| std::env::split_paths(path).any(is_there));
+            let found = path.is_some_and(|path| runs_from(path, text));
             let lacks = !text.is_empty() && !found;
             return self.say(spot, lacks.then(|| format!("there is no program {text:?} on the PATH")));
         }

@@ -98,7 +98,7 @@ impl Judge<'_> {
             let Some((home, path)) = home.zip(locate::expand(Path::new(&file.path), self.environment).ok()) else {
                 continue;
             };
-            let is_no_log = path.starts_with(home) && !path.starts_with(crate::home::Home::at(home).logs_dir());
+            let is_no_log = crate::home::Home::at(home).holds_no_log(&path);
             self.wrong(
                 spot,
                 is_no_log.then(|| {
