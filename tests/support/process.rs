@@ -180,9 +180,13 @@ impl Daemon {
     }
     /// SIGKILL, and waits.
     pub fn kill(&self) {
-        let _ = self.child.lock().expect("one user").kill();
-        let status = self.end();
+        let status = self.kill_or_end();
         assert_eq!(status.signal(), Some(9), "it ended by itself: {}", self.said());
+    }
+    /// SIGKILL, unless it ended before the signal came; how it ended.
+    pub fn kill_or_end(&self) -> std::process::ExitStatus {
+        let _ = self.child.lock().expect("one user").kill();
+        self.end()
     }
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
