@@ -108,6 +108,7 @@ fn sweep(home: &Home, settings: &Settings) {
             tracing::warn!(folder = %folder.display(), %error, "could not sweep what a dead writer left behind");
         }
     };
+    crate::adapters::restore::sweep(home.root());
     for folder in SWEPT.map(|folder| home.root().join(folder)) {
         told(&folder, durable::sweep(&folder));
     }

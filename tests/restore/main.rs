@@ -5,6 +5,7 @@
 
 mod attacks;
 mod build;
+mod killed;
 mod single;
 #[path = "../support/mod.rs"]
 mod support;

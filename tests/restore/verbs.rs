@@ -8,7 +8,7 @@ use moon_actors::domain::Sha256;
 use serde_json::{Value, json};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 pub(super) const DAY: &str = "memory/2026-11-19.md";
 
@@ -45,6 +45,24 @@ pub(super) fn given(scratch: &Scratch, parts: &Parts) -> PathBuf {
 
 pub(super) fn restore(scratch: &Scratch, file: &Path, words: &[&str]) -> Ran {
     Ran::of(scratch.moon(&["restore"]).arg(file).args(["--yes", "--json"]).args(words))
+}
+
+/// `moon restore` at a terminal, up to its question: the process, the terminal, and what it showed.
+pub(super) fn asked(scratch: &Scratch, file: &Path, words: &[&str]) -> (Child, std::fs::File, String) {
+    let pty =
+        rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).expect("a terminal");
+    rustix::pty::grantpt(&pty).and_then(|()| rustix::pty::unlockpt(&pty)).expect("unlocked");
+    let name = rustix::pty::ptsname(&pty, Vec::new()).expect("a name").into_string().expect("plain");
+    let end = || std::fs::OpenOptions::new().read(true).write(true).open(&name).expect("its other end");
+    let mut command = scratch.moon(&["restore"]);
+    let child = command.arg(file).args(words).stdin(end()).stderr(end()).stdout(end()).spawn().expect("starts");
+    let (mut shown, mut pty) = (String::new(), std::fs::File::from(pty));
+    while !shown.contains("Type yes") {
+        let mut some = [0; 1024];
+        let read = std::io::Read::read(&mut pty, &mut some).expect("a question");
+        shown.push_str(&String::from_utf8_lossy(&some[..read]));
+    }
+    (child, pty, shown)
 }
 
 #[test]
@@ -157,19 +175,7 @@ fn only_a_typed_yes_restores() {
     let file = given(&scratch, &good);
     std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
     for (typed, code, expected) in [("y\n", 1, "overwritten\n"), ("yes\n", 0, "what was said\n")] {
-        let pty =
-            rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).expect("a terminal");
-        rustix::pty::grantpt(&pty).and_then(|()| rustix::pty::unlockpt(&pty)).expect("unlocked");
-        let name = rustix::pty::ptsname(&pty, Vec::new()).expect("a name").into_string().expect("plain");
-        let end = || std::fs::OpenOptions::new().read(true).write(true).open(&name).expect("its other end");
-        let mut child =
-            scratch.moon(&["restore"]).arg(&file).stdin(end()).stderr(end()).stdout(end()).spawn().expect("starts");
-        let (mut shown, mut pty) = (String::new(), std::fs::File::from(pty));
-        while !shown.contains("Type yes") {
-            let mut some = [0; 1024];
-            let read = std::io::Read::read(&mut pty, &mut some).expect("a question");
-            shown.push_str(&String::from_utf8_lossy(&some[..read]));
-        }
+        let (mut child, mut pty, shown) = asked(&scratch, &file, &[]);
         assert!(shown.contains("every hash as listed"), "what is asked about stands above the question: {shown}");
         std::io::Write::write_all(&mut pty, typed.as_bytes()).expect("typed");
         let reader = std::thread::spawn(move || drop(std::io::copy(&mut pty, &mut std::io::sink())));
@@ -411,42 +417,6 @@ fn a_full_disk_during_a_restore_leaves_everything_as_it_was() {
     let error = Ran::of(scratch.moon(&["restore", "--json"]).arg(&file).arg("--to").arg(&to)).expect(1);
     assert_eq!(error.report()["data"]["error"]["code"], "restore.no_room", "{error:?}");
     assert_eq!(std::fs::read_dir(&small).expect("listable").count(), 0);
-}
-
-#[test]
-fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one_and_the_next_command_goes_on() {
-    let (scratch, good) = lived_in();
-    let file = given(&scratch, &good);
-    publish(&scratch.in_home("backups/moon"), b"an archive");
-    let files = good.entries.iter().filter(|e| e.kind == b'0').count();
-    let mut points: Vec<String> = [1, files / 2, files].iter().map(|n| format!("restore.unpacked:{n}")).collect();
-    points.extend((1..20).map(|n| format!("restore.swapped:{n}")));
-    let (mut killed, mut finished) = (0, 0);
-    for point in points {
-        std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
-        let mut command = scratch.moon(&["restore"]);
-        let ran = Ran::of(command.arg(&file).arg("--yes").env("MOON_TEST_KILL_AT", &point));
-        if ran.signal != Some(9) {
-            assert_eq!(ran.code, Some(0), "{point}: {ran:?}");
-            finished += 1;
-            break;
-        }
-        killed += 1;
-        // Any command that opens the home for writing.
-        scratch.run(&["watch", "--once"]).expect(0);
-        let now = day(&scratch);
-        assert!(["overwritten\n", "what was said\n"].contains(&now.as_str()), "{point}: {now}");
-        if now == "what was said\n" {
-            let kept = beside(&scratch, ".pre-restore-").pop().expect("the old state is kept");
-            assert_eq!(std::fs::read_to_string(kept.join(DAY)).expect("kept"), "overwritten\n", "{point}");
-        }
-        assert!(scratch.in_home(&format!("backups/moon/{ID}.tar.zst")).exists(), "{point}: the backups are there");
-        assert_eq!(beside(&scratch, ".restore.json"), Vec::<PathBuf>::new(), "{point}");
-        scratch.run(&["verify"]).expect(0);
-        beside(&scratch, ".pre-restore-").iter().for_each(|old| std::fs::remove_dir_all(old).expect("removed"));
-    }
-    assert!(killed >= 8 && finished == 1, "{killed} kills, {finished} whole");
-    assert_eq!(beside(&scratch, ".restoring-"), Vec::<PathBuf>::new(), "the last one swept what the dead ones left");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! Blocking throughout.
 
 mod carry;
+mod claim;
 mod compare;
 mod database;
 pub(super) mod manifest;
@@ -22,6 +23,7 @@ mod tests;
 mod undo;
 mod verify;
 
+pub use claim::sweep;
 pub use compare::{Changes, compare};
 pub use manifest::{Manifest, Seen};
 pub use members::Layout;
@@ -32,6 +34,7 @@ pub use verify::Verified;
 use crate::adapters::beneath::{self, Beneath};
 use crate::daemon::lock::HomeLock;
 use crate::home::Home;
+use claim::Claim;
 use futures_util::FutureExt as _;
 use moon_actors::port::Probe;
 use moon_actors::{Error, Result};
@@ -40,14 +43,10 @@ use stage::{Reading, write_error};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 use swap::{Disk, Journal, KEPT, Marker, Move, PREPARING, RealDisk, Settled, beside};
 
 /// The ledger as a member.
 const LEDGER: &str = "home/state/moon.db";
-
-/// A folder in preparation without a lock is somebody's leftover after this time.
-const LEFTOVER: Duration = Duration::from_secs(3600);
 
 /// What is to be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +95,8 @@ pub struct Prepared {
     moves: Vec<Move>,
     /// Tells others that somebody works here.
     lock: Option<HomeLock>,
+    /// Tells them what to remove when he is dead.
+    claim: Option<Claim>,
     is_placed: bool,
 }
 
@@ -116,7 +117,8 @@ pub fn prepare(
         Choice::Only(_) | Choice::To(_) => &[],
     };
     let stamp = free_stamp(std::iter::once(&home).chain(included));
-    let mut prepared = Prepared { verified, home, stamp, choice, moves: Vec::new(), lock: None, is_placed: false };
+    let mut prepared =
+        Prepared { verified, home, stamp, choice, moves: Vec::new(), lock: None, claim: None, is_placed: false };
     let mut roots = prepared.make_roots()?;
     let reading = Reading { source, identity, verified: &prepared.verified, progress, probe };
     let made = stage::stage(&reading, &mut roots, &|path| prepared.place(path))?;
@@ -132,16 +134,17 @@ pub fn prepare(
 impl Prepared {
     /// Where things are unpacked to; each is removed with `self` unless it is put in place.
     fn make_roots(&mut self) -> Result<Vec<Beneath>> {
-        let places = match &self.choice {
+        let places: Vec<PathBuf> = match &self.choice {
             Choice::Whole { include } => std::iter::once(&self.home).chain(include).cloned().collect(),
             Choice::Only(_) => vec![self.home.clone()],
             Choice::To(folder) => vec![std::path::absolute(folder).map_err(|e| write_error(&e, "the folder's name"))?],
         };
         let has_lock = !matches!(self.choice, Choice::To(_));
+        places.iter().try_for_each(|place| check_place(place))?;
+        sweep(&places[0]);
+        self.claim = Some(Claim::stake(&places, &self.stamp).map_err(|e| not_swappable(&places[0], &e))?);
         let mut roots = Vec::new();
         for (number, place) in places.iter().enumerate() {
-            sweep(place);
-            check_place(place)?;
             let incoming = beside(place, &format!("{PREPARING}{}", self.stamp));
             let mut root = Beneath::make(&incoming).map_err(|e| not_swappable(place, &e))?;
             let kept = beside(place, &format!("{KEPT}{}", self.stamp));
@@ -237,7 +240,11 @@ impl Drop for Prepared {
 /// Finishes or takes back a restore that was interrupted: called by every opening of a home for writing.
 pub fn settle(home: &Home) -> Result<()> {
     let disk = RealDisk { probe: crate::adapters::probe::from_environment() };
-    match swap::settle(home.root(), &disk)? {
+    let settled = swap::settle(home.root(), &disk)?;
+    if settled.is_some() {
+        sweep(home.root());
+    }
+    match settled {
         Some(Settled::Completed) => tracing::warn!("a restore that was interrupted has been finished"),
         Some(Settled::TakenBack) => {
             tracing::warn!("a restore was interrupted before anything was swapped: the home is as it was");
@@ -339,36 +346,18 @@ fn not_swappable(place: &Path, why: &dyn std::fmt::Display) -> Error {
         .hint("restore into a new folder with `--to DIR` and move it yourself while no moon runs")
 }
 
-/// Removes what dead restores left in preparation beside `place`.
-fn sweep(place: &Path) {
-    let (Some(parent), prefix) = (place.parent(), beside(place, PREPARING)) else { return };
-    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !path.to_string_lossy().starts_with(&*prefix.to_string_lossy())
-            || !entry.file_type().is_ok_and(|t| t.is_dir())
-        {
-            continue;
-        }
-        let is_dead = match crate::durable::open_regular(&path.join("run/moon.lock")) {
-            Ok(lock) => lock.try_lock().is_ok(),
-            Err(_) => {
-                let changed = entry.metadata().and_then(|m| m.modified()).unwrap_or_else(|_| SystemTime::now());
-                changed.elapsed().is_ok_and(|age| age > LEFTOVER)
-            }
-        };
-        if is_dead {
-            swap::discard(&path);
-        }
-    }
-}
-
 /// Now, as the folders are named by it, with a number where the name is taken beside any of the places.
 fn free_stamp<'a>(places: impl IntoIterator<Item = &'a PathBuf>) -> String {
     let places: Vec<&PathBuf> = places.into_iter().collect();
     let now = chrono::Local::now().format("%Y%m%d_%H%M%S").to_string();
     let numbered = std::iter::once(now.clone()).chain((2..).map(|n: u64| format!("{now}-{n}")));
     let is_free_at = |place: &Path, stamp: &str| {
-        [PREPARING, KEPT].iter().all(|what| beside(place, &format!("{what}{stamp}")).symlink_metadata().is_err())
+        // By the stamp in its marker the home that comes in is told from the one that goes.
+        if swap::marker(place).is_some_and(|marker| marker.stamp == stamp) {
+            return false;
+        }
+        let named = [PREPARING, KEPT].map(|what| beside(place, &format!("{what}{stamp}")));
+        named.iter().chain([&claim::name(place, stamp)]).all(|name| name.symlink_metadata().is_err())
     };
     let is_free = |stamp: &String| places.iter().all(|place| is_free_at(place, stamp));
     numbered.into_iter().find(is_free).expect("there are more numbers than folders")

@@ -2,7 +2,7 @@
 //!
 //! Only what the first pass has verified is written; a member that differs from it ends the restore. One thread decompresses, one
 //! writes, one reads again. Nothing that is in use is
-//! touched: a failure leaves a folder that nobody uses, and [`super::sweep`] removes it.
+//! touched: a kill leaves a folder that nobody uses, and [`super::claim`] removes it.
 
 use super::manifest::Listed;
 use super::members::{Members, read_error};
