@@ -323,12 +323,19 @@ fn about(source: &Source, prepared: &Prepared) -> Report {
     let manifest = verified.manifest.as_ref();
     let made = manifest.map(|m| format!(", made {} on {}", m.created_at, m.host)).unwrap_or_default();
     report.detail(format!(
-        "{}: backup {}{made}: {}, {}, every hash as listed, every database whole",
+        "{}: backup {}{made}: {}, {}, every hash as listed{}",
         source.path.display(),
         verified.id,
         count(verified.files(), "file"),
-        size(verified.content_bytes)
+        size(verified.content_bytes),
+        databases(prepared)
     ));
+    let unsound = verified.unsound();
+    if !unsound.is_empty() {
+        let more = if unsound.len() > SHOWN { " …" } else { "" };
+        let named = unsound.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        report.detail(format!("not whole when it was backed up, and in the backup as it lay there: {named}{more}"));
+    }
     let include: Vec<String> =
         manifest.iter().flat_map(|m| &m.include).map(|entry| entry.path.display().to_string()).collect();
     if !include.is_empty() {
@@ -340,8 +347,21 @@ fn about(source: &Source, prepared: &Prepared) -> Report {
     report.data(&json!({
         "id": verified.id, "file": source.path, "files": verified.files(), "content_bytes": verified.content_bytes,
         "sidecar": verified.has_sidecar, "include": include, "restored": false,
+        "databases": { "whole": prepared.whole, "unopened": prepared.unopened, "unsound": unsound },
     }));
     report
+}
+
+/// What was found out about the databases, behind a comma.
+fn databases(prepared: &Prepared) -> String {
+    let mut said = String::new();
+    if prepared.whole > 0 {
+        said.push_str(&format!(", {} opened and whole", count(prepared.whole, "database")));
+    }
+    if prepared.unopened > 0 {
+        said.push_str(&format!(", {} not restored and not opened", count(prepared.unopened, "database")));
+    }
+    said
 }
 
 fn preview(mut report: Report, prepared: &Prepared) -> Result<Report> {

@@ -125,6 +125,35 @@ fn an_undo_after_single_files_takes_back_these_and_not_the_restore_before() {
 }
 
 #[test]
+fn a_restore_says_which_databases_are_whole_and_which_were_not_when_they_were_backed_up() {
+    let (scratch, _) = lived_in();
+    let notes = scratch.path().join("notes");
+    std::fs::create_dir(&notes).expect("a folder");
+    for name in ["whole.db", "damaged.db"] {
+        rusqlite::Connection::open(notes.join(name))
+            .and_then(|db| db.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (randomblob(9000));"))
+            .expect("a database");
+    }
+    let mut bytes = std::fs::read(notes.join("damaged.db")).expect("readable");
+    bytes[4096..8192].fill(7);
+    std::fs::write(notes.join("damaged.db"), bytes).expect("damaged");
+    let include = format!("backup.include=[{notes:?}]");
+    scratch.run(&["--set", &include, "backup"]).expect(2);
+    let notes = notes.to_str().expect("plain");
+    let found = |words: &[&str]| {
+        let report = scratch.json(&[&["restore", "--dry-run"], words].concat()).expect(0).report();
+        (report["data"]["databases"].clone(), report["details"].to_string())
+    };
+    let (data, said) = found(&["--include", notes]);
+    let damaged = format!("{notes}/damaged.db");
+    assert_eq!(data, json!({ "whole": 2, "unopened": 0, "unsound": [damaged] }), "{said}");
+    assert!(said.contains("2 databases opened and whole") && said.contains(&damaged), "{said}");
+    let (data, said) = found(&[]);
+    assert_eq!(data, json!({ "whole": 1, "unopened": 1, "unsound": [damaged] }), "{said}");
+    assert!(said.contains("1 database opened and whole, 1 database not restored and not opened"), "{said}");
+}
+
+#[test]
 fn a_restore_and_work_on_the_backups_never_run_into_each_other() {
     let (scratch, good) = lived_in();
     publish(&scratch.in_home("backups/moon"), &good.packed());

@@ -9,7 +9,7 @@ mod meter;
 mod pack;
 mod ready;
 mod seal;
-mod sqlite;
+pub(super) mod sqlite;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// How the file of a database begins.
+pub(in crate::adapters) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Pages of one step: with the usual 4 KiB a lock is held for a few milliseconds.
 const STEP: i32 = 1024;
 const PAUSE: Duration = Duration::from_millis(2);

@@ -80,6 +80,8 @@ pub struct Seen {
     pub bytes: u64,
     /// `None` for a folder.
     pub sha256: Option<Sha256>,
+    /// It begins as a database of SQLite's does.
+    pub looks_like_database: bool,
 }
 
 impl Manifest {
@@ -124,6 +126,23 @@ impl Manifest {
             }
         }
         Ok(listed)
+    }
+
+    /// Where a member came from, for people: relative to the home, or in an included folder.
+    fn origin(&self, path: &str) -> String {
+        let of_include = || {
+            let (n, below) = path.strip_prefix("include/")?.split_once('/')?;
+            let include = self.include.iter().find(|include| include.n.to_string() == n)?;
+            Some(include.path.join(below).display().to_string())
+        };
+        of_include().unwrap_or_else(|| path.strip_prefix("home/").unwrap_or(path).to_owned())
+    }
+
+    /// Databases that are listed as plain files: they were not sound, or could not be copied, when the backup was made.
+    pub(super) fn unsound(&self, seen: &BTreeMap<String, Seen>) -> Vec<String> {
+        let looks = |path: &str| seen.get(path).is_some_and(|seen| seen.looks_like_database);
+        let plain = self.members.iter().filter(|member| member.kind == Kind::File && looks(&member.path));
+        plain.map(|member| self.origin(&member.path)).collect()
     }
 
     fn check_place(&self, path: &str) -> Result<()> {

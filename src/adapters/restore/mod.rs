@@ -88,6 +88,10 @@ pub struct Done {
 #[derive(Debug)]
 pub struct Prepared {
     pub verified: Verified,
+    /// So many of its databases were opened and are whole …
+    pub whole: usize,
+    /// … and so many were not, because they are not restored.
+    pub unopened: usize,
     home: PathBuf,
     stamp: String,
     choice: Choice,
@@ -117,17 +121,29 @@ pub fn prepare(
         Choice::Only(_) | Choice::To(_) => &[],
     };
     let stamp = free_stamp(std::iter::once(&home).chain(included));
-    let mut prepared =
-        Prepared { verified, home, stamp, choice, moves: Vec::new(), lock: None, claim: None, is_placed: false };
+    let mut prepared = Prepared {
+        verified,
+        whole: 0,
+        unopened: 0,
+        home,
+        stamp,
+        choice,
+        moves: Vec::new(),
+        lock: None,
+        claim: None,
+        is_placed: false,
+    };
     let mut roots = prepared.make_roots()?;
     let reading = Reading { source, identity, verified: &prepared.verified, progress, probe };
     let made = stage::stage(&reading, &mut roots, &|path| prepared.place(path))?;
     // SQLite reads what is there while the disk is waited for.
-    std::thread::scope(|scope| {
+    let whole = std::thread::scope(|scope| {
         let synced = scope.spawn(|| stage::sync(&roots, &made));
         let checked = prepared.check_databases(&roots);
-        checked.and(synced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        synced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(checked)
     })?;
+    prepared.unopened = stage::databases(&prepared.verified).len() - whole;
+    prepared.whole = whole;
     Ok(prepared)
 }
 
@@ -183,7 +199,9 @@ impl Prepared {
         }
     }
 
-    fn check_databases(&self, roots: &[Beneath]) -> Result<()> {
+    /// How many there are: an error when one is not whole.
+    fn check_databases(&self, roots: &[Beneath]) -> Result<usize> {
+        let mut whole = 0;
         for path in stage::databases(&self.verified) {
             let Some((root, below)) = self.place(path) else { continue };
             let name = roots[root].name_for_sqlite(&below).map_err(|e| write_error(&e, path))?;
@@ -193,8 +211,9 @@ impl Prepared {
             if let Some(expected) = ledger.filter(|_| path == LEDGER) {
                 database::check_ledger(file, expected)?;
             }
+            whole += 1;
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Puts everything in its place. `_held` is the lock of the home that is there now, if there is one: whoever calls has sent

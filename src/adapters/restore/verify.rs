@@ -5,6 +5,7 @@ use super::members::{Layout, Member, Members, read_error, too_large};
 use super::names::{damaged, refused};
 use super::source::Source;
 use crate::adapters::backup::format::LIST_MAX;
+use crate::adapters::backup::sqlite::MAGIC;
 use moon_actors::Result;
 use moon_actors::domain::Sha256;
 use sha2::{Digest, Sha256 as Hasher};
@@ -26,6 +27,10 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// Databases that were not sound, or could not be copied, when they were backed up; where they came from.
+    pub fn unsound(&self) -> Vec<String> {
+        self.manifest.as_ref().map(|manifest| manifest.unsound(&self.members)).unwrap_or_default()
+    }
     pub fn files(&self) -> usize {
         self.members.values().filter(|seen| seen.sha256.is_some()).count()
     }
@@ -55,7 +60,7 @@ fn read_all(input: &mut dyn Read, layout: Layout) -> Result<Verified> {
         let found = match member.path.as_str() {
             CHECKSUMS if !member.is_folder => kept(&mut members, &member, &mut sums)?,
             MANIFEST if !member.is_folder && layout == Layout::Moon => kept(&mut members, &member, &mut manifest_text)?,
-            _ if member.is_folder => Seen { bytes: 0, sha256: None },
+            _ if member.is_folder => Seen { bytes: 0, sha256: None, looks_like_database: false },
             _ => {
                 content_bytes += member.bytes;
                 hashed(&mut members, &member)?
@@ -107,19 +112,21 @@ fn kept(members: &mut Members, member: &Member, into: &mut Option<Vec<u8>>) -> R
     }
     let mut text = Vec::new();
     members.read_to_end(&mut text).map_err(|e| read_error(&e))?;
-    let seen = Seen { bytes: member.bytes, sha256: Some(Sha256::of(&text)) };
+    let seen = Seen { bytes: member.bytes, sha256: Some(Sha256::of(&text)), looks_like_database: false };
     *into = Some(text);
     Ok(seen)
 }
 
 fn hashed(members: &mut Members, member: &Member) -> Result<Seen> {
-    let mut hasher = Hasher::new();
+    let (mut hasher, mut head) = (Hasher::new(), Vec::with_capacity(MAGIC.len()));
     let copied = copy(members, &mut |bytes| {
         hasher.update(bytes);
+        head.extend_from_slice(&bytes[..bytes.len().min(MAGIC.len() - head.len())]);
         Ok(())
     });
     copied.map_err(|e| read_error(&e))?;
-    Ok(Seen { bytes: member.bytes, sha256: Some(Sha256::from_digest(&hasher.finalize())) })
+    let sha256 = Some(Sha256::from_digest(&hasher.finalize()));
+    Ok(Seen { bytes: member.bytes, sha256, looks_like_database: head == MAGIC })
 }
 
 /// Reads to the end in large steps.
