@@ -5,6 +5,7 @@ use super::{Context, runtime};
 use crate::adapters::backup::BackupVault;
 use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::probe;
+use crate::adapters::restore::names::checked;
 use crate::adapters::restore::source::Source;
 use crate::adapters::restore::{self, Changes, Choice, Done, Kept, Prepared, WayBack};
 use crate::adapters::sqlite::SqliteLedger;
@@ -17,7 +18,7 @@ use moon_actors::port::{AuditEntry, Held, Ledger, Vault};
 use moon_actors::{Error, Result};
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Most paths of a preview that are shown of each kind.
@@ -34,7 +35,7 @@ pub struct Args {
     /// Verify everything, say what would change, and change nothing; with --undo, say what would be put back
     #[arg(long)]
     pub dry_run: bool,
-    /// Restore only this file or folder of the home; may be given again
+    /// Restore only this file or folder, a path inside the backup such as memory/2026-11-20.md; may be given again
     #[arg(long, value_name = "PATH", conflicts_with_all = ["undo", "to", "include"])]
     pub only: Vec<String>,
     /// Restore this included folder to its place as well; may be given again
@@ -52,6 +53,7 @@ pub struct Args {
 }
 
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
+    let choice = choice(ctx, args)?;
     ctx.home.refuse_unsafe()?;
     if !args.dry_run {
         restore::settle(&ctx.home)?;
@@ -69,7 +71,6 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
         .hint(words));
     }
     let Some(source) = source else { return undo(ctx, must_ask, args.dry_run) };
-    let choice = choice(args);
     let probe = probe::from_environment();
     let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
     let told = |bytes: u64| bar.set_position(bytes);
@@ -189,12 +190,25 @@ fn folder(ctx: &Context) -> Result<PathBuf> {
     BackupVault::new(&ctx.home, &ctx.settings().backup).folder()
 }
 
-fn choice(args: &Args) -> Choice {
-    match &args.to {
+fn choice(ctx: &Context, args: &Args) -> Result<Choice> {
+    Ok(match &args.to {
         Some(folder) => Choice::To(folder.clone()),
         None if args.only.is_empty() => Choice::Whole { include: args.include.clone() },
-        None => Choice::Only(args.only.iter().map(|path| path.trim_end_matches('/').to_owned()).collect()),
+        None => Choice::Only(args.only.iter().map(|path| inside(ctx, path)).collect::<Result<_>>()?),
+    })
+}
+
+/// A path of `--only`: one inside the backup.
+fn inside(ctx: &Context, path: &str) -> Result<String> {
+    if let Ok(path) = checked(path.as_bytes()) {
+        return Ok(path.to_owned());
     }
+    let home = ctx.home.root();
+    let example = Path::new(path).strip_prefix(home).ok().and_then(Path::to_str).filter(|path| !path.is_empty());
+    let example = example.unwrap_or("memory/2026-11-20.md");
+    Err(Error::config("cli.usage", format!("--only {path} is no path inside the backup"))
+        .cause("it is relative to the home, without . and .. in it")
+        .hint(format!("for example: moon restore --only {example}")))
 }
 
 /// The home to ourselves, the work, and the daemon back. Whatever fails before the swap leaves everything as it was, and the

@@ -7,6 +7,9 @@ use super::verbs::{DAY, beside, day, given, restore};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
+/// The path that a hint shows when it knows none.
+const DAY_OF_HINT: &str = "memory/2026-11-20.md";
+
 #[test]
 fn single_files_and_folders_come_back_and_the_ledger_never_alone() {
     let (scratch, good) = lived_in();
@@ -35,15 +38,17 @@ fn single_files_and_folders_come_back_and_the_ledger_never_alone() {
     assert!(scratch.in_home("archives/objects/later").exists(), "what the archive got later stays");
 
     let before = tree(&scratch.home());
-    for (path, code) in [
-        ("state/moon.db", "restore.choice"),
-        ("state", "restore.choice"),
-        ("nothing", "restore.choice"),
-        ("../home", "restore.unsafe"),
-        ("/etc", "restore.unsafe"),
-    ] {
+    for (path, code) in
+        [("state/moon.db", "restore.choice"), ("state", "restore.choice"), ("nothing", "restore.choice")]
+    {
         let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
         assert_eq!(error["code"], code, "{path}: {error}");
+    }
+    let whole = scratch.in_home(DAY);
+    for (path, example) in [("../../etc", DAY_OF_HINT), ("/etc", DAY_OF_HINT), (whole.to_str().expect("plain"), DAY)] {
+        let error = restore(&scratch, &file, &["--only", path]).expect(64).report()["data"]["error"].clone();
+        assert_eq!(error["code"], "cli.usage", "{path}: {error}");
+        assert_eq!(error["hint"], format!("for example: moon restore --only {example}"), "{path}: {error}");
     }
     assert_eq!(changes(&before, &tree(&scratch.home())), Vec::<String>::new());
     assert_eq!(beside(&scratch, "home."), Vec::<PathBuf>::new());
