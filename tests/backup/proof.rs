@@ -63,3 +63,27 @@ fn a_backup_that_was_found_damaged_counts_as_verified_no_more() {
     assert_eq!(status["data"]["backups"]["newest_verified"]["id"], status["data"]["backups"]["newest"]["id"]);
     assert_eq!(status["data"]["backups"]["count"], 2);
 }
+
+#[test]
+fn a_drill_that_somebody_asked_for_alerts_when_it_fails_with_a_daemon_or_without_and_ends_it_when_it_succeeds() {
+    let scratch = ready();
+    let mut daemon = None;
+    for has_daemon in [false, true] {
+        if has_daemon {
+            daemon = Some(scratch.daemon(&[]));
+        }
+        scratch.run(&["backup"]).expect(0);
+        let file = files(&folder(&scratch)).pop().expect("a backup");
+        let mut bytes = std::fs::read(&file).expect("readable");
+        bytes.truncate(bytes.len() - 1);
+        std::fs::write(&file, bytes).expect("cut");
+        let alerts = || scratch.json(&["alerts", "list"]).report()["data"].to_string();
+        assert!(!alerts().contains("drill.failing"), "{}", alerts());
+        scratch.run(&["backup", "drill"]).expect(1);
+        assert!(alerts().contains("drill.failing"), "{has_daemon}: {}", alerts());
+        scratch.run(&["backup"]).expect(0);
+        scratch.run(&["backup", "drill"]).expect(0);
+        assert!(!alerts().contains("drill.failing"), "{has_daemon}: {}", alerts());
+    }
+    daemon.expect("started").stop();
+}

@@ -13,6 +13,7 @@ use crate::report;
 use crate::rotation::engine::Fate;
 use crate::rotation::policy::Step;
 use crate::schedule::actor::ChoreMsg;
+use crate::schedule::engine::Cause;
 use crate::schedule::{self, Ran, Task};
 use crate::stage::once::run_until_quiet;
 use crate::supervisor::{ChildStatus, Tree};
@@ -366,7 +367,7 @@ impl Hands for OwnHands {
     async fn run(&self, task: Task) -> Ran {
         let w = &self.wiring;
         let chore = w.chore(task);
-        schedule::engine::run(w, chore.as_ref(), w.ports.clock.now()).await
+        schedule::engine::run(w, chore.as_ref(), Cause::Asked).await
     }
     async fn tree(&self) -> Result<Vec<ChildStatus>> {
         Err(no_daemon())

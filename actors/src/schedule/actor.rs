@@ -1,6 +1,6 @@
 //! One actor per task: wakes at its time, or when it is asked, and runs it.
 
-use super::engine::run;
+use super::engine::{Cause, run};
 use super::policy::{self, Decision, LastRun};
 use super::{Chore, Ran, Task};
 use crate::error::Result;
@@ -63,7 +63,7 @@ impl Actor for ChoreActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ChoreMsg::Now(reply) => {
-                let _ = reply.send(run(&state.wiring, state.chore.as_ref(), state.wiring.ports.clock.now()).await);
+                let _ = reply.send(run(&state.wiring, state.chore.as_ref(), Cause::Asked).await);
             }
             ChoreMsg::Look => {
                 let sleep = match state.look().await {
@@ -90,7 +90,7 @@ impl ChoreState {
             Decision::Wait { until } => return Ok(until),
             Decision::Begin { past } => ledger.leave_out_chore(task, past).await?,
             // What it said is in the ledger, the audit and, if it failed, an alert.
-            Decision::Run { due } => drop(run(&self.wiring, self.chore.as_ref(), due).await),
+            Decision::Run { due } => drop(run(&self.wiring, self.chore.as_ref(), Cause::Due(due)).await),
         }
         Ok(clock.calendar(times).1)
     }

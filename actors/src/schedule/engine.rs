@@ -7,17 +7,30 @@ use crate::port::{AlertKey, Severity};
 use crate::wiring::Wiring;
 use chrono::{DateTime, Utc};
 
-/// Runs it for the time `due` and says what was done.
-pub async fn run(wiring: &Wiring, chore: &dyn Chore, due: DateTime<Utc>) -> Ran {
-    match recorded(wiring, chore, due).await {
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This time of the calendar.
+    Due(DateTime<Utc>),
+    /// Somebody asked for it now, a person or a crontab.
+    Asked,
+}
+
+/// Runs it and says what was done.
+pub async fn run(wiring: &Wiring, chore: &dyn Chore, cause: Cause) -> Ran {
+    match recorded(wiring, chore, cause).await {
         Ok(ran) => ran,
         Err(error) => Err(error).into(),
     }
 }
 
 /// An error here is one of the ledger's.
-async fn recorded(wiring: &Wiring, chore: &dyn Chore, due: DateTime<Utc>) -> Result<Ran> {
+async fn recorded(wiring: &Wiring, chore: &dyn Chore, cause: Cause) -> Result<Ran> {
     let (ledger, task) = (&wiring.ports.ledger, chore.task());
+    let due = match cause {
+        Cause::Due(due) => due,
+        Cause::Asked => wiring.ports.clock.now(),
+    };
     let attempts = ledger.begin_chore(task, due).await?;
     let ran = chore.run().await;
     ledger.end_chore(task, ran.said.as_ref()).await?;
@@ -29,8 +42,13 @@ async fn recorded(wiring: &Wiring, chore: &dyn Chore, due: DateTime<Utc>) -> Res
         }
         Err(error) => {
             tracing::warn!(task = task.as_str(), code = error.code, attempts, "{error}");
-            // Nobody tries again before the next time of the calendar, or trying again is no use.
-            if attempts >= ATTEMPTS || error.kind == Kind::Config {
+            // Nobody tries again before the next time of the calendar, or trying again is no use. What was asked for may never be tried
+            // again; only that somebody else is at it just now is no failure.
+            let is_given_up = match cause {
+                Cause::Due(_) => attempts >= ATTEMPTS || error.kind == Kind::Config,
+                Cause::Asked => error.kind != Kind::Conflict,
+            };
+            if is_given_up {
                 let message = format!("the {} could not be done: {error}", task.as_str());
                 ledger.raise(&key, Severity::Critical, &message, error.hint.as_deref()).await?;
             }
