@@ -159,6 +159,40 @@ fn a_restore_says_which_databases_are_whole_and_which_were_not_when_they_were_ba
 }
 
 #[test]
+fn a_preview_calls_a_database_changed_only_when_it_holds_something_else() {
+    let (scratch, _) = lived_in();
+    let notes = scratch.path().join("notes");
+    std::fs::create_dir(&notes).expect("a folder");
+    let open = |name: &str, mode: &str| {
+        let db = rusqlite::Connection::open(notes.join(name)).expect("a database");
+        let made = "CREATE TABLE t (a); CREATE TABLE u (a); CREATE INDEX i ON t (a); INSERT INTO t VALUES (1);
+                    DROP TABLE u; INSERT INTO t VALUES (2);";
+        db.execute_batch(&format!("PRAGMA journal_mode={mode}; PRAGMA wal_autocheckpoint=0; {made}")).expect("rows");
+        db
+    };
+    // One without a log, one whose rows all stand in its log; both are open and in use.
+    let (plain, logged) = (open("plain.db", "delete"), open("logged.db", "wal"));
+    assert!(notes.join("logged.db-wal").metadata().expect("a log").len() > 0);
+    let include = format!("backup.include=[{notes:?}]");
+    scratch.run(&["--set", &include, "backup"]).expect(0);
+    let before = tree(&notes);
+    let notes = notes.to_str().expect("plain");
+    let differing = || {
+        let data = scratch.json(&["restore", "--dry-run", "--include", notes]).expect(0).report()["data"].clone();
+        let paths =
+            ["added", "changed", "removed"].map(|what| data[what]["paths"].as_array().cloned().expect("a list"));
+        let of_notes = |path: &Value| path.as_str().and_then(|path| Some(path.strip_prefix(notes)?.to_owned()));
+        paths.iter().flatten().filter_map(of_notes).collect::<Vec<String>>()
+    };
+    assert_eq!(differing(), Vec::<String>::new());
+    assert_eq!(changes(&before, &tree(notes.as_ref())), Vec::<String>::new(), "a preview changes nothing");
+    plain.execute_batch("UPDATE t SET a = 3 WHERE a = 2").expect("changed");
+    assert_eq!(differing(), ["/plain.db"]);
+    logged.execute_batch("UPDATE t SET a = 3 WHERE a = 2").expect("changed");
+    assert_eq!(differing(), ["/logged.db", "/plain.db"]);
+}
+
+#[test]
 fn a_restore_and_work_on_the_backups_never_run_into_each_other() {
     let (scratch, good) = lived_in();
     publish(&scratch.in_home("backups/moon"), &good.packed());

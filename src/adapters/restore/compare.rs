@@ -1,7 +1,7 @@
 //! What a restore would change: what is there now against what would be put in its place, for a preview. Reads only.
 
 use super::names::check_home_path;
-use super::{Choice, Prepared, only};
+use super::{Choice, Prepared, database, only, stage};
 use moon_actors::domain::Sha256;
 use sha2::{Digest, Sha256 as Hasher};
 use std::collections::HashSet;
@@ -17,17 +17,26 @@ pub struct Changes {
     pub same: usize,
 }
 
-/// Compares every file that would be restored with the one in its place, by size first, then by hash; and finds those that would go.
+/// Compares every file that would be restored with the one in its place, by size first, then by hash, databases by what they hold; and
+/// finds those that would go.
 pub fn compare(prepared: &Prepared) -> io::Result<Changes> {
-    let mut changes = Changes::default();
+    let (mut changes, databases) = (Changes::default(), stage::databases(&prepared.verified));
     let mut coming: HashSet<PathBuf> = HashSet::new();
     for (path, seen) in &prepared.verified.members {
         let (Some((root, below)), Some(sha256)) = (prepared.place(path), &seen.sha256) else { continue };
         let here = prepared.moves[root].place.join(&below);
         let shown = shown(prepared, root, &below);
+        let incoming = &prepared.moves[root].incoming;
+        let is_same_db = || {
+            Ok::<_, io::Error>(
+                databases.contains(path.as_str()) && database::is_same(&incoming.join(&below), &here, incoming)?,
+            )
+        };
         match std::fs::symlink_metadata(&here) {
             Err(_) => changes.added.push(shown),
-            Ok(found) if found.is_file() && found.len() == seen.bytes && hash(&here)? == *sha256 => changes.same += 1,
+            Ok(found) if found.is_file() && (found.len() == seen.bytes && hash(&here)? == *sha256 || is_same_db()?) => {
+                changes.same += 1;
+            }
             Ok(_) => changes.changed.push(shown),
         }
         coming.insert(here);
@@ -35,7 +44,10 @@ pub fn compare(prepared: &Prepared) -> io::Result<Changes> {
     for (root, below) in replaced_whole(prepared) {
         let is_home = prepared.moves[root].is_home;
         walk(&prepared.moves[root].place, &below, is_home, &mut |path| {
-            if !coming.contains(&prepared.moves[root].place.join(path)) {
+            let side_of = ["-wal", "-shm"].iter().find_map(|end| path.strip_suffix(end));
+            let is_coming = |path: &str| coming.contains(&prepared.moves[root].place.join(path));
+            // What stands beside a database is a part of it.
+            if !is_coming(path) && !side_of.is_some_and(is_coming) {
                 changes.removed.push(shown(prepared, root, path));
             }
         })?;
@@ -81,8 +93,7 @@ fn walk(root: &Path, below: &str, is_home: bool, see: &mut dyn FnMut(&str)) -> i
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        let is_side_file = ["-wal", "-shm"].iter().any(|end| path.ends_with(end));
-        if is_home && (check_home_path(&path).is_err() || is_side_file) {
+        if is_home && check_home_path(&path).is_err() {
             continue;
         }
         let kind = entry.file_type()?;
