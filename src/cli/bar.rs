@@ -1,4 +1,4 @@
-//! How far a backup is, on a terminal. Commentary: it goes to stderr, and nowhere else than on a terminal.
+//! How far a backup or a restore is, on a terminal. Commentary: it goes to stderr, and nowhere else than on a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use moon_actors::contract::Request;
@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_millis(200);
+const KNOWN: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
+const UNKNOWN: &str = "{spinner} {msg} {bytes} {bytes_per_sec}";
 
 /// Gone when it is dropped.
 pub(super) struct Bar(ProgressBar);
@@ -18,6 +20,15 @@ impl Bar {
             Request::Backup | Request::Drill | Request::VerifyBackup { .. } => Self(ProgressBar::new_spinner()),
             _ => Self(ProgressBar::hidden()),
         }
+    }
+
+    /// A bar for work of so many bytes.
+    pub(super) fn to(bytes: u64, what: &'static str) -> Self {
+        Self(ProgressBar::new(bytes).with_message(what).with_style(style(KNOWN)))
+    }
+
+    pub(super) fn at(&self, bytes: u64) {
+        self.0.set_position(bytes);
     }
 
     /// A sign of life while a daemon does it.
@@ -32,10 +43,7 @@ impl Bar {
 
     pub(super) fn watch(&self) -> Watch {
         let bar = self.0.clone();
-        let known = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
-        let unknown = "{spinner} {msg} {bytes} {bytes_per_sec}";
-        let style = |text: &str| ProgressStyle::with_template(text).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let (known, unknown) = (style(known), style(unknown));
+        let (known, unknown) = (style(KNOWN), style(UNKNOWN));
         Arc::new(move |progress: Progress| {
             if bar.is_hidden() {
                 return;
@@ -56,6 +64,10 @@ impl Bar {
             bar.set_position(progress.bytes);
         })
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 impl Drop for Bar {

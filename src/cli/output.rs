@@ -10,7 +10,6 @@ use super::exit::Exit;
 use anstyle::{AnsiColor, Style};
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use moon_actors::Error;
 pub use moon_actors::contract::Issue;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -169,17 +168,6 @@ impl Output {
         let mut answer = String::new();
         let _ = io::stdin().read_line(&mut answer);
         answer
-    }
-
-    /// A bar on stderr for work of so many bytes; one that shows nothing where no person looks.
-    pub fn progress(&self, bytes: u64, what: &'static str) -> ProgressBar {
-        if self.json || !io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
-        let bar = ProgressBar::new(bytes).with_message(what);
-        bar.set_style(style.expect("the template is well-formed"));
-        bar
     }
 
     fn write(&self, text: &str) {

@@ -1,5 +1,6 @@
 //! `moon restore`: verifies a backup, asks, sends the daemon away, swaps, and starts it again.
 
+use super::bar::Bar;
 use super::output::{Report, size};
 use super::{Context, runtime};
 use crate::adapters::backup::BackupVault;
@@ -72,13 +73,13 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     }
     let Some(source) = source else { return undo(ctx, must_ask, args.dry_run) };
     let probe = probe::from_environment();
-    let bar = ctx.out.progress(source.bytes, "verifying and unpacking");
-    let told = |bytes: u64| bar.set_position(bytes);
+    let bar = Bar::to(source.to_read(), "verifying and unpacking");
+    let told = |bytes: u64| bar.at(bytes);
     // Inside a runtime: a write beyond the limit of a file's size is then an error and not the end of the process.
     let prepared = runtime::block_on(async {
         restore::prepare(&ctx.home, &source, args.identity.as_deref(), choice.clone(), &told, probe.as_ref())
     })?;
-    bar.finish_and_clear();
+    drop(bar);
     let prepared = prepared.inspect_err(|error| note_damage(ctx, &source, error))?;
     let mut report = about(&source, &prepared);
     if args.dry_run {

@@ -3,7 +3,7 @@
 use super::build::{ID, publish};
 use super::lived_in;
 use super::support::process::{changes, tree};
-use super::verbs::{DAY, beside, day, given, restore};
+use super::verbs::{DAY, asked, beside, day, given, restore};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -156,6 +156,31 @@ fn a_restore_says_which_databases_are_whole_and_which_were_not_when_they_were_ba
     let (data, said) = found(&[]);
     assert_eq!(data, json!({ "whole": 1, "unopened": 1, "unsound": [damaged] }), "{said}");
     assert!(said.contains("1 database opened and whole, 1 database not restored and not opened"), "{said}");
+}
+
+#[test]
+fn the_progress_of_a_restore_goes_forward_once_to_its_end_and_leaves_the_terminal_clean() {
+    use moon::adapters::restore::{self as restores, Choice, source::Source};
+    let (scratch, mut good) = lived_in();
+    // What does not pack: so that there is some way to go.
+    let noise = (0..500_000u64).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17).to_le_bytes());
+    good.add("home/memory/noise", "file", &noise.collect::<Vec<u8>>());
+    publish(&scratch.in_home("backups/moon"), &good.packed());
+    let source = Source::find(&scratch.in_home("backups/moon"), ID).expect("a backup");
+    let (seen, home) = (std::cell::RefCell::new(vec![0]), moon::home::Home::at(scratch.home()));
+    let whole = Choice::Whole { include: vec![] };
+    let told = |bytes: u64| seen.borrow_mut().push(bytes);
+    drop(restores::prepare(&home, &source, None, whole, &told, &moon_actors::port::NoProbe).expect("prepared"));
+    let seen = seen.into_inner();
+    assert!(seen.is_sorted(), "{seen:?}");
+    assert_eq!((seen.last(), source.to_read()), (Some(&source.to_read()), 3 * source.bytes));
+    // On a terminal: what was drawn is taken away again before anything is said.
+    let file = given(&scratch, &good);
+    let (mut child, _pty, shown) = asked(&scratch, &file, &[]);
+    child.kill().and_then(|()| child.wait()).expect("ended");
+    let (drawn, said) = shown.split_once("given.tar.zst").expect("what is asked about");
+    let (bars, left) = drawn.rsplit_once("\u{1b}[2K").expect("a bar that was taken away");
+    assert!(bars.contains("unpacking") && !left.contains("unpacking") && !said.contains("unpacking"), "{shown:?}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(super) fn asked(scratch: &Scratch, file: &Path, words: &[&str]) -> (Child, s
     let name = rustix::pty::ptsname(&pty, Vec::new()).expect("a name").into_string().expect("plain");
     let end = || std::fs::OpenOptions::new().read(true).write(true).open(&name).expect("its other end");
     let mut command = scratch.moon(&["restore"]);
+    command.env("TERM", "xterm");
     let child = command.arg(file).args(words).stdin(end()).stderr(end()).stdout(end()).spawn().expect("starts");
     let (mut shown, mut pty) = (String::new(), std::fs::File::from(pty));
     while !shown.contains("Type yes") {

@@ -104,7 +104,8 @@ pub struct Prepared {
     is_placed: bool,
 }
 
-/// Verifies the archive and unpacks what `choice` wants of it. Touches nothing that is in use.
+/// Verifies the archive and unpacks what `choice` wants of it. Touches nothing that is in use. `progress` is told the bytes read, of
+/// [`Source::to_read`].
 pub fn prepare(
     home: &Home,
     source: &Source,
@@ -134,6 +135,8 @@ pub fn prepare(
         is_placed: false,
     };
     let mut roots = prepared.make_roots()?;
+    let before = source.to_read() - source.bytes;
+    let progress = &|bytes| progress(before + bytes);
     let reading = Reading { source, identity, verified: &prepared.verified, progress, probe };
     let made = stage::stage(&reading, &mut roots, &|path| prepared.place(path))?;
     // SQLite reads what is there while the disk is waited for.

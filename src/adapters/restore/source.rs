@@ -98,6 +98,11 @@ impl Source {
         Ok(Self { path: path.to_owned(), layout, is_encrypted, bytes: found.len(), known_id, file, sidecar })
     }
 
+    /// Bytes that a restore reads of it: once for its sidecar if there is one, once to verify it, once to unpack it.
+    pub fn to_read(&self) -> u64 {
+        self.bytes * (2 + u64::from(self.sidecar.is_some()))
+    }
+
     /// Compares the whole file with its sidecar, before anything of it is believed. True if there is one.
     pub fn check_sidecar(&self, progress: &dyn Fn(u64)) -> Result<bool> {
         let Some(sidecar) = &self.sidecar else { return Ok(false) };

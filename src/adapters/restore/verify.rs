@@ -36,11 +36,11 @@ impl Verified {
     }
 }
 
-/// Checks everything that can be checked without writing. `progress` is told the bytes read of the file, twice over if there is a
-/// sidecar.
+/// Checks everything that can be checked without writing. `progress` is told the bytes read, of [`Source::to_read`].
 pub(super) fn verify(source: &Source, identity: Option<&Path>, progress: &dyn Fn(u64)) -> Result<Verified> {
     let has_sidecar = source.check_sidecar(progress)?;
-    let read = source.unpack(identity, progress, |input| read_all(input, source.layout))?;
+    let before = if has_sidecar { source.bytes } else { 0 };
+    let read = source.unpack(identity, &|bytes| progress(before + bytes), |input| read_all(input, source.layout))?;
     let verified = Verified { has_sidecar, ..read };
     if let Some(known) = source.known_id.as_ref().filter(|known| **known != verified.id) {
         return Err(refused(format!("it is the backup {}, and its sidecar is that of {known}", verified.id)));
