@@ -65,6 +65,13 @@ impl Error {
         self.hint = Some(hint.into());
         self
     }
+    /// One line with the hint in it, for where there is only one.
+    pub fn in_full(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{self} ({hint})"),
+            None => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -18,7 +18,7 @@ pub(super) fn ahead<R: Read + Send, T>(mut input: R, work: impl FnOnce(&mut (dyn
             fill(&mut input, &send, &empty);
             input
         });
-        let mut received = Received { full: Some(full), give_back, now: Vec::new(), at: 0 };
+        let mut received = Received { give_back: Some(give_back), ..Received::new(full) };
         let done = work(&mut received);
         // The reader ends when nobody listens any more.
         drop(received);
@@ -44,12 +44,20 @@ fn fill(input: &mut impl Read, send: &SyncSender<io::Result<Vec<u8>>>, empty: &R
     }
 }
 
-struct Received {
+/// Reads what another thread sends, buffer by buffer, to the end of the last one.
+pub(super) struct Received {
     /// `None` behind the end.
     full: Option<Receiver<io::Result<Vec<u8>>>>,
-    give_back: SyncSender<Vec<u8>>,
+    /// For whoever fills used ones again.
+    give_back: Option<SyncSender<Vec<u8>>>,
     now: Vec<u8>,
     at: usize,
+}
+
+impl Received {
+    pub(super) fn new(full: Receiver<io::Result<Vec<u8>>>) -> Self {
+        Self { full: Some(full), give_back: None, now: Vec::new(), at: 0 }
+    }
 }
 
 impl Read for Received {
@@ -61,8 +69,10 @@ impl Read for Received {
             };
             let used = std::mem::replace(&mut self.now, next?);
             self.at = 0;
-            // Nobody waits for it at the end.
-            let _ = self.give_back.try_send(used);
+            if let Some(give_back) = &self.give_back {
+                // Nobody waits for it at the end.
+                let _ = give_back.try_send(used);
+            }
         }
         let read = into.len().min(self.now.len() - self.at);
         into[..read].copy_from_slice(&self.now[self.at..self.at + read]);

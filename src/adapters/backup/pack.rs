@@ -8,7 +8,7 @@ use age::stream::StreamWriter;
 use moon_actors::domain::Sha256;
 use sha2::Digest;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -30,7 +30,7 @@ pub(super) fn pack(
     level: i32,
     out: Out<'_>,
     seal: Option<Encryptor>,
-    copy: Option<SyncSender<Vec<u8>>>,
+    copy: Option<SyncSender<io::Result<Vec<u8>>>>,
 ) -> io::Result<(u64, Sha256)> {
     let sealed = match seal {
         None => Sealed::Plain(out),
@@ -158,7 +158,7 @@ impl Write for Sealed<'_> {
 /// Gives whoever proves the stream a copy of it.
 struct Tee<'a> {
     inner: Sealed<'a>,
-    copy: Option<SyncSender<Vec<u8>>>,
+    copy: Option<SyncSender<io::Result<Vec<u8>>>>,
 }
 
 impl Write for Tee<'_> {
@@ -166,39 +166,11 @@ impl Write for Tee<'_> {
         let written = self.inner.write(bytes)?;
         if let Some(copy) = &self.copy {
             // A prover that ended early says itself what was wrong.
-            let _ = copy.send(bytes[..written].to_vec());
+            let _ = copy.send(Ok(bytes[..written].to_vec()));
         }
         Ok(written)
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The other end of the copy.
-pub(super) struct Stream {
-    stream: Receiver<Vec<u8>>,
-    rest: Vec<u8>,
-    at: usize,
-}
-
-impl Stream {
-    pub(super) fn new(stream: Receiver<Vec<u8>>) -> Self {
-        Self { stream, rest: Vec::new(), at: 0 }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.rest.len() {
-            match self.stream.recv() {
-                Ok(bytes) => (self.rest, self.at) = (bytes, 0),
-                Err(_) => return Ok(0),
-            }
-        }
-        let read = into.len().min(self.rest.len() - self.at);
-        into[..read].copy_from_slice(&self.rest[self.at..self.at + read]);
-        self.at += read;
-        Ok(read)
     }
 }

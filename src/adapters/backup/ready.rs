@@ -4,7 +4,7 @@ use super::seal::{self, Seal};
 use super::target::Credentials;
 use super::walk;
 use crate::config::{Environment, expand};
-use moon_actors::{Error, settings};
+use moon_actors::settings;
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a recipient. The text is not in it: it could be an identity by mistake.
@@ -34,12 +34,5 @@ pub fn unready(settings: &settings::Backup, environment: &Environment) -> Vec<(&
         ("backup.identity_file", identity),
         ("backup.s3_credentials_file", credentials),
     ];
-    found.into_iter().filter_map(|(key, error)| Some((key, sentence(&error?)))).collect()
-}
-
-fn sentence(error: &Error) -> String {
-    match &error.hint {
-        Some(hint) => format!("{error} ({hint})"),
-        None => error.to_string(),
-    }
+    found.into_iter().filter_map(|(key, error)| Some((key, error?.in_full()))).collect()
 }

@@ -5,10 +5,11 @@
 
 use super::format::{self, CHECKSUMS, HOME, Included, Kind, MANIFEST, Manifest, Member};
 use super::meter::Meter;
-use super::pack::{Out, Piece, Stream, pack};
+use super::pack::{Out, Piece, pack};
 use super::sqlite::{self, Taken};
 use super::unpack::{Flaw, Landed, finish, unpack};
 use super::walk::{Found, IsDatabase, Rules, Source, Visit, walk};
+use crate::adapters::ahead::Received;
 use age::Encryptor;
 use moon_actors::Error;
 use moon_actors::backup::engine::SKIPPED;
@@ -112,7 +113,7 @@ pub(super) fn write(
             Some(place) => {
                 let (copy, stream) = sync_channel(WAITING);
                 let (id, meter) = (id.clone(), Meter::default());
-                let work = move || unpack(Stream::new(stream), &id, place, &meter);
+                let work = move || unpack(Received::new(stream), &id, place, &meter);
                 (Some(copy), Some(scope.spawn(work)))
             }
         };

@@ -65,8 +65,7 @@ impl Receiver {
     pub(super) fn fault(&self) -> Option<Fault> {
         let Address::Url(_) = &self.http.address else { return None };
         let error = self.url("", &mut Secrets::default()).err()?;
-        let hint = error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
-        Some(("url", format!("{error}{hint}")))
+        Some(("url", error.in_full()))
     }
 
     /// Posts to the receiver's address, with `below` behind its path.

@@ -165,8 +165,7 @@ pub fn unready(alerts: &Alerts, around: Around) -> Vec<(usize, String)> {
     let around = Arc::new(around);
     let told = |(at, route): (usize, Route)| {
         let error = adapter(&route, &around).ready().err()?;
-        let hint = error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
-        Some((at, format!("the alert route {:?} cannot deliver: {error}{hint}", route.name)))
+        Some((at, format!("the alert route {:?} cannot deliver: {}", route.name, error.in_full())))
     };
     alerts.all_routes().into_iter().enumerate().filter_map(told).collect()
 }
