@@ -4,6 +4,7 @@
 //! home's lock and delivers by itself. No alert is lost because the ledger cannot be used: it then goes straight to the routes.
 
 use super::output::{Report, table};
+use super::service::passwd;
 use super::{Context, route, runtime};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::{ports, socket};
@@ -178,7 +179,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(366 * 86_400);
 fn me(ctx: &Context) -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| ctx.environment.get(OsStr::new(name)));
     let named = named.map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty());
-    named.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()))
+    let uid = rustix::process::geteuid().to_string();
+    let known = || passwd(|user| user[2] == uid).map(|(name, _)| name);
+    named.or_else(known).unwrap_or_else(|| format!("the user with the id {uid}"))
 }
 
 fn rule(text: &str) -> std::result::Result<String, String> {

@@ -173,7 +173,7 @@ fn is_user_name(name: &str) -> bool {
 }
 
 /// A user that this machine keeps in its own file. Others (a directory service) are named by hand.
-fn passwd(is_wanted: impl Fn(&[&str]) -> bool) -> Option<(String, PathBuf)> {
+pub(super) fn passwd(is_wanted: impl Fn(&[&str]) -> bool) -> Option<(String, PathBuf)> {
     let text = std::fs::read_to_string("/etc/passwd").ok()?;
     let mut users = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let user = users.find(|user| user.len() >= 6 && is_wanted(user))?;

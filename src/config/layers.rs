@@ -215,7 +215,9 @@ impl Stack {
             }
             // A default can only be wrong beside something that was set: point at that.
             let beside = || involved.iter().map(|key| self.place(key)).find(|place| !place.is_empty());
-            let place = origin::place_of(&self.entries, spot).or_else(beside).unwrap_or_default();
+            let own = origin::place_of(&self.entries, spot);
+            let message = check::of_entry(spot, own.is_some(), message);
+            let place = own.or_else(beside).unwrap_or_default();
             self.problems.push(Problem { place, key: check::shown(spot), message });
         }
         Some(settings)

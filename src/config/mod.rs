@@ -108,12 +108,14 @@ pub fn process_environment() -> Environment {
 impl Loaded {
     /// What the settings name and this machine does not have now, or not as it is needed: each would fail later. Nobody is talked to.
     pub fn missing(&self, environment: &Environment) -> Vec<Problem> {
-        let place = |spot: Spot| {
-            let origin = || self.origins.get(spot.key).map(Origin::place);
-            origin::place_of(&self.entries, spot).or_else(origin).unwrap_or_default()
+        let found = check::of_machine(&self.settings, &self.home, environment).into_iter();
+        let problem = |(spot, message): (Spot, String)| {
+            let own = origin::place_of(&self.entries, spot);
+            let message = check::of_entry(spot, own.is_some(), message);
+            let place = own.or_else(|| self.origins.get(spot.key).map(Origin::place)).unwrap_or_default();
+            Problem { place, key: check::shown(spot), message }
         };
-        let found = check::of_machine(&self.settings, environment).into_iter();
-        found.map(|(spot, message)| Problem { place: place(spot), key: check::shown(spot), message }).collect()
+        found.map(problem).collect()
     }
 
     /// Every key with its value as TOML text (secrets masked) and its origin, sections in the order of the documentation.

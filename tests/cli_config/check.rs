@@ -222,6 +222,42 @@ fn what_this_machine_lacks_now_is_a_warning_with_its_place_and_stops_nobody() {
 }
 
 #[test]
+fn a_folder_that_would_be_backed_up_twice_is_told_at_its_place() {
+    let scene = Scene::new();
+    for folder in ["agent/deep", "agent2", "home/memory"] {
+        std::fs::create_dir_all(scene.path(folder)).expect("folders");
+    }
+    std::os::unix::fs::symlink(scene.path("agent2"), scene.path("way")).expect("a link");
+    let text = "[backup]\ninclude = [\n\"HERE/agent/deep\",\n\"HERE/agent\",\n\"HERE/agent2\",\n\"HERE/way/\",\n\"HERE/home/memory\"]\n";
+    let here = scene.path("");
+    let text = text.replace("HERE/", &here.display().to_string());
+    let mut command = scene.moon();
+    scene.write("given.toml", &text);
+    command.arg("--home").arg(scene.path("home")).args(["--config", "given.toml", "--json", "config", "check"]);
+    let (report, code) = json(&mut command);
+    assert_eq!(code, 0, "{report}");
+    let warnings = report["data"]["warnings"].as_array().expect("a list").iter();
+    let said: Vec<String> = warnings.map(|w| format!("{}: {}", w["place"], w["message"])).collect();
+    for (line, words) in
+        [(3, "/agent: leave out one of them"), (6, "/agent2: leave out one of them"), (7, "lies in the home")]
+    {
+        let is_this = |one: &&String| one.contains(&format!("given.toml:{line}:1\"")) && one.contains(words);
+        assert!(said.iter().any(|one| is_this(&one)), "{line} {words}: {said:#?}");
+    }
+    assert_eq!(said.len(), 3, "{said:#?}");
+}
+
+#[test]
+fn an_entry_of_a_flag_is_named_by_its_number() {
+    let scene = Scene::new();
+    let mut sources = scene.sources();
+    let right = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    sources.set = vec![format!("backup.recipients=[\"{right}\", \"age1nonsense\"]")];
+    let got = problems(&sources);
+    assert!(got.len() == 1 && got[0].starts_with("--set: backup.recipients: entry 2: is no age recipient"), "{got:?}");
+}
+
+#[test]
 fn settings_whose_files_and_programs_are_there_have_nothing_to_tell() {
     let scene = Scene::new();
     let script = scene.write("run", "#!/bin/sh\n");

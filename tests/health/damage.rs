@@ -294,6 +294,19 @@ fn a_restore_is_named_only_when_a_backup_holds_the_database_whole() {
         nowhere.contains("no backup here is known to hold it whole") && !nowhere.contains("moon restore"),
         "{nowhere}"
     );
+    // Of lines a backup knows nothing, and SQLite neither; what is taken already need not be included.
+    for (folder, is_taken) in [("agent", true), ("elsewhere", false)] {
+        let path = s.path().join(folder).join("log.jsonl");
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, "{\"a\": 1}\n{broken\n").expect("lines");
+        let config = self::config(&s, &text.replace(&own.display().to_string(), &path.display().to_string()));
+        let row = look(&s, &config, &format!("database:{}", path.display()));
+        let hint = row["hint"].as_str().expect("a hint");
+        assert_eq!(hint.contains("backups hold it as it was"), is_taken, "{row}");
+        assert_eq!(hint.contains("backup.include takes its folder"), !is_taken, "{row}");
+        assert!(!hint.contains("sqlite3"), "{row}");
+    }
+    let config = self::config(&s, &text);
     // What the hint says is what helps.
     std::fs::remove_file(&own).expect("put aside");
     moon(&s, &config, &["restore", &id, "--only", "memory/own.db", "--yes"]).expect(0);

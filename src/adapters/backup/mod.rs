@@ -142,6 +142,19 @@ impl BackupVault {
         })
     }
 
+    /// Whether a backup takes the file at `path`: it lies in the home or in an included folder, and nothing leaves it out.
+    pub fn takes(&self, path: &Path) -> bool {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let rules = walk::Rules::new(&self.settings.exclude, format::PATH_MAX);
+        let (Ok(sources), Ok(rules)) = (self.sources(&mut Vec::new()), rules) else { return false };
+        sources.iter().any(|source| {
+            let Ok(below) = path.strip_prefix(&source.root) else { return false };
+            let is_left_out = |part: &Path| rules.excludes(part, part.file_name().unwrap_or_default());
+            let mut parts = below.ancestors().filter(|part| !part.as_os_str().is_empty());
+            !source.never.iter().any(|never| below.starts_with(never)) && !parts.any(is_left_out)
+        })
+    }
+
     /// What lies in the folder, oldest first.
     pub fn list_folder(&self) -> Result<Vec<StoredBackup>> {
         let folder = self.folder()?;

@@ -20,12 +20,14 @@ pub(super) struct Seal {
 impl Seal {
     /// `None`: backups are not encrypted.
     pub(super) fn encryptor(&self) -> Result<Option<Encryptor>> {
-        let mut texts: Vec<(String, String)> =
-            self.recipients.iter().map(|text| (text.clone(), "backup.recipients".into())).collect();
+        let entry = |(at, text): (usize, &String)| (text.clone(), format!("entry {} of backup.recipients", at + 1));
+        let mut texts: Vec<(String, String)> = self.recipients.iter().enumerate().map(entry).collect();
         if let Some(path) = &self.recipients_file {
             let text = read(path)?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-            texts.extend(lines.map(|line| (line.to_owned(), path.display().to_string())));
+            let lines = text.lines().map(str::trim).enumerate();
+            let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+            let named = |(at, line): (usize, &str)| (line.to_owned(), format!("line {} of {}", at + 1, path.display()));
+            texts.extend(lines.map(named));
             if texts.is_empty() {
                 return Err(Error::config("backup.keys", format!("{} names no recipient", path.display()))
                     .hint("one a line, each beginning with \"age1\""));
@@ -38,7 +40,7 @@ impl Seal {
         for (text, place) in texts {
             // Never the text itself: it could be an identity by mistake.
             recipients.push(recipient(&text).map_err(|why| {
-                Error::config("backup.keys", format!("{place} holds something that is no recipient"))
+                Error::config("backup.keys", format!("{place} is no age recipient"))
                     .cause(why)
                     .hint("a recipient begins with \"age1\"; `age-keygen -y` shows that of an identity")
             })?);
@@ -98,4 +100,24 @@ fn read(path: &Path) -> Result<String> {
     let file = crate::durable::open_regular(path).map_err(unreadable)?;
     file.take(KEYS_MAX).read_to_string(&mut text).map_err(unreadable)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_recipient_is_named_by_its_place_and_never_shown() {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let (path, right) = (scratch.path().join("keys"), age::x25519::Identity::generate().to_public().to_string());
+        std::fs::write(&path, format!("# ours\n{right}\n\nage1secret\n")).expect("written");
+        let said = |seal: Seal| format!("{:?}", seal.encryptor().err().expect("refused"));
+        let of_file = said(Seal { recipients_file: Some(path), ..Seal::default() });
+        let of_list = said(Seal { recipients: vec![right, "age1secret".into()], ..Seal::default() });
+        assert!(
+            of_file.contains("line 4 of ") && of_list.contains("entry 2 of backup.recipients"),
+            "{of_file} {of_list}"
+        );
+        assert!(!of_file.contains("age1secret") && !of_list.contains("age1secret"), "{of_file} {of_list}");
+    }
 }

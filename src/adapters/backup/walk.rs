@@ -92,7 +92,7 @@ impl Rules {
         Ok(Self { patterns, names, apart: HashSet::new(), longest })
     }
 
-    fn excludes(&self, below: &Path, name: &OsStr) -> bool {
+    pub(super) fn excludes(&self, below: &Path, name: &OsStr) -> bool {
         self.names.iter().any(|pattern| pattern.matches(Path::new(name)))
             || self.patterns.iter().any(|pattern| pattern.matches(below))
     }

@@ -143,7 +143,7 @@ impl Walk {
         let (begun, before, bytes) = (Instant::now(), self.troubles.len(), self.bytes);
         if !path.exists() {
             self.trouble(name, Condition::Critical, format!("{name} is not there"));
-        } else if path.extension().is_some_and(|end| end == "jsonl" || end == "ndjson") {
+        } else if is_lines(path) {
             self.lines(path, name);
         } else {
             self.database(path, name);
@@ -199,21 +199,30 @@ impl Walk {
     }
 }
 
-/// What to do about a damaged file: a restore is named only when a backup is known to hold it whole.
+/// What to do about a damaged file: a backup of a database is named only when it is known to hold it whole.
 fn hint(vault: Option<&BackupVault>, damaged: &str) -> String {
-    let held = vault.and_then(|vault| vault.holding(Path::new(damaged)));
-    let what = match held {
+    let path = Path::new(damaged);
+    let is_taken = vault.is_some_and(|vault| vault.takes(path));
+    let what = match vault.and_then(|vault| vault.holding(path)) {
         Some((id, member)) => match member.strip_prefix("home/").filter(|path| !path.starts_with("state/")) {
             Some(path) => format!("the backup {id} holds it whole: `moon restore {id} --only {path}`"),
             None => format!("the backup {id} holds it whole: `moon restore {id} --to DIR`, then copy DIR/{member}"),
         },
-        None => {
-            "no backup here is known to hold it whole: `sqlite3 COPY .recover` may save some of it, and backup.include \
-                 takes its folder from now on"
+        None if is_lines(path) && is_taken => {
+            "backups hold it as it was when they were made, and look into none of its lines: \
+             `moon backup list`, `moon restore ID --to DIR`, and compare"
                 .to_owned()
         }
+        None if is_lines(path) => "take the broken lines out; no backup holds the file".to_owned(),
+        None => "no backup here is known to hold it whole: `sqlite3 COPY .recover` may save some of it".to_owned(),
     };
-    format!("stop what writes it and keep a copy; {what}; ")
+    let from_now_on = if is_taken { "" } else { ", and backup.include takes its folder from now on" };
+    format!("stop what writes it and keep a copy; {what}{from_now_on}; ")
+}
+
+/// Lines of JSON, by the name.
+fn is_lines(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "jsonl" || end == "ndjson")
 }
 
 /// Tables and columns that were there.

@@ -15,12 +15,12 @@ struct Look<'a> {
     missing: Vec<(Spot, String)>,
 }
 
-pub(super) fn look(settings: &Settings, environment: &Environment) -> Vec<(Spot, String)> {
+pub(super) fn look(settings: &Settings, home: &Path, environment: &Environment) -> Vec<(Spot, String)> {
     let mut look = Look { environment, missing: Vec::new() };
     look.host(settings);
     look.health(settings);
     look.alerts(settings);
-    look.backup(settings);
+    look.backup(settings, home);
     look.rotation(settings);
     look.screens_and_service(settings);
     look.missing
@@ -129,7 +129,7 @@ impl Look<'_> {
         }
     }
 
-    fn backup(&mut self, settings: &Settings) {
+    fn backup(&mut self, settings: &Settings, home: &Path) {
         let backup = &settings.backup;
         if let Some(folder) = self.path(&backup.folder) {
             self.say("backup.folder", cannot_be_made(&folder));
@@ -137,6 +137,7 @@ impl Look<'_> {
         for (at, folder) in backup.include.iter().enumerate() {
             self.folder(Spot::entry("backup.include", at, ""), folder);
         }
+        self.included(&backup.include, home);
         for (key, message) in backup::unready(backup, self.environment) {
             self.say(key, Some(message));
         }
@@ -149,6 +150,28 @@ impl Look<'_> {
                     .into()
             }),
         );
+    }
+
+    /// What lies in another one would be in each backup twice, and what lies in the home comes back with it alone.
+    fn included(&mut self, include: &[String], home: &Path) {
+        let real = |path: PathBuf| path.canonicalize().ok();
+        let folders: Vec<_> = include.iter().map(|text| self.path(text).and_then(real)).collect();
+        let home = real(home.to_owned());
+        for (at, folder) in folders.iter().enumerate() {
+            let Some(folder) = folder else { continue };
+            let is_around = |(other, around): &(usize, &Option<PathBuf>)| {
+                let around = around.as_ref().filter(|around| folder.starts_with(around));
+                around.is_some_and(|around| around != folder || *other < at)
+            };
+            let around = folders.iter().enumerate().find(is_around);
+            let twice = if home.as_ref().is_some_and(|home| folder.starts_with(home)) {
+                Some(format!("{} lies in the home, which is in every backup: leave it out", folder.display()))
+            } else {
+                let told = |other: usize| format!("{} lies in {}: leave out one of them", include[at], include[other]);
+                around.map(|(other, _)| told(other))
+            };
+            self.say(Spot::entry("backup.include", at, ""), twice);
+        }
     }
 
     fn rotation(&mut self, settings: &Settings) {

@@ -21,11 +21,19 @@ pub(super) fn of_values(settings: &Settings, home: Option<&Path>, environment: &
 }
 
 /// What cannot work on this machine as it is now.
-pub(super) fn of_machine(settings: &Settings, environment: &Environment) -> Vec<(Spot, String)> {
-    machine::look(settings, environment)
+pub(super) fn of_machine(settings: &Settings, home: &Path, environment: &Environment) -> Vec<(Spot, String)> {
+    machine::look(settings, home, environment)
 }
 
 /// How what is meant is called: `alerts.routes.host`.
 pub(super) fn shown(spot: Spot) -> String {
     keys::below(spot.key, spot.entry.map(|(_, field)| field).unwrap_or_default())
+}
+
+/// What is wrong with an entry of a list, with its number where its own place is not known: in a variable or a flag. Tables have names.
+pub(super) fn of_entry(spot: Spot, has_place: bool, message: String) -> String {
+    match spot.entry {
+        Some((at, "")) if !has_place => format!("entry {}: {message}", at + 1),
+        _ => message,
+    }
 }
