@@ -349,7 +349,9 @@ fn about(source: &Source, prepared: &Prepared) -> Report {
     if !unsound.is_empty() {
         let more = if unsound.len() > SHOWN { " …" } else { "" };
         let named = unsound.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-        report.detail(format!("not whole when it was backed up, and in the backup as it lay there: {named}{more}"));
+        report.detail(format!(
+            "not sound, or not to be copied by SQLite, when the backup was made, and in it as it lay there: {named}{more}"
+        ));
     }
     let include: Vec<String> =
         manifest.iter().flat_map(|m| &m.include).map(|entry| entry.path.display().to_string()).collect();

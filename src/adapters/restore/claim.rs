@@ -78,17 +78,15 @@ fn sweep_one(place: &Path, stamp: &str, path: &Path) {
     if swap::journal_path(place).symlink_metadata().is_ok() {
         return;
     }
-    let Some(note) = swap::read_own(path).ok().flatten().and_then(|text| serde_json::from_slice::<Note>(&text).ok())
-    else {
-        return;
-    };
+    let text = swap::read_own(path).ok().flatten().unwrap_or_default();
+    let Some(note) = serde_json::from_slice::<Note>(&text).ok().filter(|note| note.stamp == stamp) else { return };
     let places = std::iter::once(place).chain(note.include.iter().map(PathBuf::as_path));
     let left = places.map(|place| beside(place, &format!("{PREPARING}{stamp}"))).filter(|folder| {
         swap::discard(folder);
         folder.symlink_metadata().is_ok()
     });
     // The note stays as long as anything that it names.
-    if note.stamp == stamp && left.count() == 0 {
+    if left.count() == 0 {
         let _ = crate::durable::remove(path);
     }
 }
