@@ -126,8 +126,8 @@ pub(super) fn accept(key: &str, value: &Value) -> Result<(), String> {
         return Err(format!("expected {}, found {}", expected(default), found(value)));
     }
     let Value::Array(items) = value else { return understood(key, value.clone()) };
-    let said = |mistake: items::Mistake| {
-        let number = if items.len() > 1 { format!("entry {}: ", mistake.index + 1) } else { String::new() };
+    let said = |(index, mistake): (usize, items::Mistake)| {
+        let number = if items.len() > 1 { format!("entry {}: ", index + 1) } else { String::new() };
         let field = if mistake.field.is_empty() { String::new() } else { format!("{}: ", mistake.field) };
         format!("{number}{field}{}", mistake.message)
     };
