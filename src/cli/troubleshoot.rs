@@ -383,7 +383,7 @@ impl Bundle {
         }
         if wide > 0 {
             self.find(
-                format!("{wide} files or folders of the home can be used by others"),
+                format!("others can use {wide} of the files and folders of the home"),
                 "Somebody widened them, or a copy did",
                 "The next start narrows what Moon knows; see about/rights.txt",
             );

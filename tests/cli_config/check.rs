@@ -176,6 +176,15 @@ fn warned(scene: &Scene, text: &str) -> (Vec<String>, i32) {
     let (report, code) =
         json(command.env("PATH", "/usr/bin:/bin").args(["--config", "given.toml", "--json", "config", "check"]));
     assert_eq!(report["ok"], code == 0, "{report}");
+    let text = scene
+        .moon()
+        .env("PATH", "/usr/bin:/bin")
+        .args(["--config", "given.toml", "config", "check"])
+        .output()
+        .expect("runs")
+        .stdout;
+    let told = String::from_utf8(text).expect("text").lines().filter(|line| line.starts_with("warning: ")).count();
+    assert!(code != 0 || told == report["issues"].as_array().expect("a list").len(), "{report}");
     let warnings = report["data"]["warnings"].as_array().expect("a list").iter();
     let said = |w: &Value| {
         let place = w["place"].as_str().expect("text").rsplit_once("given.toml:").map_or("", |(_, place)| place);
