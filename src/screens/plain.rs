@@ -123,13 +123,13 @@ pub fn pipeline(view: &View) -> String {
 pub fn health(view: &View) -> String {
     let all = view.checks.len();
     match (view.verdict, view.state) {
-        (Some(Level::Ok), State::Live) if all == 0 => "the first checks are under way".into(),
-        (Some(Level::Ok), _) if all == 0 => "nothing was checked yet".into(),
-        (Some(verdict), _) if all > 0 => {
+        (None, _) => "not known".into(),
+        (_, State::Live) if all == 0 => "the first checks are under way".into(),
+        _ if all == 0 => "nothing was checked yet".into(),
+        (Some(verdict), _) => {
             let ok = view.checks.iter().filter(|check| check.level == Level::Ok).count();
             format!("{}: {ok} of {} ok", verdict.word(), count(all, "check"))
         }
-        _ => "not known".into(),
     }
 }
 
