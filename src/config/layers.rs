@@ -26,6 +26,9 @@ struct Stack {
     warnings: Vec<String>,
 }
 
+/// The place of what a flag sets.
+const SET: &str = "--set";
+
 /// All sources laid over one another, whatever is wrong with them.
 struct Laid {
     stack: Stack,
@@ -53,6 +56,10 @@ pub(super) fn usable(sources: &Sources) -> Option<Usable> {
         && stack.problems.len() == stack.templates
     {
         return Some(Usable::AllButTemplates(stack.loaded(settings, home, file)));
+    }
+    // Whoever mistypes a flag is there to type it again.
+    if stack.problems.iter().any(|problem| problem.place == SET) {
+        return None;
     }
     let mut apart = Stack { table: keys::defaults(), ..Stack::default() };
     let origin = stack.origins.get("home.path").cloned().unwrap_or_default();
@@ -173,7 +180,7 @@ impl Stack {
     fn flags(&mut self, sources: &Sources) {
         for assignment in &sources.set {
             let Some((key, text)) = assignment.split_once('=') else {
-                self.refuse("", "--set", "expected KEY=VALUE".to_owned());
+                self.refuse("", SET, "expected KEY=VALUE".to_owned());
                 continue;
             };
             let (key, all) = (key.trim(), keys::all());
@@ -182,13 +189,13 @@ impl Stack {
                     Some(near) => format!("unknown key; did you mean \"{near}\"?"),
                     None => "unknown key".to_owned(),
                 };
-                self.refuse(key, "--set", message);
+                self.refuse(key, SET, message);
             } else if key == "home.path" {
-                self.refuse(key, "--set", "use --home".to_owned());
+                self.refuse(key, SET, "use --home".to_owned());
             } else {
                 match keys::parse(key, text) {
-                    Ok(value) => self.put(key, value, Origin::Flag("--set".into())),
-                    Err(message) => self.refuse(key, "--set", message),
+                    Ok(value) => self.put(key, value, Origin::Flag(SET.into())),
+                    Err(message) => self.refuse(key, SET, message),
                 }
             }
         }
