@@ -119,6 +119,49 @@ fn a_dead_daemon_is_told_of_and_started_again_and_a_stopped_one_is_left_in_peace
 }
 
 #[test]
+fn a_running_daemon_is_seen_and_stopped_whatever_the_settings_say_by_now() {
+    let scratch = settled("");
+    scratch.json(&["start"]).expect(0);
+    let _guard = End(&scratch);
+    let running = pid(&scratch).expect("it runs");
+    std::fs::write(scratch.in_home("moon.toml"), "[watc]\n").expect("written");
+    let seen = Ran::of(&mut scratch.moon(&["status", "--json"]));
+    assert_eq!(seen.report()["data"]["daemon"]["pid"].as_u64(), Some(running), "{seen:?}");
+    assert_eq!(seen.stderr.matches("the settings are wrong").count(), 1, "{seen:?}");
+    assert_eq!(scratch.run(&["restart"]).code, Some(64), "it could not start again");
+    assert_eq!(pid(&scratch), Some(running));
+    scratch.run(&["stop"]).expect(0);
+    assert_eq!(pid(&scratch), None);
+}
+
+#[test]
+fn a_daemon_that_hangs_is_told_of_once_and_left_alone_and_its_answer_ends_that() {
+    let scratch = settled("");
+    let health = lines(&scratch).into_iter().find(|line| line.contains(" health ")).expect("a line");
+    scratch.json(&["start"]).expect(0);
+    let _guard = End(&scratch);
+    let hung = pid(&scratch).expect("it runs");
+    let signal = |signal| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(hung).expect("small")).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("a daemon of this test");
+    };
+    signal(rustix::process::Signal::STOP);
+    as_cron(&scratch, &health);
+    signal(rustix::process::Signal::CONT);
+    let alert = told(&scratch);
+    assert_eq!((alert["state"].as_str(), alert["severity"].as_str()), (Some("firing"), Some("critical")), "{alert}");
+    assert!(cron_log(&scratch).contains("the moon daemon does not answer; people were told"), "{}", cron_log(&scratch));
+    as_cron(&scratch, &health);
+    assert_eq!(
+        (told(&scratch)["id"].clone(), told(&scratch)["state"].as_str()),
+        (alert["id"].clone(), Some("resolved"))
+    );
+    assert_eq!(pid(&scratch), Some(hung));
+    let log = std::fs::read_to_string(scratch.in_home("logs/alerts.log")).expect("written");
+    assert_eq!(log.matches("[CRITICAL] Daemon Critical Failure").count(), 1, "{log}");
+}
+
+#[test]
 fn a_service_that_its_manager_has_given_up_is_told_of_and_left_to_it() {
     let scratch = settled("");
     let health = lines(&scratch).into_iter().find(|line| line.contains(" health ")).expect("a line");

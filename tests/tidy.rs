@@ -186,6 +186,7 @@ fn the_core_depends_on_no_library_that_touches_the_world() {
         "serde",
         "serde_json",
         "sha2",
+        "strsim",
         "thiserror",
         "tokio",
         "tracing",

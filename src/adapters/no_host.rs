@@ -5,6 +5,9 @@ use moon_actors::domain::{Capabilities, Page, SessionRef, UsageReading};
 use moon_actors::port::{Compacted, Doorbell, SessionHost};
 use moon_actors::{Error, Result};
 
+/// What stands where the name of a host would.
+pub const NAME: &str = "none";
+
 /// Answers everything with the reason why there is no host.
 pub struct NoHost {
     why: Error,
@@ -23,7 +26,7 @@ impl NoHost {
 #[async_trait]
 impl SessionHost for NoHost {
     fn name(&self) -> &'static str {
-        "none"
+        NAME
     }
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()

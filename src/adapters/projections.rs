@@ -43,6 +43,24 @@ pub struct Projections {
     shown: Shown,
 }
 
+/// The files that grow by lines.
+#[derive(Clone, Copy)]
+enum Growing {
+    Archives,
+    Audit,
+}
+
+impl Growing {
+    const ALL: [Self; 2] = [Self::Archives, Self::Audit];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Archives => ARCHIVES,
+            Self::Audit => AUDIT,
+        }
+    }
+}
+
 /// A JSON-lines file: how much of it is final, and the last id that is.
 struct Lines {
     path: PathBuf,
@@ -169,39 +187,51 @@ impl Projections {
         if state_text(&wanted) != found {
             stale.push(STATE);
         }
-        let archives = self.check_archives(&*self.archives.lock().await).await?;
-        let audit = self.check_audit(&*self.audit.lock().await).await?;
-        stale.extend([archives, audit].iter().filter(|check| !check.is_whole()).map(|check| check.name));
+        for file in Growing::ALL {
+            let check = self.check(file, &*self.lines(file).lock().await).await?;
+            stale.extend((!check.is_whole()).then_some(check.name));
+        }
         Ok(stale)
     }
 
-    async fn check_archives(&self, lines: &Lines) -> Result<Check> {
-        let mut check = Check::of(lines, ARCHIVES);
+    fn lines(&self, file: Growing) -> &Mutex<Lines> {
+        match file {
+            Growing::Archives => &self.archives,
+            Growing::Audit => &self.audit,
+        }
+    }
+
+    async fn check(&self, file: Growing, lines: &Lines) -> Result<Check> {
+        let mut check = Check::of(lines, file.name());
         while check.verdict.is_none() {
-            let rows = self.ledger.archive_rows(check.last, BATCH).await?;
-            check.compare(rows.iter().map(|(id, record)| (*id, line(record), record.indexed)));
+            match file {
+                Growing::Archives => {
+                    let rows = self.ledger.archive_rows(check.last, BATCH).await?;
+                    check.compare(rows.iter().map(|(id, record)| (*id, line(record), record.indexed)));
+                }
+                Growing::Audit => {
+                    let rows = self.ledger.audit_rows(check.last, BATCH).await?;
+                    check.compare(rows.iter().map(|row| (row.seq, line(&audit_line(row)), true)));
+                }
+            }
         }
         Ok(check)
     }
 
-    async fn check_audit(&self, lines: &Lines) -> Result<Check> {
-        let mut check = Check::of(lines, AUDIT);
-        while check.verdict.is_none() {
-            let rows = self.ledger.audit_rows(check.last, BATCH).await?;
-            check.compare(rows.iter().map(|row| (row.seq, line(&audit_line(row)), true)));
-        }
-        Ok(check)
-    }
-
-    async fn write_archives(&self) -> Result<Option<String>> {
-        let mut lines = self.archives.lock().await;
+    /// Says what was wrong with it before, if anything.
+    async fn write(&self, file: Growing) -> Result<Option<String>> {
+        let mut lines = self.lines(file).lock().await;
         let mut repaired = None;
         for _ in 0..LOOKS {
             if lines.needs_check() {
-                let check = self.check_archives(&lines).await?;
+                let check = self.check(file, &lines).await?;
                 repaired = lines.adopt(check)?.or(repaired);
             }
-            if self.grow_archives(&mut lines).await? {
+            let is_written = match file {
+                Growing::Archives => self.grow_archives(&mut lines).await?,
+                Growing::Audit => self.grow_audit(&mut lines).await?,
+            };
+            if is_written {
                 break;
             }
         }
@@ -230,21 +260,6 @@ impl Projections {
             lines.last = last_final;
         }
         Ok(is_written)
-    }
-
-    async fn write_audit(&self) -> Result<Option<String>> {
-        let mut lines = self.audit.lock().await;
-        let mut repaired = None;
-        for _ in 0..LOOKS {
-            if lines.needs_check() {
-                let check = self.check_audit(&lines).await?;
-                repaired = lines.adopt(check)?.or(repaired);
-            }
-            if self.grow_audit(&mut lines).await? {
-                break;
-            }
-        }
-        Ok(repaired)
     }
 
     /// Writes what is new. False: the file has become shorter.
@@ -379,7 +394,8 @@ fn io_failed(path: &Path, e: &io::Error) -> Error {
 impl Projector for Projections {
     async fn refresh(&self) -> Result<Vec<String>> {
         self.ledger.keep_reserve();
-        let repaired = [self.write_state().await, self.write_archives().await, self.write_audit().await];
+        let repaired =
+            [self.write_state().await, self.write(Growing::Archives).await, self.write(Growing::Audit).await];
         let mut notes = Vec::new();
         self.shown.write_status(None, self.clock.now())?;
         for outcome in repaired {

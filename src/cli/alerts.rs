@@ -1,19 +1,20 @@
 //! `moon alerts`: what fires, who knows of it, what is silenced, and whether the routes work.
 //!
 //! With a daemon, over its socket. Without one, what only reads opens the ledger beside whoever writes, and the rest works under the
-//! home's lock and delivers by itself. No alert is lost because the ledger cannot be used: it then goes straight to the routes.
+//! home's lock and delivers by itself; beside a daemon that hangs it does so without the lock, and writes down what it has told, so that
+//! nothing is told again when that one wakes. No alert is lost because the ledger cannot be used: it then goes straight to the routes.
 
 use super::output::{Report, table};
 use super::service::passwd;
 use super::{Context, route, runtime};
-use crate::daemon::lock::HomeLock;
+use crate::daemon::lock::{Holder, HomeLock};
 use crate::daemon::{ports, socket};
 use crate::home::Home;
 use chrono::{DateTime, Local, Utc};
 use moon_actors::alert::desk::{self, Desk};
 use moon_actors::alert::rules;
 use moon_actors::contract::{self, AlertsRequest, Request};
-use moon_actors::port::{AlertRow, DeliveryRow, Fate, NewSilence, PendingAlert, RouteRow, Severity, Silence};
+use moon_actors::port::{AlertKey, AlertRow, DeliveryRow, Fate, NewSilence, PendingAlert, RouteRow, Severity, Silence};
 use moon_actors::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// How long a daemon that starts, or a one-shot command, is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A daemon that hangs is one of the things to be told of: it is not waited for longer than its slowest route may take.
+/// A daemon that begins to hang is not waited for longer than its slowest route may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -42,6 +43,11 @@ impl Args {
     /// The verb as reports name it.
     pub(super) fn name(&self) -> &'static str {
         self.command().name()
+    }
+
+    pub(super) fn only_reads(&self) -> bool {
+        use Command::{History, List, Show, Silences};
+        matches!(self.command(), List | Show { .. } | History { .. } | Silences { .. })
     }
 }
 
@@ -218,8 +224,8 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
 }
 
 /// Puts an alert on the one path, daemon or not, and returns when its row is committed; without a daemon, when every route was tried.
-/// Severity and hint are those of the rule unless given. If the ledger cannot be used, the alert goes straight to every route, and the
-/// error says why it is in no ledger.
+/// Severity and hint are those of the rule unless given. If the ledger cannot be used, the alert goes straight to every route that wants
+/// it, and the error says why it is in no ledger.
 pub(crate) fn tell(
     ctx: &Context,
     (rule, subject): (&str, &str),
@@ -238,8 +244,9 @@ pub(crate) fn tell(
         hint: hint.map(str::to_owned),
     };
     carry_out(ctx, ask).map_err(|error| {
-        let known = rules::find(rule).map(|rule| rule.severity);
-        let alert = desk::unrecorded(rule, severity.or(known).unwrap_or(Severity::Critical), message, Utc::now());
+        let (key, severity) = (AlertKey::new(rule, subject), rules::severity(rule, severity));
+        let hint = hint.map(str::to_owned).or_else(|| rules::hint(rule));
+        let alert = desk::unrecorded(key, severity, message, hint, Utc::now());
         let notifiers = ports::notifiers(&ctx.home, ctx.settings());
         let tried = runtime::block_on(desk::directly(&notifiers, &alert)).unwrap_or_default();
         let told: Vec<&str> = tried.iter().filter(|one| one.is_delivered()).map(|one| one.route.as_str()).collect();
@@ -248,28 +255,40 @@ pub(crate) fn tell(
     })
 }
 
+/// Says that what [`tell`] was about is over, if it still fires.
+pub(crate) fn over(ctx: &Context, (rule, subject): (&str, &str)) -> Result<()> {
+    carry_out(ctx, AlertsRequest::Resolve { rule: rule.to_owned(), subject: subject.to_owned() }).map(drop)
+}
+
 /// Reads what is kept, beside whoever writes.
 fn look(ctx: &Context, ask: AlertsRequest) -> Result<contract::Report> {
     ctx.home.refuse_unsafe()?;
     runtime::block_on(async {
-        if let Some(answer) = by_socket(&ctx.home, &ask).await? {
-            return Ok(answer);
-        }
-        match ports::open_desk_read_only(&ctx.home, ctx.settings())? {
-            Some(desk) => desk.answer(ask).await,
-            None => Err(route::no_ledger(&ctx.home)),
-        }
+        let silent = match by_socket(&ctx.home, &ask).await {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        let desk = ports::open_desk_read_only(&ctx.home, ctx.settings())?;
+        let answer = desk.ok_or_else(|| route::no_ledger(&ctx.home))?.answer(ask).await?;
+        Ok(match silent {
+            Some(error) => answer.detail(format!("{}: this is what the ledger holds", error.message)),
+            None => answer,
+        })
     })?
 }
 
-/// Does it: by the daemon, or under the lock. Whoever holds the home and does not answer is waited for.
+/// Does it: by the daemon, or under the lock. Whoever else holds the home is waited for.
 fn carry_out(ctx: &Context, ask: AlertsRequest) -> Result<contract::Report> {
     ctx.home.refuse_unsafe()?;
     runtime::block_on(async {
         let begun = Instant::now();
         loop {
-            if let Some(answer) = by_socket(&ctx.home, &ask).await? {
-                return Ok(answer);
+            match by_socket(&ctx.home, &ask).await {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                Err(error) if error.code == socket::SILENT => return beside(ctx, ask, error).await,
+                Err(error) => return Err(error),
             }
             let home = ctx.open_home()?;
             match HomeLock::take(&home, "alerts") {
@@ -279,6 +298,18 @@ fn carry_out(ctx: &Context, ask: AlertsRequest) -> Result<contract::Report> {
             }
         }
     })?
+}
+
+/// Does it beside a daemon that hangs, which was asked nothing: everything here is a transaction of the ledger, and SQLite keeps two writers
+/// apart. Severity, cooldown, silences and limits hold, and the daemon finds written down what was told. Only the same version may: another
+/// one would change the ledger's schema under it.
+async fn beside(ctx: &Context, ask: AlertsRequest, silent: Error) -> Result<contract::Report> {
+    let is_same = |holder: Holder| holder.what == "daemon" && holder.version == env!("CARGO_PKG_VERSION");
+    if !HomeLock::holder(&ctx.home).is_some_and(is_same) {
+        return Err(silent);
+    }
+    let answer = ports::open_desk(&ctx.home, ctx.settings())?.answer(ask).await?;
+    Ok(answer.detail(format!("{}: this was done beside it", silent.message)))
 }
 
 async fn own(ctx: &Context, home: &Home) -> Result<Desk> {
@@ -293,8 +324,8 @@ async fn by_socket(home: &Home, ask: &AlertsRequest) -> Result<Option<contract::
     }
     let request = Request::Alerts { alerts: ask.clone() };
     tokio::time::timeout(ANSWER_WAIT, socket::ask(home, &request)).await.unwrap_or_else(|_| {
-        Err(Error::transient("control.io", "could not talk to the moon daemon")
-            .cause(format!("it had not answered after {} s", ANSWER_WAIT.as_secs()))
+        Err(Error::transient("control.io", "the moon daemon has not answered")
+            .cause(format!("no answer within {} s", ANSWER_WAIT.as_secs()))
             .hint("see `moon logs`"))
     })
 }

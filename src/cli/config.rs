@@ -1,7 +1,7 @@
 //! `moon config`: shows the settings in force with their origin, or says what is wrong with them.
 
 use super::exit::Exit;
-use super::output::{Issue, Report, table};
+use super::output::{Issue, Remarks, Report, table};
 use crate::config::{Environment, Loaded, Problem, as_error};
 use moon_actors::Result;
 use moon_actors::contract::count;
@@ -55,7 +55,7 @@ fn show(name: &str, loaded: &Loaded, origin: bool) -> Result<Report> {
     } else {
         report.details = entries.iter().map(|(key, value, _)| format!("{key} = {value}")).collect();
     }
-    remarks(&mut report, loaded);
+    warn(&mut report, loaded);
     let keys: Vec<_> =
         entries.iter().map(|(key, value, from)| json!({ "key": key, "value": value, "origin": from })).collect();
     report.data(&json!({ "home": shown(&loaded.home), "file": loaded.file.as_deref().map(shown), "keys": keys }));
@@ -74,7 +74,7 @@ fn sound(name: &str, loaded: &Loaded, environment: &Environment) -> Report {
         Some(file) => format!("{}: in order; {set} set here or elsewhere{but}", file.display()),
         None => format!("no settings file: the defaults are in force; {set} set elsewhere{but}"),
     });
-    remarks(&mut report, loaded);
+    warn(&mut report, loaded);
     for problem in &missing {
         report.remark(problem.to_string());
     }
@@ -107,7 +107,8 @@ fn broken(name: &str, problems: &[Problem]) -> Report {
     report
 }
 
-fn remarks(report: &mut Report, loaded: &Loaded) {
+fn warn(report: &mut Report, loaded: &Loaded) {
+    report.remarks = Remarks::Warnings;
     for warning in &loaded.warnings {
         report.remark(warning.as_str());
     }

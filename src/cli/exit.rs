@@ -30,7 +30,8 @@ impl Exit {
             ("config", _)
             | ("cli", "usage")
             | ("recall", "empty_query" | "query_too_long")
-            | ("alert", "rule" | "silence") => Self::Usage,
+            | ("alert", "rule" | "silence")
+            | ("health", "no_such_check") => Self::Usage,
             ("daemon", "gave_up") => Self::GaveUp,
             ("restore", "under_way") => Self::Held,
             ("daemon" | "lock" | "control" | "backup", "held" | "running" | "not_running" | "not_reachable") => {

@@ -147,7 +147,8 @@ fn text(ctx: &Context, rows: &[CheckRow]) -> Report {
     for row in rows {
         let mark = match row.condition {
             Condition::Ok => '✓',
-            Condition::Warning | Condition::Unknown => '⚠',
+            Condition::Warning => '⚠',
+            Condition::Unknown => '?',
             Condition::Critical => '✗',
         };
         let since = match row.condition {

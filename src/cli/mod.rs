@@ -41,7 +41,7 @@ mod uninstall;
 mod verify;
 mod watch;
 
-use crate::config::{Environment, Loaded, Problem, Sources};
+use crate::config::{Environment, Loaded, Problem, Sources, Usable};
 use crate::home::Home;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -169,6 +169,8 @@ pub struct Context {
     /// Paths only: call [`Context::open_home`] before writing.
     pub home: Home,
     pub loaded: Loaded,
+    /// What is wrong with the settings, for commands that go on all the same.
+    pub wrong: Vec<Problem>,
     pub out: Output,
     pub environment: Environment,
 }
@@ -216,24 +218,26 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
     if let Command::Config(command) = &cli.command {
         return conclude(out, name, |_| config::run(command, &loaded, &environment));
     }
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
-        // Whoever watches plugins takes every other code for something else.
-        Err(problems) if matches!(&cli.command, Command::Health(args) if args.format == health::Format::Nagios) => {
-            return out.report(&health::unknown(&crate::config::as_error(&problems)));
-        }
-        // Wrong settings are one of the things it is there for.
-        Err(problems) if cli.command.works_without_settings() => match without_settings(&sources, &problems) {
-            Ok(loaded) => loaded,
-            Err(problems) => return refuse(&out, name, &problems),
+    let (loaded, wrong) = match loaded {
+        Ok(loaded) => (loaded, Vec::new()),
+        Err(problems) => match cli.command.despite(crate::config::usable(&sources)) {
+            Some(loaded) => (loaded, problems),
+            // Whoever watches plugins takes every other code for something else.
+            None if matches!(&cli.command, Command::Health(args) if args.format == health::Format::Nagios) => {
+                return out.report(&health::unknown(&crate::config::as_error(&problems)));
+            }
+            None => return out.error(name, &crate::config::as_error(&problems)),
         },
-        Err(problems) => return refuse(&out, name, &problems),
     };
+    if let [first, others @ ..] = wrong.as_slice() {
+        let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+        tracing::warn!("the settings are wrong, `moon config check` says how: {first}{more}");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let home = Home::at(&loaded.home);
-    let context = Context { globals: cli.globals, home, loaded, out, environment };
+    let context = Context { globals: cli.globals, home, loaded, wrong, out, environment };
     // A bug in a command ends that command like any other failure; the panic hook has said where it is.
     let result = catch_unwind(AssertUnwindSafe(|| dispatch(&context, &cli.command))).unwrap_or_else(|_| {
         Err(Error::data("cli.crashed", format!("could not finish `moon {name}`"))
@@ -314,9 +318,23 @@ impl Command {
         }
     }
 
-    /// True for what must work above all when the settings are wrong: looking for the fault, and stopping what runs.
-    fn works_without_settings(&self) -> bool {
-        matches!(self, Self::Troubleshoot(_) | Self::Stop(_) | Self::Ctl(ctl::Command::Stop))
+    /// What this command does with when the settings are wrong. Looking for the fault, seeing how things are and stopping what runs takes
+    /// the home alone; what begins a daemon takes all of them, as that one does.
+    fn despite(&self, usable: Option<Usable>) -> Option<Loaded> {
+        let only_looks = match self {
+            Self::Troubleshoot(_) | Self::Stop(_) | Self::Status(_) | Self::Logs(_) | Self::Ctl(_) => true,
+            Self::Alerts(args) => args.only_reads(),
+            _ => false,
+        };
+        let begins = match self {
+            Self::Watch(_) | Self::Start(_) | Self::Restart(_) | Self::Install(_) => true,
+            Self::Service(command) => matches!(command, service::Command::Install { .. }),
+            _ => false,
+        };
+        match usable? {
+            Usable::AllButTemplates(loaded) => Some(loaded).filter(|_| !begins),
+            Usable::HomeAlone(loaded) => Some(loaded).filter(|_| only_looks),
+        }
     }
 
     /// False for commands that must not read or touch a real installation.
@@ -331,25 +349,11 @@ fn sources(cli: &Cli, environment: &Environment) -> Sources {
     Sources { home, file: config, set, environment: environment.clone(), installation }
 }
 
-/// The defaults over the same home, with what is wrong as warnings.
-fn without_settings(sources: &Sources, problems: &[Problem]) -> std::result::Result<Loaded, Vec<Problem>> {
-    let set = sources.environment.get(std::ffi::OsStr::new("MOON_HOME")).filter(|home| !home.is_empty());
-    let home = sources.home.clone().or_else(|| set.map(PathBuf::from));
-    let apart = Sources { home, environment: sources.environment.clone(), ..Sources::default() };
-    let mut loaded = crate::config::load(&apart)?;
-    loaded.warnings.extend(problems.iter().map(|problem| format!("the settings are wrong: {problem}")));
-    Ok(loaded)
-}
-
 fn conclude(out: Output, name: &str, run: impl FnOnce(&Output) -> Result<Report>) -> Exit {
     match run(&out) {
         Ok(report) => out.report(&report),
         Err(error) => out.error(name, &error),
     }
-}
-
-fn refuse(out: &Output, name: &str, problems: &[Problem]) -> Exit {
-    out.error(name, &crate::config::as_error(problems))
 }
 
 /// Called through a link named `moon-watch`, the program is `moon moon-watch`.

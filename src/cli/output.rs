@@ -37,9 +37,19 @@ pub struct Report {
     /// People see the issues before the details.
     #[serde(skip)]
     pub trouble_first: bool,
+    /// What people see before an issue of a report that is in order.
+    #[serde(skip)]
+    pub remarks: Remarks,
     /// Set when neither 0 nor 2 says enough.
     #[serde(skip)]
     pub exit: Option<Exit>,
+}
+
+/// What the remarks of a report are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remarks {
+    Notes,
+    Warnings,
 }
 
 impl Report {
@@ -53,6 +63,7 @@ impl Report {
             issues,
             data: serde_json::json!({}),
             trouble_first: false,
+            remarks: Remarks::Notes,
             exit: None,
         }
     }
@@ -280,7 +291,11 @@ fn json(report: &Report) -> String {
 
 fn text(report: &Report) -> String {
     let details: String = report.details.iter().map(|line| escape(line) + "\n").collect();
-    let label = if report.ok { ("note", YELLOW) } else { ("issue", YELLOW) };
+    let label = match report.remarks {
+        _ if !report.ok => ("issue", YELLOW),
+        Remarks::Warnings => ("warning", YELLOW),
+        Remarks::Notes => ("note", YELLOW),
+    };
     let issues: String = report.issues.iter().map(|issue| trouble(label, issue)).collect();
     if report.trouble_first { issues + &details } else { details + &issues }
 }

@@ -1,19 +1,29 @@
 //! `moon health --revive`: what cron calls. A daemon that is dead though nobody stopped it is told of, and started again.
 //!
 //! A deliberate stop is never undone, and a home in which no daemon ever ran gets none. Where a service manager looks after Moon, it
-//! has started Moon again or has given up for a reason: then people are told and nothing else. A daemon that hangs is not killed from here.
+//! has started Moon again or has given up for a reason: then people are told and nothing else. A daemon that hangs is told of and not
+//! killed from here; that it answers again ends the alert.
 
 use super::output::Report;
 use super::{Context, alerts, lifecycle, runtime, service};
+use crate::daemon::socket;
 use crate::screens::source;
 use crate::service::RESTART_PAUSE;
+use crate::service::manager::Kind;
 use moon_actors::Result;
+use moon_actors::contract::Request;
 
 const NEXT_STEP: &str = "moon logs says how it ended; moon start starts it by hand";
+
+/// The alert about a daemon that is not there for anybody.
+const DOWN: (&str, &str) = ("daemon_critical", "moon");
 
 /// What was done about a dead daemon, in one sentence; `None`: none is dead. An alert tells of it, and the next life ends that.
 pub(super) fn run(ctx: &Context) -> Result<Option<String>> {
     let found = source::liveness(&ctx.home);
+    if found["state"] == "stale" {
+        return hung(ctx);
+    }
     if found["state"] != "dead" {
         return Ok(None);
     }
@@ -33,7 +43,7 @@ pub(super) fn run(ctx: &Context) -> Result<Option<String>> {
         None => said.to_owned(),
     };
     // Whoever cannot be told is no reason to leave it dead.
-    let told = alerts::tell(ctx, ("daemon_critical", "moon"), None, &message, Some(NEXT_STEP));
+    let told = alerts::tell(ctx, DOWN, None, &message, Some(NEXT_STEP));
     let untold = told.err().map_or(String::new(), |error| format!(" ({error})"));
     if unit.is_some() {
         return Ok(Some(format!("{message}: `moon service status`{untold}")));
@@ -45,4 +55,22 @@ pub(super) fn run(ctx: &Context) -> Result<Option<String>> {
         Err(error) => format!("it could not be started again: {error}"),
     };
     Ok(Some(format!("{said}; {how}{untold}")))
+}
+
+/// A daemon that holds the home: `None` if it answers.
+fn hung(ctx: &Context) -> Result<Option<String>> {
+    // The manager's watchdog ends one that hangs.
+    if service::unit(ctx).is_some_and(|manager| manager.kind == Kind::Systemd) {
+        return Ok(None);
+    }
+    let silent = match runtime::block_on(socket::ask(&ctx.home, &Request::Ping))? {
+        Err(error) if error.code == socket::SILENT => error,
+        // Whoever raised it: the daemon answers.
+        Ok(Some(report)) if report.error.is_none() => return alerts::over(ctx, DOWN).map(|()| None),
+        _ => return Ok(None),
+    };
+    let hint = "moon restart --force ends it and starts another one";
+    let told = alerts::tell(ctx, DOWN, None, &silent.message, Some(hint));
+    let untold = told.err().map_or(String::new(), |error| format!(" ({error})"));
+    Ok(Some(format!("{}; people were told{untold}", silent.message)))
 }

@@ -115,7 +115,7 @@ pub(super) fn no_ledger(home: &Home) -> Error {
             .hint("begin with `moon watch --once`, or try `moon demo`");
     }
     Error::data("ledger.missing", format!("the ledger {} is missing", home.ledger_db().display()))
-        .cause(format!("{manifests} archived segments lie in {shown}, and nothing else knows of them"))
+        .cause(format!("nothing else knows of the {} in {shown}", contract::count(manifests, "archived segment")))
         .hint("restore state/ from a backup before Moon runs here again; the archive itself is untouched (see the runbook)")
 }
 

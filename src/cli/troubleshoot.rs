@@ -187,15 +187,16 @@ impl Bundle {
         for name in ctx.environment.keys().filter(named) {
             text.push_str(&format!("variable {} is set\n", name.to_string_lossy()));
         }
-        for warning in ctx.loaded.warnings.clone() {
+        for warning in &ctx.loaded.warnings {
             text.push_str(&format!("warning: {warning}\n"));
-            if warning.starts_with("the settings are wrong") {
-                self.find(
-                    warning,
-                    "A mistake in moon.toml or in a variable",
-                    "`moon config check`, and correct what it names",
-                );
-            }
+        }
+        for problem in &ctx.wrong {
+            text.push_str(&format!("wrong: {problem}\n"));
+            self.find(
+                format!("the settings are wrong: {problem}"),
+                "A mistake in moon.toml or in a variable",
+                "`moon config check`, and correct what it names",
+            );
         }
         self.add("about/settings.txt", &text);
     }
@@ -382,7 +383,7 @@ impl Bundle {
         }
         if wide > 0 {
             self.find(
-                format!("{wide} files or folders of the home can be used by others"),
+                format!("others can use {wide} of the files and folders of the home"),
                 "Somebody widened them, or a copy did",
                 "The next start narrows what Moon knows; see about/rights.txt",
             );

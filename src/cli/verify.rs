@@ -237,8 +237,11 @@ async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
         report.detail(format!("index: holds {held}, none is missing; {waiting} to be indexed"));
     } else {
         report.issue(
-            Error::data("index.incomplete", format!("the index lacks {} of {} segments", missing.len(), indexed.len()))
-                .hint("moon index --rebuild"),
+            Error::data(
+                "index.incomplete",
+                format!("the index lacks {} of {}", missing.len(), count(indexed.len(), "segment")),
+            )
+            .hint("moon index --rebuild"),
         );
     }
     Ok(json!({ "readable": true, "missing": missing.len(), "waiting": waiting, "complaints": complaints }))

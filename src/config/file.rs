@@ -19,11 +19,11 @@ const FILE_MAX: u64 = 1 << 20;
 /// What one file says.
 #[derive(Debug, Default)]
 pub(super) struct FileValues {
-    /// Good values with their key and origin. A list without its bad entries.
+    /// Good values with their key and origin. A list with what can be read of its bad entries: each of them is a problem.
     pub(super) values: Vec<(String, Value, Origin)>,
     /// Where the entries of those lists stand.
     pub(super) entries: Vec<(String, Vec<EntryPlace>)>,
-    /// Keys that are there with a value that cannot be used.
+    /// Keys that are there with a value that cannot be used, or not all of it.
     pub(super) bad: Vec<String>,
     pub(super) problems: Vec<Problem>,
 }
@@ -129,44 +129,44 @@ fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut Fil
     }
 }
 
-/// A list, entry by entry: a bad one hides no other.
+/// A list, entry by entry: a bad one hides no other, and of a bad one what can be read is kept for the rules.
 fn list(key: &str, entries: &[Spanned<DeValue<'_>>], origin: Origin, lines: &Lines<'_>, out: &mut FileValues) {
-    let mut mistakes = items::judge(key, entries);
-    let (mut good, mut places) = (Vec::new(), Vec::new());
-    for (index, entry) in entries.iter().enumerate() {
-        if mistakes.iter().any(|mistake| mistake.index == index) {
-            continue;
+    let (mut values, mut places, mut is_known) = (Vec::new(), Vec::new(), true);
+    for entry in entries {
+        let items::Entry { mut mistakes, rest, told } = items::judge(key, entry);
+        let at = entry.span().start;
+        let readable = match rest {
+            Some(rest) => value(&Spanned::new(entry.span(), rest)).ok(),
+            None if !mistakes.is_empty() => None,
+            None => {
+                value(entry).map_err(|message| mistakes.push(items::Mistake { at, field: String::new(), message })).ok()
+            }
+        };
+        is_known &= readable.is_some() && !told.hides_the_name();
+        if let Some(readable) = readable {
+            values.push(readable);
+            places.push(entry_place(entry, told, lines));
         }
-        match value(entry) {
-            Ok(value) => {
-                good.push(value);
-                places.push(entry_place(entry, lines));
-            }
-            Err(message) => {
-                let at = entry.span().start;
-                mistakes.push(items::Mistake { index, at, field: String::new(), message });
-            }
+        for mistake in mistakes {
+            let place = lines.place(mistake.at);
+            out.problems.push(Problem { place, key: keys::below(key, &mistake.field), message: mistake.message });
         }
     }
-    if !mistakes.is_empty() {
+    if !is_known {
         out.bad.push(key.to_owned());
     }
-    for mistake in mistakes {
-        let place = lines.place(mistake.at);
-        out.problems.push(Problem { place, key: keys::below(key, &mistake.field), message: mistake.message });
-    }
-    out.values.push((key.to_owned(), Value::Array(good), origin));
+    out.values.push((key.to_owned(), Value::Array(values), origin));
     out.entries.push((key.to_owned(), places));
 }
 
-fn entry_place(entry: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> EntryPlace {
+fn entry_place(entry: &Spanned<DeValue<'_>>, told: items::Told, lines: &Lines<'_>) -> EntryPlace {
     let fields = match entry.get_ref() {
         DeValue::Table(fields) => {
             fields.keys().map(|name| (name.get_ref().to_string(), lines.place(name.span().start))).collect()
         }
         _ => Default::default(),
     };
-    EntryPlace { place: lines.place(entry.span().start), fields }
+    EntryPlace { place: lines.place(entry.span().start), fields, told }
 }
 
 fn unknown_key(field: &str, known: &[String]) -> String {

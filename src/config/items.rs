@@ -12,11 +12,39 @@ use std::collections::BTreeSet;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 use toml::{Spanned, Value};
 
+/// An entry after it was judged.
+#[derive(Debug, Default)]
+pub(super) struct Entry<'t> {
+    /// In the order of the text.
+    pub(super) mistakes: Vec<Mistake>,
+    /// What of an entry with mistakes can be read all the same: rules are held against it, and nothing else.
+    pub(super) rest: Option<DeValue<'t>>,
+    pub(super) told: Told,
+}
+
+/// Keys of an entry that were complained of, or that somebody meant: what else is said about them follows from that.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told(BTreeSet<String>);
+
+impl Told {
+    /// Whether a rule's complaint about a key of the entry (empty: about the entry) says nothing new.
+    pub(super) fn covers(&self, field: &str, message: &str) -> bool {
+        // Shorter keys are words of every sentence, like `to` and `name`; what is said of the whole entry is about few of them.
+        let is_word =
+            |key: &str| message.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).any(|word| word == key);
+        let is_named =
+            |key: &String| key.len() > 4 && message.contains(key.as_str()) || field.is_empty() && is_word(key);
+        self.0.contains(field) || self.0.iter().any(is_named)
+    }
+    /// Whether rules over other entries cannot know what this one is called.
+    pub(super) fn hides_the_name(&self) -> bool {
+        self.0.contains("name")
+    }
+}
+
 /// What is wrong in one entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
-    /// Which entry, counted from 0.
-    pub(super) index: usize,
     /// Where in the text.
     pub(super) at: usize,
     /// The key of the table that is meant; empty: the entry.
@@ -24,43 +52,34 @@ pub(super) struct Mistake {
     pub(super) message: String,
 }
 
-/// Every mistake in the list under `key`, in the order of the text.
-pub(super) fn judge(key: &str, items: &[Spanned<DeValue<'_>>]) -> Vec<Mistake> {
-    let mut mistakes: Vec<Mistake> = Vec::new();
-    for (index, item) in items.iter().enumerate() {
-        let mut found = match item.get_ref() {
-            DeValue::Table(fields) => Table::new(key, item.span().start, fields).judge(),
-            _ => plain(key, item).into_iter().collect(),
-        };
-        found.sort_by_key(|(at, ..)| *at);
-        let mistake = |(at, field, message)| Mistake { index, at, field, message };
-        mistakes.extend(found.into_iter().map(mistake));
-    }
-    mistakes
+/// The entry of the list under `key`, with every mistake in it.
+pub(super) fn judge<'t>(key: &'t str, item: &'t Spanned<DeValue<'t>>) -> Entry<'t> {
+    let mut entry = match item.get_ref() {
+        DeValue::Table(fields) => Table::new(key, item.span().start, fields).judge(),
+        _ => Entry { mistakes: plain(key, item).into_iter().collect(), ..Entry::default() },
+    };
+    entry.mistakes.sort_by_key(|mistake| mistake.at);
+    entry
 }
 
-/// The same for a value that has no place of its own.
-pub(super) fn judge_value(key: &str, list: &Value) -> Vec<Mistake> {
+/// The same for the entries of a value that has no place of its own: the mistakes, each with its entry's index.
+pub(super) fn judge_value(key: &str, list: &Value) -> Vec<(usize, Mistake)> {
     let text = format!("list = {list}");
     let Ok(table) = DeTable::parse(&text) else { return Vec::new() };
-    match table.get_ref().get("list").map(Spanned::get_ref) {
-        Some(DeValue::Array(items)) => judge(key, items),
-        _ => Vec::new(),
-    }
+    let Some(DeValue::Array(items)) = table.get_ref().get("list").map(Spanned::get_ref) else { return Vec::new() };
+    let of = |(index, item)| judge(key, item).mistakes.into_iter().map(move |mistake| (index, mistake));
+    items.iter().enumerate().flat_map(of).collect()
 }
 
-/// Place, field and message.
-type Found = (usize, String, String);
-
 /// A text or a number.
-fn plain(key: &str, item: &Spanned<DeValue<'_>>) -> Option<Found> {
+fn plain(key: &str, item: &Spanned<DeValue<'_>>) -> Option<Mistake> {
     let wrong = read(key, item.clone()).err()?;
     // A type of ours means nothing to people.
     let message = match wrong.message().split_once("expected struct") {
         Some(_) => format!("expected a table, found {}", item.get_ref().type_str()),
         None => wrong.message().trim().to_owned(),
     };
-    Some((item.span().start, String::new(), message))
+    Some(Mistake { at: item.span().start, field: String::new(), message })
 }
 
 /// Whether the settings take this entry under this key.
@@ -84,9 +103,8 @@ struct Table<'t> {
     start: usize,
     fields: &'t DeTable<'t>,
     left: DeTable<'t>,
-    found: Vec<Found>,
-    /// Keys that were complained of, or that somebody meant: what else is said about them follows from that.
-    told: BTreeSet<String>,
+    found: Vec<Mistake>,
+    told: Told,
     /// Keys that were missing and have a stand-in, so that the rest is read, too.
     stand_ins: BTreeSet<String>,
 }
@@ -99,19 +117,25 @@ impl<'t> Table<'t> {
             fields,
             left: fields.clone(),
             found: Vec::new(),
-            told: BTreeSet::new(),
+            told: Told::default(),
             stand_ins: BTreeSet::new(),
         }
     }
 
-    fn judge(mut self) -> Vec<Found> {
+    fn judge(mut self) -> Entry<'t> {
         loop {
             let item = Spanned::new(self.start..self.start + 1, DeValue::Table(self.left.clone()));
-            match read(self.key, item) {
-                Err(error) if self.goes_on(&error) => {}
-                _ => return self.found,
-            }
+            let rest = match read(self.key, item) {
+                Err(error) if self.goes_on(&error) => continue,
+                Err(_) => None,
+                Ok(()) => Some(DeValue::Table(self.left)).filter(|_| !self.found.is_empty()),
+            };
+            return Entry { mistakes: self.found, rest, told: self.told };
         }
+    }
+
+    fn find(&mut self, at: usize, field: &str, message: String) {
+        self.found.push(Mistake { at, field: field.to_owned(), message });
     }
 
     /// Notes what is wrong. False: nothing more can be found out.
@@ -130,14 +154,14 @@ impl<'t> Table<'t> {
         match culprit {
             Some(field) if self.stand_ins.contains(&field) => self.is_a_list_then(&field),
             Some(field) => {
-                if self.told.insert(field.clone()) {
-                    self.found.push((span.start, field.clone(), keys::with_suggestion(message)));
+                if self.told.0.insert(field.clone()) {
+                    self.find(span.start, &field, keys::with_suggestion(message));
                 }
                 self.left.remove(field.as_str()).is_some()
             }
             // In a table below.
             None if span.start > self.start => {
-                self.found.push((span.start, String::new(), keys::with_suggestion(message)));
+                self.find(span.start, "", keys::with_suggestion(message));
                 false
             }
             // Rules over the whole table: a line each, which begins with its key.
@@ -155,8 +179,8 @@ impl<'t> Table<'t> {
             Some(near) => format!("unknown key; did you mean \"{near}\"?"),
             None => format!("unknown key; there are {}", known.join(", ")),
         };
-        self.found.push((self.place(field), field.to_owned(), said));
-        self.told.extend(near.map(str::to_owned));
+        self.find(self.place(field), field, said);
+        self.told.0.extend(near.map(str::to_owned));
         self.left.remove(field).is_some()
     }
 
@@ -164,8 +188,8 @@ impl<'t> Table<'t> {
         if !self.stand_ins.insert(field.to_owned()) {
             return false;
         }
-        if self.told.insert(field.to_owned()) {
-            self.found.push((self.start, field.to_owned(), "is missing".to_owned()));
+        if self.told.0.insert(field.to_owned()) {
+            self.find(self.start, field, "is missing".to_owned());
         }
         self.put(field, DeValue::String(Cow::Borrowed("?")));
         true
@@ -187,12 +211,9 @@ impl<'t> Table<'t> {
     fn rule(&mut self, line: &str) {
         let is_key = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         let (field, message) = line.split_once(": ").filter(|(field, _)| is_key(field)).unwrap_or(("", line));
-        // Shorter keys are words of every sentence, like `to` and `name`.
-        let is_named = |key: &&String| key.len() > 4 && message.contains(key.as_str());
-        if self.told.contains(field) || self.told.iter().any(|key| is_named(&key)) {
-            return;
+        if !self.told.covers(field, message) {
+            self.find(self.place(field), field, message.to_owned());
         }
-        self.found.push((self.place(field), field.to_owned(), message.to_owned()));
     }
 
     fn place(&self, field: &str) -> usize {
@@ -218,10 +239,11 @@ mod tests {
             panic!("a list")
         };
         let line = |at: usize| text[..at].matches('\n').count() + 1;
-        judge(key, items)
-            .iter()
-            .map(|m| format!("{} line {} {}: {}", m.index, line(m.at), m.field, m.message))
-            .collect()
+        let said = |(index, item)| {
+            let mistakes = judge(key, item).mistakes.into_iter();
+            mistakes.map(move |m| format!("{index} line {} {}: {}", line(m.at), m.field, m.message))
+        };
+        items.iter().enumerate().flat_map(said).collect()
     }
 
     #[test]
@@ -277,7 +299,7 @@ mod tests {
         assert_eq!(said.len(), 2, "{said:#?}");
         assert!(said[0].starts_with("1 line 1 : invalid type: integer `5`"), "{said:?}");
         assert_eq!(
-            super::judge_value("alerts.routes", &Value::Array(vec![Value::Integer(1)]))[0].message,
+            super::judge_value("alerts.routes", &Value::Array(vec![Value::Integer(1)]))[0].1.message,
             "expected a table, found integer"
         );
     }
@@ -301,7 +323,7 @@ mod tests {
             let text = format!("[[l]]\n{text}");
             let table = DeTable::parse(&text).expect("TOML");
             let Some(DeValue::Array(items)) = table.get_ref().get("l").map(Spanned::get_ref) else { panic!("a list") };
-            let mistakes = judge(key, items);
+            let mistakes = judge(key, &items[0]).mistakes;
             prop_assert_eq!(mistakes.is_empty(), read(key, items[0].clone()).is_ok(), "{}: {:?}", text, mistakes);
             let mut once = mistakes.iter().map(|m| (m.at, &m.field, &m.message)).collect::<Vec<_>>();
             once.dedup();

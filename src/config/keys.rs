@@ -4,6 +4,7 @@
 //! once. Only the names of earlier plans are written down by hand.
 
 use super::items;
+pub(super) use moon_actors::contract::nearest;
 use moon_actors::settings::Settings;
 use serde::Deserialize as _;
 use toml::{Table, Value};
@@ -126,8 +127,8 @@ pub(super) fn accept(key: &str, value: &Value) -> Result<(), String> {
         return Err(format!("expected {}, found {}", expected(default), found(value)));
     }
     let Value::Array(items) = value else { return understood(key, value.clone()) };
-    let said = |mistake: items::Mistake| {
-        let number = if items.len() > 1 { format!("entry {}: ", mistake.index + 1) } else { String::new() };
+    let said = |(index, mistake): (usize, items::Mistake)| {
+        let number = if items.len() > 1 { format!("entry {}: ", index + 1) } else { String::new() };
         let field = if mistake.field.is_empty() { String::new() } else { format!("{}: ", mistake.field) };
         format!("{number}{field}{}", mistake.message)
     };
@@ -229,21 +230,6 @@ fn shorten(text: &str) -> String {
         short.push('…');
     }
     short
-}
-
-/// The name somebody probably meant, or none.
-pub(super) fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    const ALIKE: f64 = 0.8;
-    let wrong = wrong.to_lowercase();
-    let score = |candidate: &str| {
-        // `archive_ratio` and `poll_interval_secs` of earlier plans: the word itself is the nearest name.
-        if wrong.strip_prefix(candidate).is_some_and(|rest| rest.starts_with(['_', '-'])) {
-            return 1.0;
-        }
-        strsim::jaro_winkler(&wrong, candidate)
-    };
-    let scored = candidates.into_iter().map(|candidate| (score(candidate), candidate));
-    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::file::{self, FileValues};
 use super::keys::{self, Variable};
 use super::locate::{self, FILE_VARIABLES};
 use super::origin::{self, Entries};
-use super::{Loaded, Origin, Problem, Sources, check};
+use super::{Loaded, Origin, Problem, Sources, Usable, check};
 use moon_actors::settings::{Problem as Broken, Settings};
 use serde::Deserialize as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +21,54 @@ struct Stack {
     /// Keys with a value nobody could read: rules about them would only add noise.
     bad: BTreeSet<String>,
     problems: Vec<Problem>,
+    /// How many of them are about templates of routes.
+    templates: usize,
     warnings: Vec<String>,
 }
 
+/// The place of what a flag sets.
+const SET: &str = "--set";
+
+/// All sources laid over one another, whatever is wrong with them.
+struct Laid {
+    stack: Stack,
+    /// The file that was read, if any.
+    file: Option<PathBuf>,
+    home: Option<PathBuf>,
+    settings: Option<Settings>,
+}
+
 pub(super) fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
+    let Laid { mut stack, file, home, settings } = lay(sources)?;
+    match (settings, home) {
+        (Some(settings), Some(home)) if stack.problems.is_empty() => Ok(stack.loaded(settings, home, file)),
+        _ => {
+            stack.problems.sort_by_key(Problem::position);
+            Err(stack.problems)
+        }
+    }
+}
+
+pub(super) fn usable(sources: &Sources) -> Option<Usable> {
+    let Laid { stack, file, home, settings } = lay(sources).ok()?;
+    let home = home?;
+    if let Some(settings) = settings
+        && stack.problems.len() == stack.templates
+    {
+        return Some(Usable::AllButTemplates(stack.loaded(settings, home, file)));
+    }
+    // Whoever mistypes a flag is there to type it again.
+    if stack.problems.iter().any(|problem| problem.place == SET) {
+        return None;
+    }
+    let mut apart = Stack { table: keys::defaults(), ..Stack::default() };
+    let origin = stack.origins.get("home.path").cloned().unwrap_or_default();
+    apart.put("home.path", Value::String(home.to_string_lossy().into_owned()), origin);
+    let settings = Settings::deserialize(apart.table.clone()).ok()?;
+    Some(Usable::HomeAlone(apart.loaded(settings, home, file)))
+}
+
+fn lay(sources: &Sources) -> Result<Laid, Vec<Problem>> {
     let mut stack = Stack { table: keys::defaults(), ..Stack::default() };
     let named_file = take(locate::named_file(sources), &mut stack.problems).flatten();
     let named_home = take(locate::named_home(sources), &mut stack.problems).flatten();
@@ -37,19 +81,15 @@ pub(super) fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     if let Some(path) = &file {
         stack.file(file::read(path));
     }
+    // A file that nobody can read may name another home.
+    let is_hidden = is_named && named_home.is_none() && stack.problems.iter().any(|problem| problem.key.is_empty());
     if sources.installation {
         stack.environment(sources);
     }
     stack.flags(sources);
     let home = stack.home(sources, named_home, file.as_deref().filter(|_| !is_named));
     let settings = stack.settings(sources, home.as_deref());
-    match (settings, home) {
-        (Some(settings), Some(home)) if stack.problems.is_empty() => {
-            let Stack { origins, entries, warnings, .. } = stack;
-            Ok(Loaded { settings, home, file, origins, entries, warnings })
-        }
-        _ => Err(stack.problems),
-    }
+    Ok(Laid { stack, file, home: home.filter(|_| !is_hidden), settings })
 }
 
 fn take<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
@@ -67,6 +107,11 @@ fn beside_home(sources: &Sources, named: Option<&(PathBuf, Origin)>) -> Option<P
 }
 
 impl Stack {
+    fn loaded(self, settings: Settings, home: PathBuf, file: Option<PathBuf>) -> Loaded {
+        let Self { origins, entries, warnings, .. } = self;
+        Loaded { settings, home, file, origins, entries, warnings }
+    }
+
     fn put(&mut self, key: &str, value: Value, origin: Origin) {
         keys::assign(&mut self.table, key, value);
         self.origins.insert(key.to_owned(), origin);
@@ -135,7 +180,7 @@ impl Stack {
     fn flags(&mut self, sources: &Sources) {
         for assignment in &sources.set {
             let Some((key, text)) = assignment.split_once('=') else {
-                self.refuse("", "--set", "expected KEY=VALUE".to_owned());
+                self.refuse("", SET, "expected KEY=VALUE".to_owned());
                 continue;
             };
             let (key, all) = (key.trim(), keys::all());
@@ -144,13 +189,13 @@ impl Stack {
                     Some(near) => format!("unknown key; did you mean \"{near}\"?"),
                     None => "unknown key".to_owned(),
                 };
-                self.refuse(key, "--set", message);
+                self.refuse(key, SET, message);
             } else if key == "home.path" {
-                self.refuse(key, "--set", "use --home".to_owned());
+                self.refuse(key, SET, "use --home".to_owned());
             } else {
                 match keys::parse(key, text) {
-                    Ok(value) => self.put(key, value, Origin::Flag("--set".into())),
-                    Err(message) => self.refuse(key, "--set", message),
+                    Ok(value) => self.put(key, value, Origin::Flag(SET.into())),
+                    Err(message) => self.refuse(key, SET, message),
                 }
             }
         }
@@ -205,22 +250,31 @@ impl Stack {
         let more = check::of_values(&settings, home, &sources.environment).into_iter();
         let more: Vec<Broken> = more.filter(|new| !broken.iter().any(|old| old.spot == new.spot)).collect();
         broken.extend(more);
-        for Broken { spot, message } in broken {
-            let others = keys::all().into_iter().filter(|key| key != spot.key && message.contains(key.as_str()));
-            let involved: Vec<String> = std::iter::once(spot.key.to_owned()).chain(others).collect();
-            // A mistake in one entry of a list says nothing about the others.
-            let own = usize::from(spot.entry.is_some());
-            if involved.iter().skip(own).any(|key| self.bad.contains(key)) {
-                continue;
-            }
-            // A default can only be wrong beside something that was set: point at that.
-            let beside = || involved.iter().map(|key| self.place(key)).find(|place| !place.is_empty());
-            let own = origin::place_of(&self.entries, spot);
-            let message = check::of_entry(spot, own.is_some(), message);
-            let place = own.or_else(beside).unwrap_or_default();
-            self.problems.push(Problem { place, key: check::shown(spot), message });
-        }
+        broken.into_iter().for_each(|broken| self.add(broken));
+        let before = self.problems.len();
+        check::of_templates(&settings, &sources.environment).into_iter().for_each(|broken| self.add(broken));
+        self.templates = self.problems.len() - before;
         Some(settings)
+    }
+
+    /// A broken rule, unless it follows from what was told already.
+    fn add(&mut self, Broken { spot, message }: Broken) {
+        let others = keys::all().into_iter().filter(|key| key != spot.key && message.contains(key.as_str()));
+        let involved: Vec<String> = std::iter::once(spot.key.to_owned()).chain(others).collect();
+        // A mistake in one entry of a list says nothing about the others.
+        let own = usize::from(spot.entry.is_some());
+        if involved.iter().skip(own).any(|key| self.bad.contains(key)) || origin::is_told(&self.entries, spot, &message)
+        {
+            return;
+        }
+        // A default can only be wrong beside something that was set: point at that.
+        let beside = || involved.iter().map(|key| self.place(key)).find(|place| !place.is_empty());
+        let own = origin::place_of(&self.entries, spot);
+        let message = check::of_entry(spot, own.is_some(), message);
+        let place = own.or_else(beside).unwrap_or_default();
+        // An entry without a name is called so while it is judged.
+        let message = message.strip_prefix("?: ").map(str::to_owned).unwrap_or(message);
+        self.problems.push(Problem { place, key: check::shown(spot), message });
     }
 
     fn place(&self, key: &str) -> String {

@@ -83,9 +83,33 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads and checks everything. `Err` lists all problems, in the order file, environment, flags, rules.
+impl Problem {
+    /// Those of the file by their line, then all others as they were found.
+    fn position(&self) -> (bool, usize, usize) {
+        let mut numbers = self.place.rsplitn(3, ':').map(|part| part.parse::<usize>().ok());
+        match (numbers.next().flatten(), numbers.next().flatten()) {
+            (Some(column), Some(line)) => (false, line, column),
+            _ => (true, 0, 0),
+        }
+    }
+}
+
+/// Reads and checks everything. `Err` lists all problems: those of the file by their line, then those of environment and flags.
 pub fn load(sources: &Sources) -> std::result::Result<Loaded, Vec<Problem>> {
     layers::load(sources)
+}
+
+/// Of sources that [`load`] refuses, what some commands can do with.
+pub enum Usable {
+    /// The settings as they are: only templates of routes are wrong.
+    AllButTemplates(Loaded),
+    /// The home, and everything else as it is by default.
+    HomeAlone(Loaded),
+}
+
+/// `None` when not even the home is known.
+pub fn usable(sources: &Sources) -> Option<Usable> {
+    layers::usable(sources)
 }
 
 /// All problems as the one error that is printed and mapped to an exit code.
@@ -115,7 +139,9 @@ impl Loaded {
             let place = own.or_else(|| self.origins.get(spot.key).map(Origin::place)).unwrap_or_default();
             Problem { place, key: check::shown(spot), message }
         };
-        found.map(problem).collect()
+        let mut missing: Vec<Problem> = found.map(problem).collect();
+        missing.sort_by_key(Problem::position);
+        missing
     }
 
     /// Every key with its value as TOML text (secrets masked) and its origin, sections in the order of the documentation.

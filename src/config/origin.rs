@@ -1,5 +1,6 @@
 //! Where one value came from.
 
+use super::items::Told;
 use moon_actors::settings::Spot;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -35,10 +36,18 @@ impl Origin {
 pub(super) struct EntryPlace {
     pub(super) place: String,
     pub(super) fields: BTreeMap<String, String>,
+    /// What was complained of in it when it was read.
+    pub(super) told: Told,
 }
 
 /// Lists by their key.
 pub(super) type Entries = BTreeMap<String, Vec<EntryPlace>>;
+
+/// Whether a broken rule says nothing new of an entry that could not be read as it stands.
+pub(super) fn is_told(entries: &Entries, spot: Spot, message: &str) -> bool {
+    let entry = spot.entry.and_then(|(index, field)| Some((entries.get(spot.key)?.get(index)?, field)));
+    entry.is_some_and(|(entry, field)| entry.told.covers(field, message))
+}
 
 /// Where an entry stands, or the key of it that is meant. `None`: in no file.
 pub(super) fn place_of(entries: &Entries, spot: Spot) -> Option<String> {

@@ -18,6 +18,7 @@ use moon_actors::contract::{Report, Request, ctl::PROTOCOL};
 use moon_actors::control::{Router, Serving, Transport};
 use moon_actors::settings::Dashboard;
 use moon_actors::{Error, Result};
+use std::error::Error as _;
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path as FsPath, PathBuf};
@@ -32,6 +33,8 @@ const BODY_LIMIT: usize = 256 << 10;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest silence after a knock: a daemon that was stopped in its tracks accepts connections and never says a word.
 const KNOCK: Duration = Duration::from_secs(10);
+/// The code of an error that says so.
+pub const SILENT: &str = "control.silent";
 
 /// Serves a home's socket.
 pub struct SocketTransport {
@@ -161,32 +164,44 @@ fn answer(report: Report) -> Response {
 }
 
 /// The report in an answer. Anything else is not from a moon that this one understands.
-async fn read(response: reqwest::Response) -> Result<Report> {
+async fn read(response: reqwest::Response, patience: Duration) -> Result<Report> {
     let status = response.status();
-    let unusable = |e: &dyn std::fmt::Display| {
+    let body = response.bytes().await.map_err(|e| unanswered(&e, patience))?;
+    serde_json::from_slice(&body).map_err(|e| {
         Error::transient("control.io", format!("the daemon's answer (HTTP {status}) is no report"))
             .cause(e)
             .hint("is the daemon of another version? restart it with the moon that you call now")
-    };
-    let body = response.bytes().await.map_err(|e| unusable(&e))?;
-    serde_json::from_slice(&body).map_err(|e| unusable(&e))
+    })
 }
 
-/// Asks the daemon of a home. `None` when nobody listens. An answer may take as long as a backup does, but not a sign of life.
-pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
-    if tokio::time::timeout(KNOCK, exchange(home)).await.is_err() {
-        return Err(Error::transient("control.io", "the moon daemon does not answer")
-            .cause(format!("not a word within {}", humantime::format_duration(KNOCK)))
-            .hint("`moon restart --force` ends one that hangs"));
+/// What became of a daemon that took a request and gave no whole answer.
+fn unanswered(e: &reqwest::Error, patience: Duration) -> Error {
+    if e.is_timeout() {
+        return Error::transient("control.io", "the moon daemon has not answered")
+            .cause(format!("no answer within {}", humantime::format_duration(patience)))
+            .hint("see `moon logs`");
     }
-    ask_within(home, request, CLIENT_TIMEOUT).await
+    // What reqwest says itself is about a URL that is nobody's; the reason stands at the bottom.
+    let reason = std::iter::successors(e.source(), |e| (*e).source()).last();
+    Error::transient("control.io", "the moon daemon ended before it answered")
+        .cause(reason.map_or_else(|| e.to_string(), ToString::to_string))
+        .hint("what was asked may have been done: look with `moon status`, and `moon start` if it does not run again")
+}
+
+/// Asks the daemon of a home. `None` when nobody listens. An answer may take as long as a backup does, but not a sign of life:
+/// without one it is [`SILENT`], and nothing was asked.
+pub async fn ask(home: &Home, request: &Request) -> Result<Option<Report>> {
+    match tokio::time::timeout(KNOCK, exchange(home)).await {
+        Ok(Ok(None)) => Ok(None),
+        Ok(_) => ask_within(home, request, CLIENT_TIMEOUT).await,
+        Err(_) => Err(Error::transient(SILENT, "the moon daemon does not answer")
+            .cause(format!("not a word within {}", humantime::format_duration(KNOCK)))
+            .hint("`moon restart --force` ends one that hangs")),
+    }
 }
 
 /// The same with less patience, for screens.
 pub async fn ask_within(home: &Home, request: &Request, patience: Duration) -> Result<Option<Report>> {
-    let failed = |e: &dyn std::fmt::Display| {
-        Error::transient("control.io", "could not talk to the moon daemon").cause(e).hint("see `moon logs`")
-    };
     for path in home.socket_candidates() {
         if !path.exists() {
             continue;
@@ -198,11 +213,13 @@ pub async fn ask_within(home: &Home, request: &Request, patience: Duration) -> R
             .timeout(patience)
             .no_proxy()
             .build()
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| {
+                Error::transient("control.io", "could not talk to the moon daemon").cause(e).hint("see `moon logs`")
+            })?;
         match client.post("http://moon/v1/request").json(request).send().await {
-            Ok(response) => return read(response).await.map(Some),
+            Ok(response) => return read(response, patience).await.map(Some),
             Err(e) if e.is_connect() => {}
-            Err(e) => return Err(failed(&e)),
+            Err(e) => return Err(unanswered(&e, patience)),
         }
     }
     Ok(None)
@@ -259,7 +276,31 @@ mod tests {
         // It takes connections, as a stopped process's system does, and says nothing.
         let _listener = std::os::unix::net::UnixListener::bind(home.socket_path()).expect("a socket");
         let error = ask(&home, &Request::Status).await.expect_err("not a word");
-        assert_eq!(error.code, "control.io");
+        assert_eq!(error.code, SILENT);
         assert!(error.hint.is_some_and(|hint| hint.contains("moon restart --force")));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_dies_under_its_client_is_said_to_have_ended() {
+        use std::io::{Read as _, Write as _};
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (home, _) = Home::open(scratch.path().join("home")).expect("a home");
+        let listener = std::os::unix::net::UnixListener::bind(home.socket_path()).expect("a socket");
+        // It answers the knock, takes the request, and is gone.
+        let daemon = std::thread::spawn(move || {
+            let (mut knock, _) = listener.accept().expect("a knock");
+            assert_ne!(knock.read(&mut [0; 4096]).expect("read"), 0);
+            knock.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("answered");
+            drop(knock);
+            let (mut request, _) = listener.accept().expect("a request");
+            assert_ne!(request.read(&mut [0; 4096]).expect("read"), 0);
+        });
+        let error = ask(&home, &Request::Status).await.expect_err("no answer");
+        daemon.join().expect("ended");
+        assert_eq!(
+            (error.code.as_ref(), error.message.as_str()),
+            ("control.io", "the moon daemon ended before it answered")
+        );
+        assert!(!error.to_string().contains("http://") && error.hint.is_some_and(|hint| hint.contains("moon status")));
     }
 }

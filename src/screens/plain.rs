@@ -2,6 +2,7 @@
 
 use super::view::{Level, State, View};
 use crate::cli::output::table;
+use moon_actors::contract::count;
 
 /// Troubles and sessions that are shown before they are counted.
 const MOST_TROUBLES: usize = 6;
@@ -120,9 +121,16 @@ pub fn pipeline(view: &View) -> String {
 }
 
 pub fn health(view: &View) -> String {
-    let Some(verdict) = view.verdict else { return "not known".into() };
-    let ok = view.checks.iter().filter(|check| check.level == Level::Ok).count();
-    format!("{}: {ok} of {} checks ok", verdict.word(), view.checks.len())
+    let all = view.checks.len();
+    match (view.verdict, view.state) {
+        (None, _) => "not known".into(),
+        (_, State::Live) if all == 0 => "the first checks are under way".into(),
+        _ if all == 0 => "nothing was checked yet".into(),
+        (Some(verdict), _) => {
+            let ok = view.checks.iter().filter(|check| check.level == Level::Ok).count();
+            format!("{}: {ok} of {} ok", verdict.word(), count(all, "check"))
+        }
+    }
 }
 
 pub fn backups(view: &View) -> String {

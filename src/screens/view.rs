@@ -227,7 +227,7 @@ impl View {
             sessions: sessions(d, &thresholds),
             stages: stages(&d["pipeline"], now),
             actors,
-            verdict: d["health"]["verdict"].as_str().map(Level::of),
+            verdict: d["health"]["verdict"].as_str().filter(|_| d["health"]["error"].is_null()).map(Level::of),
             checks,
             alerts: d["recent_alerts"].as_array().map(|all| all.iter().map(|a| past_alert(a, now)).collect()),
             backups: backups(&d["backups"], now),

@@ -67,16 +67,9 @@ impl Manager {
 
     /// The files of a description, with their places, in the order they are written.
     pub fn units(&self, d: &Description) -> Result<Vec<Unit>> {
-        let folder = self.folder();
         match self.kind {
-            Kind::Systemd => {
-                let unit = |(name, text): (&str, String)| Unit { path: folder.join(name), text };
-                Ok(systemd::units(d).into_iter().map(unit).collect())
-            }
-            Kind::Launchd => {
-                let path = folder.join(format!("{}.plist", launchd::LABEL));
-                Ok(vec![Unit { path, text: launchd::agent(d)? }])
-            }
+            Kind::Systemd => Ok(self.placed(systemd::units(d))),
+            Kind::Launchd => Ok(vec![Unit { path: self.main_unit(), text: launchd::agent(d)? }]),
         }
     }
 
@@ -86,8 +79,12 @@ impl Manager {
             return Err(Error::config("service.no_timers", "timers are for systemd")
                 .hint("`moon service cron` puts the same checks into the crontab"));
         }
+        Ok(self.placed(timers::units(d)))
+    }
+
+    fn placed<N: AsRef<Path>>(&self, units: impl IntoIterator<Item = (N, String)>) -> Vec<Unit> {
         let folder = self.folder();
-        Ok(timers::units(d).into_iter().map(|(name, text)| Unit { path: folder.join(name), text }).collect())
+        units.into_iter().map(|(name, text)| Unit { path: folder.join(name), text }).collect()
     }
 
     fn folder(&self) -> PathBuf {

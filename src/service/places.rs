@@ -3,8 +3,7 @@
 //! A system service sees no user's home but these places (`ProtectHome`), and writes nowhere else (`ProtectSystem`). Where a file is
 //! replaced by renaming (a heartbeat, a secret, a page), its folder is meant: a file that was bound alone would stay the old one.
 
-use moon_actors::settings::route::Target;
-use moon_actors::settings::{HostChoice, Settings};
+use moon_actors::settings::{Named, Settings, Use};
 use std::path::{Component, Path, PathBuf};
 
 /// No wall hides these from reading: programs of the machine's need no place of their own.
@@ -21,11 +20,7 @@ impl Places {
     /// Everything that the settings name, for a user who calls `user_home` home. `home` is Moon's own and is not among them.
     pub fn of(settings: &Settings, home: &Path, user_home: &Path) -> Self {
         let mut wanted = Wanted { user_home, places: Self::default() };
-        wanted.named(settings);
-        wanted.host(settings);
-        wanted.kept(settings);
-        wanted.watched(settings);
-        wanted.told(settings);
+        settings.paths().into_iter().for_each(|named| wanted.grant(named));
         wanted.places.without_repeats(home)
     }
 
@@ -77,100 +72,25 @@ impl Wanted<'_> {
         Some(if self.user_home.starts_with(&folder) { path } else { folder })
     }
 
-    fn read(&mut self, path: Option<PathBuf>) {
-        self.places.read.extend(path);
+    fn grant(&mut self, Named { text, is, .. }: Named<'_>) {
+        let (read, write) = match is {
+            Use::Folder | Use::ToRead => (self.full(text), None),
+            Use::Made | Use::ToWrite => (None, self.full(text)),
+            // SQLite makes files of its own beside a store or a database, also for a reader.
+            Use::Store => (None, self.full(text).or_else(|| Some(self.user_home.join(".openclaw")))),
+            Use::Databases if !text.ends_with(".jsonl") => (None, self.folder(text)),
+            Use::Rotated | Use::Page => (None, self.folder(text)),
+            Use::File | Use::Files | Use::Own | Use::Passing | Use::Databases => (self.around(text), None),
+            Use::Program | Use::Word => (self.around(text).filter(|path| !is_seen_by_all(path)), None),
+            Use::Tool => (None, None),
+        };
+        self.places.read.extend(read);
+        self.places.write.extend(write);
     }
+}
 
-    fn write(&mut self, path: Option<PathBuf>) {
-        self.places.write.extend(path);
-    }
-
-    /// A program with the files that it is given.
-    fn program(&mut self, argv: &[String]) {
-        for word in argv {
-            let around = self.around(word);
-            self.read(around.filter(|path| !SEEN_BY_ALL.iter().any(|folder| path.starts_with(folder))));
-        }
-    }
-
-    /// What the user names for the service itself.
-    fn named(&mut self, settings: &Settings) {
-        for text in &settings.service.read {
-            self.read(self.full(text));
-        }
-        for text in &settings.service.write {
-            self.write(self.full(text));
-        }
-    }
-
-    /// The sessions.
-    fn host(&mut self, settings: &Settings) {
-        if settings.watch.host != HostChoice::Openclaw {
-            self.read(self.full(&settings.watch.transcripts_dir));
-        }
-        if settings.watch.host != HostChoice::Transcripts {
-            let state = self.full(&settings.openclaw.state_dir);
-            // SQLite makes files of its own beside a store, also for a reader.
-            self.write(state.or_else(|| Some(self.user_home.join(".openclaw"))));
-            self.read(self.around(&settings.openclaw.token_file));
-        }
-    }
-
-    /// Backups, pages, and logs that are rotated.
-    fn kept(&mut self, settings: &Settings) {
-        for text in &settings.backup.include {
-            self.read(self.full(text));
-        }
-        self.write(self.full(&settings.backup.folder));
-        let b = &settings.backup;
-        for file in [&b.recipients_file, &b.identity_file, &b.s3_credentials_file] {
-            self.read(self.around(file));
-        }
-        for file in [&settings.dashboard.html_file, &settings.dashboard.textfile] {
-            self.write(self.folder(file));
-        }
-        for log in &settings.rotation.files {
-            // It is renamed and compressed there.
-            self.write(self.folder(&log.path));
-            self.read(self.around(&log.pid_file));
-            self.program(&log.command);
-        }
-    }
-
-    /// What the checks look at.
-    fn watched(&mut self, settings: &Settings) {
-        let health = &settings.health;
-        for text in &health.databases {
-            match text.ends_with(".jsonl") {
-                true => self.read(self.around(text)),
-                // SQLite needs its -wal and -shm beside a database, also for a reader.
-                false => self.write(self.folder(text)),
-            }
-        }
-        for process in &health.processes {
-            for file in [&process.pid_file, &process.heartbeat_file, &process.stopped_file] {
-                self.read(self.around(file));
-            }
-        }
-        for log in &health.logs {
-            self.read(self.around(&log.path));
-        }
-        for argv in health.commands.iter().map(|c| &c.argv).chain(health.recover.iter().map(|act| &act.argv)) {
-            self.program(argv);
-        }
-    }
-
-    /// Secrets, templates and programs of the routes to people.
-    fn told(&mut self, settings: &Settings) {
-        for route in &settings.alerts.routes {
-            for (_, file) in route.files() {
-                self.read(self.around(file));
-            }
-            if let Target::Command(command) = &route.target {
-                self.program(&command.argv);
-            }
-        }
-    }
+fn is_seen_by_all(path: &Path) -> bool {
+    SEEN_BY_ALL.iter().any(|folder| path.starts_with(folder))
 }
 
 #[cfg(test)]

@@ -190,6 +190,70 @@ fn a_daemon_is_asked_and_what_it_was_told_outlives_it() {
     assert_eq!(log(&scratch).iter().filter(|line| line.contains("Nightly")).count(), 2, "{:?}", log(&scratch));
 }
 
+/// A process that was stopped in its tracks. It goes on when this ends, also when a test fails.
+struct Stopped(rustix::process::Pid);
+
+impl Stopped {
+    /// Not in the middle of a transaction.
+    fn stop(scratch: &Scratch, pid: u32) -> Self {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a pid");
+        wait_for("a moment without a transaction", || {
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("a signal");
+            let stopped = Self(pid);
+            let ledger = rusqlite::Connection::open(scratch.in_home("state/moon.db")).expect("the ledger");
+            ledger.execute_batch("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; ROLLBACK").is_ok().then_some(stopped)
+        })
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::CONT);
+    }
+}
+
+#[test]
+fn an_alert_beside_a_daemon_that_hangs_keeps_its_severity_and_the_limits_and_is_not_told_again_when_that_wakes() {
+    let scratch = Scratch::new();
+    let file = settings(&scratch, "per_hour = 1", "min_severity = \"info\"");
+    let daemon = scratch.daemon(&["--config", &file]);
+    let raise = |subject: &str, more: &[&str]| {
+        let words =
+            ["--config", &file, "alerts", "raise", "nightly.sync_failed", "--subject", subject, "--message", "m"];
+        scratch.json(&[&words, more].concat()).expect(0).report()
+    };
+    raise("before", &[]);
+    wait_for("the line", || (log(&scratch).len() == 1).then_some(()));
+    let hung = Stopped::stop(&scratch, daemon.pid());
+    // Both at once: each waits for a word of the daemon first.
+    let (beside, listed) = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| raise("beside", &["--severity", "info"]));
+        let listed = scope.spawn(|| scratch.json(&["--config", &file, "alerts"]).expect(2).report());
+        (beside.join().expect("raised"), listed.join().expect("listed"))
+    });
+    assert_eq!(beside["data"]["alert"]["severity"], "info");
+    assert!(beside["details"].to_string().contains("does not answer: this was done beside it"), "{beside}");
+    assert_eq!(listed["data"]["routes"][0]["name"], "log");
+    assert!(listed["details"].to_string().contains("does not answer: this is what the ledger holds"), "{listed}");
+    let fates = |id: &str| {
+        let shown = data(&scratch, &["--config", &file, "alerts", "show", id], 0)["deliveries"].clone();
+        json!([shown[0]["fate"], shown[1]["fate"], shown[1]["why"]])
+    };
+    drop(hung);
+    assert_eq!(fates("2"), json!(["noted", "digested", "hourly limit reached"]));
+    // Awake it tells what is raised now, and what was told beside it stays told.
+    raise("after", &[]);
+    wait_for("its line", || (log(&scratch).len() == 3).then_some(()));
+    assert_eq!(data(&scratch, &["--config", &file, "alerts"], 2)["alerts"].as_array().map(Vec::len), Some(3));
+    daemon.stop();
+    let told: Vec<String> = log(&scratch).iter().map(|line| said(line)).collect();
+    let (fires, held) = ("Nightly Sync Failed - m", "(suppressed - hourly limit reached)");
+    assert_eq!(
+        told,
+        [format!("[WARNING] {fires}"), format!("[INFO] {fires} {held}"), format!("[WARNING] {fires} {held}")]
+    );
+}
+
 #[test]
 fn an_alert_is_told_although_the_ledger_cannot_be_used() {
     let scratch = Scratch::new();

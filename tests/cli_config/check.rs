@@ -46,7 +46,22 @@ fn a_remedy_names_what_exists_or_is_refused_with_the_word_that_was_meant() {
             "3:1: health.recover.actor: unknown actor \"indx\"; did you mean \"index\"?",
         ),
         (&subject, "6:1: health.recover.subject: alerts \"daemon_critical\" are about \"moon\" or a name of"),
+        (
+            &recover("rule = \"backup.old\"\nsubject = \"backups\"\nactor = \"backup\""),
+            "3:1: health.recover.subject: alerts \"backup.old\" are about \"backup\", and never about \"backups\"; did you",
+        ),
+        (
+            &format!(
+                "[health]\ndatabases = [\"/a/*.db\"]\n{}",
+                recover("rule = \"memory_corrupt\"\nsubject = \"b.db\"\nactor = \"index\"")
+            ),
+            "5:1: health.recover.subject: alerts \"memory_corrupt\" are about \"ledger\", the path of an archived object",
+        ),
     ]);
+    for subject in ["ledger", "archives/objects/3f/3fe1.jsonl.zst", "/a/b.db", ""] {
+        let remedy = recover(&format!("rule = \"memory_corrupt\"\nsubject = {subject:?}\nactor = \"index\""));
+        loaded(&Scene::new().with_file(&format!("[health]\ndatabases = [\"/a/*.db\"]\n{remedy}")));
+    }
     let scene = Scene::new();
     let fine = subject.replace("agnt", "agent") + &recover("rule = \"index.behind\"\nactor = \"index\"");
     assert_eq!(loaded(&scene.with_file(&fine)).settings.health.recover.len(), 2);
@@ -161,6 +176,15 @@ fn warned(scene: &Scene, text: &str) -> (Vec<String>, i32) {
     let (report, code) =
         json(command.env("PATH", "/usr/bin:/bin").args(["--config", "given.toml", "--json", "config", "check"]));
     assert_eq!(report["ok"], code == 0, "{report}");
+    let text = scene
+        .moon()
+        .env("PATH", "/usr/bin:/bin")
+        .args(["--config", "given.toml", "config", "check"])
+        .output()
+        .expect("runs")
+        .stdout;
+    let told = String::from_utf8(text).expect("text").lines().filter(|line| line.starts_with("warning: ")).count();
+    assert!(code != 0 || told == report["issues"].as_array().expect("a list").len(), "{report}");
     let warnings = report["data"]["warnings"].as_array().expect("a list").iter();
     let said = |w: &Value| {
         let place = w["place"].as_str().expect("text").rsplit_once("given.toml:").map_or("", |(_, place)| place);

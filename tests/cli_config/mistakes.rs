@@ -71,6 +71,34 @@ fn a_mistake_in_one_table_hides_none_in_another() {
         assert!(got.iter().any(|line| line.contains(part)), "{part:?} is missing in\n{}", got.join("\n"));
     }
     assert_eq!(got.len(), wanted.len(), "{}", got.join("\n"));
+    let line = |problem: &String| {
+        problem.rsplit_once(".toml:").and_then(|(_, rest)| rest.split(':').next()?.parse::<usize>().ok())
+    };
+    assert!(got.is_sorted_by_key(|problem| line(problem).expect("a line")), "{}", got.join("\n"));
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_hides_no_mistake_of_its_own_or_of_those_that_name_it() {
+    let scene = Scene::new();
+    let text = "[[health.processes]]\nname = \"agent\"\ninterval = 5\npid_file = \"agent.pid\"\n\
+                [[health.processes]]\nname = \"agent\"\nservice = \"b\"\n\
+                [[health.recover]]\nrule = \"daemon_critical\"\nsubject = \"agnt\"\nargv = 5\n\
+                [[health.endpoints]]\nurl = \"imap://h\"\n\
+                [[alerts.routes]]\nname = \"a\"\nkind = \"webhook\"\nurl = \"https://10.0.0.1/hook\"\ntimeout = 5\n";
+    let got = problems(&scene.with_file(text));
+    let wanted = [
+        ":3:12: health.processes.interval: invalid type: integer `5`",
+        ":4:1: health.processes.pid_file: agent: \"agent.pid\" must be an absolute path",
+        ":6:1: health.processes.name: \"agent\" is there twice",
+        ":10:1: health.recover.subject: alerts \"daemon_critical\" are about",
+        ":11:8: health.recover.argv: invalid type: integer `5`",
+        ":12:1: health.endpoints.name: is missing",
+        ":13:1: health.endpoints.url: ",
+        ":17:1: alerts.routes.url: Moon does not post to 10.0.0.1",
+        ":18:11: alerts.routes.timeout: invalid type: integer `5`",
+    ];
+    let fits = got.len() == wanted.len() && got.iter().zip(wanted).all(|(got, wanted)| got.contains(wanted));
+    assert!(fits, "{}", got.join("\n"));
 }
 
 #[test]

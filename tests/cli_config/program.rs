@@ -14,7 +14,7 @@ fn every_report_has_the_same_shape() {
         (vec!["logs"], 0),
         (vec!["--config", "bad.toml", "config", "check"], 64),
         (vec!["--config", "bad.toml", "config", "show"], 64),
-        (vec!["--config", "bad.toml", "logs"], 64),
+        (vec!["--config", "bad.toml", "sessions"], 64),
         (vec!["config", "show", "--no-such-flag"], 64),
         (vec!["no-such-verb"], 64),
     ] {
@@ -44,7 +44,7 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
 fn an_error_names_operation_causes_and_next_step_on_stderr_without_colour() {
     let scene = Scene::new();
     scene.write(".lilac_metaflora/moon.toml", "[recall]\nlimt = 9\nlimit = 0\n");
-    let output = scene.moon().arg("logs").assert().code(64).get_output().clone();
+    let output = scene.moon().arg("sessions").assert().code(64).get_output().clone();
     let file = scene.path(".lilac_metaflora/moon.toml");
     let want = format!(
         "error: could not use the configuration: 2 problems\n  cause: {file}:2:1: recall.limt: unknown key; did you mean \
@@ -54,6 +54,53 @@ fn an_error_names_operation_causes_and_next_step_on_stderr_without_colour() {
     );
     assert_eq!(String::from_utf8(output.stderr).expect("text"), want);
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_template_that_is_broken_stops_what_starts_a_daemon_and_nothing_that_needs_no_route() {
+    let scene = Scene::new();
+    let template = scene.write("bad.j2", "{{ title");
+    let config = scene.write(
+        "routes.toml",
+        &format!("[[alerts.routes]]\nname = \"a\"\nkind = \"webhook\"\nurl = \"https://example.org\"\ntemplate = {template:?}\n"),
+    );
+    let run = |words: &[&str]| scene.moon().arg("--config").arg(&config).args(words).output().expect("runs");
+    for words in [&["config", "check"][..], &["watch", "--once"], &["start"], &["restart"]] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(64), "{words:?}: {output:?}");
+    }
+    for words in [&["rotate-logs", "--dry-run"][..], &["health", "--check", "disk"], &["status"], &["service", "print"]]
+    {
+        let output = run(words);
+        assert_ne!(output.status.code(), Some(64), "{words:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let note = "the settings are wrong, `moon config check` says how: ";
+        assert!(said.matches(note).count() == 1 && said.contains("routes.toml:5:1: alerts.routes.template"), "{said}");
+    }
+    // Beside another mistake it is one of two.
+    std::fs::write(&config, std::fs::read_to_string(&config).expect("there") + "[recall]\nlimit = 0\n")
+        .expect("written");
+    assert_eq!(run(&["rotate-logs", "--dry-run"]).status.code(), Some(64));
+    assert_eq!(
+        json(scene.moon().args(["--json", "--config", "routes.toml", "config", "check"])).0["issues"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+}
+
+#[test]
+fn status_is_shown_of_the_home_that_broken_settings_name_and_refused_where_that_is_not_known() {
+    let scene = Scene::new();
+    let home = scene.path("elsewhere");
+    let config = scene.write("given.toml", &format!("[home]\npath = {home:?}\n[watch]\npoll = 5\nhots = 1\n"));
+    let run = || json(scene.moon().args(["--json", "--config", "given.toml", "status"]));
+    let (report, code) = run();
+    assert_eq!((report["data"]["home"].as_str(), code), (home.to_str(), 0), "{report}");
+    std::fs::write(&config, "[watch\n").expect("written");
+    assert_eq!(run().1, 64);
+    let named = json(scene.moon().args(["--json", "--config", "given.toml", "--home"]).arg(&home).arg("status"));
+    assert_eq!(named.1, 0, "{named:?}");
 }
 
 #[test]

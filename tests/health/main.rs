@@ -101,7 +101,7 @@ fn every_state_ends_with_its_code_in_both_dialects() {
         assert!(first.contains(&format!("'command:{}_so'=5;3;9;0", checks[0])), "{first}");
     }
     let stranger = moon(&s, &config, &["health", "--check", "nobody"]);
-    assert_eq!(stranger.code, Some(1));
+    assert_eq!(stranger.code, Some(64));
     let stranger = moon(&s, &config, &["health", "--check", "nobody", "--format", "nagios"]);
     assert_eq!((stranger.code, stranger.stdout.starts_with("MOON UNKNOWN - there is no check")), (Some(3), true));
 }
@@ -149,6 +149,24 @@ fn all_checks_run_though_the_first_fails_and_no_trace_is_left() {
     killed.kill();
     let reason = look(&s, &config, "daemon")["reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("was cut off"), "{reason}");
+}
+
+#[test]
+fn a_check_that_is_not_there_is_a_wrong_command_line_and_the_nearest_is_named() {
+    let s = Scratch::new();
+    let nearest = |daemon: &str| {
+        let error = s.json(&["health", "--check", "disc"]).expect(64).report()["data"]["error"].clone();
+        assert_eq!(error["code"], "health.no_such_check", "{daemon}: {error}");
+        assert!(
+            error["hint"].as_str().is_some_and(|hint| hint.starts_with("did you mean disk? there are ")),
+            "{error}"
+        );
+    };
+    nearest("without a daemon");
+    let daemon = s.daemon(&[]);
+    nearest("with one");
+    daemon.stop();
+    assert_eq!(s.run(&["health", "--check", "disc", "--format", "nagios"]).code, Some(3));
 }
 
 #[test]

@@ -118,6 +118,10 @@ fn health_backups_and_the_calendar_are_on_every_screen() {
         status.contains("health    warning: 5 of 6 checks ok") && status.contains("newest verified: 20261121_020000"),
         "{status}"
     );
+    let mut young = document.clone();
+    young["health"] = json!({ "verdict": "unknown", "checks": [] });
+    let said = moon::screens::plain::lines(&View::of(&young)).join("\n");
+    assert!(said.contains("health    the first checks are under way"), "{said}");
     let troubles = moon::screens::plain::troubles(&view);
     assert_eq!(troubles[0].0, "warning: 4.2 GB are free on the disk of the home, less than 5 GB (for 3h 12m)");
     let metrics = moon::screens::metrics::text(&document);

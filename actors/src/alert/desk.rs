@@ -58,9 +58,8 @@ impl Desk {
             }
             AlertsRequest::Test { route, severity } => self.test(name, route.as_deref(), severity).await,
             AlertsRequest::Raise { rule, subject, severity, message, hint } => {
-                let severity = severity.or_else(|| rules::find(&rule).map(|rule| rule.severity));
                 let key = named(&rule, subject)?;
-                self.raise(name, &key, severity.unwrap_or(Severity::Warning), &message, hint).await
+                self.raise(name, &key, rules::severity(&rule, severity), &message, hint).await
             }
             AlertsRequest::Resolve { rule, subject } => {
                 let resolved = ledger.resolve(&named(&rule, subject)?).await?;
@@ -127,7 +126,7 @@ impl Desk {
     ) -> Result<Report> {
         // Before the alert: a route that is known is owed it whatever happens next.
         self.post.open_once().await?;
-        let hint = hint.or_else(|| rules::find(&key.rule).map(|rule| rule.hint.to_owned()));
+        let hint = hint.or_else(|| rules::hint(&key.rule));
         let raised = self.post.ledger.raise(key, severity, message, hint.as_deref()).await?;
         self.ring().await?;
         let said = match &raised {
@@ -148,7 +147,8 @@ impl Desk {
         }
         let mut report = Report::new(name);
         let message = "this is a test of the route, nothing is wrong";
-        let notice = unrecorded(TEST, severity, message, self.clock.now());
+        let key = AlertKey::new(TEST, "moon");
+        let notice = unrecorded(key, severity, message, rules::hint(TEST), self.clock.now());
         let tried = directly(&notifiers, &notice).await;
         for one in &tried {
             match &one.error {
@@ -205,14 +205,14 @@ impl Tried {
 }
 
 /// An alert that no ledger knows: a test, or the last word when the ledger cannot be used.
-pub fn unrecorded(rule: &str, severity: Severity, message: &str, now: DateTime<Utc>) -> Alert {
+pub fn unrecorded(key: AlertKey, severity: Severity, message: &str, hint: Option<String>, now: DateTime<Utc>) -> Alert {
     Alert {
         // Different at each time, so that no receiver takes it for one that it has seen.
         id: now.timestamp_millis(),
-        key: AlertKey { rule: rule.to_owned(), subject: "moon".into() },
+        key,
         severity,
         message: message.to_owned(),
-        hint: rules::find(rule).map(|rule| rule.hint.to_owned()),
+        hint,
         fired_at: now,
         resolved_at: None,
     }

@@ -139,6 +139,16 @@ pub fn title(name: &str) -> String {
     find(name).map_or_else(|| in_words(name), |rule| rule.title.to_owned())
 }
 
+/// How bad an alert of this rule is, unless somebody says so.
+pub fn severity(name: &str, said: Option<Severity>) -> Severity {
+    said.or(find(name).map(|rule| rule.severity)).unwrap_or(Warning)
+}
+
+/// What to do about an alert of this rule, if it is one of Moon's.
+pub fn hint(name: &str) -> Option<String> {
+    find(name).map(|rule| rule.hint.to_owned())
+}
+
 fn in_words(name: &str) -> String {
     let words = name.split(['.', '_', '-', ' ']).filter(|word| !word.is_empty());
     let capital = |word: &str| {

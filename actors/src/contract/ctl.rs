@@ -119,6 +119,21 @@ pub fn count(number: impl TryInto<u64>, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// The name somebody probably meant, or none.
+pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    const ALIKE: f64 = 0.8;
+    let wrong = wrong.to_lowercase();
+    let score = |candidate: &str| {
+        // `archive_ratio` and `poll_interval_secs` of earlier plans: the word itself is the nearest name.
+        if wrong.strip_prefix(candidate).is_some_and(|rest| rest.starts_with(['_', '-'])) {
+            return 1.0;
+        }
+        strsim::jaro_winkler(&wrong, candidate)
+    };
+    let scored = candidates.into_iter().map(|candidate| (score(candidate), candidate));
+    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+}
+
 /// One thing that is not in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {

@@ -5,5 +5,5 @@ pub mod ctl;
 pub mod records;
 
 pub use alerts::AlertsRequest;
-pub use ctl::{Issue, Report, Request, count};
+pub use ctl::{Issue, Report, Request, count, nearest};
 pub use records::{ArchiveRecord, DistillationRecord, MoonState, RecallMatch, RecallResult, SessionUsageSnapshot};

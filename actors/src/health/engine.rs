@@ -1,6 +1,7 @@
 //! Runs checks: one look with a deadline, what it means, and that written down. Each check on its own: none waits for another.
 
 use super::policy::{self, Judged, Treatment};
+use crate::contract::nearest;
 use crate::control::engine::Hands;
 use crate::domain::Finding;
 use crate::error::{Error, Result};
@@ -119,12 +120,19 @@ impl Doctor {
         self.answer(&[name.to_owned()], true).await
     }
 
+    fn no_such_check(&self, name: &str) -> Error {
+        let known: Vec<&str> = self.inner.entries.iter().map(|entry| entry.check.name()).collect();
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean {near}? there are {}", known.join(", ")),
+            None => format!("there are {}", known.join(", ")),
+        };
+        Error::config("health.no_such_check", format!("there is no check {name}")).hint(hint)
+    }
+
     /// The rows of these checks, or of all. Those that are not fresh are looked at; with `now`, all of them.
     pub async fn answer(&self, names: &[String], now: bool) -> Result<Vec<CheckRow>> {
         if let Some(stranger) = names.iter().find(|name| self.entry(name).is_none()) {
-            let known: Vec<&str> = self.inner.entries.iter().map(|entry| entry.check.name()).collect();
-            return Err(Error::data("health.no_such_check", format!("there is no check {stranger}"))
-                .hint(format!("there are {}", known.join(", "))));
+            return Err(self.no_such_check(stranger));
         }
         self.ready().await;
         let mut looks = JoinSet::new();

@@ -3,7 +3,7 @@
 //! A query, not a process: it reads. The only thing it writes is the one slot a person asked it to fill.
 
 use super::frame::{self, Passage};
-use crate::contract::{RecallMatch, RecallResult};
+use crate::contract::{RecallMatch, RecallResult, count};
 use crate::domain::{Role, SessionKey, Sha256};
 use crate::error::{Error, Result};
 use crate::port::{Bridge, Clock, Hits, Ids, Ledger, Query, SearchIndex, Slot, TurnHit, unknown_session};
@@ -61,7 +61,7 @@ impl Recaller {
         let mut found = self.index.search(query).await?;
         let (held, archived) = (self.index.status().await?.segments, self.ledger.totals().await?.segments);
         if found.degraded.is_none() && held < archived.unsigned_abs() {
-            found.degraded = Some(format!("incomplete: it holds {held} of {archived} archived segments"));
+            found.degraded = Some(format!("incomplete: it holds {held} of {}", count(archived, "archived segment")));
         }
         Ok(found)
     }

@@ -229,7 +229,7 @@ impl Health {
             });
         };
         for (at, entry) in self.databases.iter().enumerate() {
-            path(Spot::entry("health.databases", at, ""), "an entry", entry, false);
+            path(Spot::entry("health.databases", at, ""), &format!("entry {}", at + 1), entry, false);
         }
         for (at, p) in self.processes.iter().enumerate() {
             path(Spot::entry("health.processes", at, "pid_file"), &p.name, &p.pid_file, true);
@@ -336,7 +336,7 @@ mod tests {
             "disk_low_gib": 1,
         }));
         let has = |part: &str| assert!(broken.iter().any(|line| line.contains(part)), "{part}: {broken:#?}");
-        has("health.databases: an entry: \"memory.db\" must be an absolute path");
+        has("health.databases: entry 1: \"memory.db\" must be an absolute path");
         has("health.databases: \"~/a.db\" is there twice");
         has("health.endpoints: mail: \"imap://localhost\" must be");
         has("health.endpoints: odd:");

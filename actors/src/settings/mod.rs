@@ -7,6 +7,7 @@ mod alerts;
 mod backup;
 mod dashboard;
 mod health;
+mod paths;
 mod rotation;
 pub mod route;
 mod service;
@@ -16,6 +17,7 @@ pub use alerts::Alerts;
 pub use backup::Backup;
 pub use dashboard::Dashboard;
 pub use health::{Command, CommandFormat, Endpoint, Health, LogErrors, Process, Remedy};
+pub use paths::{Named, Use};
 pub use rotation::{LogPattern, Rotation};
 pub use service::Service;
 

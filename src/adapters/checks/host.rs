@@ -1,6 +1,7 @@
 //! The session host: it answers. Its alert is `host.unreachable`, which the watching raises itself.
 
 use super::{Place, Senses, shown};
+use crate::adapters::no_host;
 use async_trait::async_trait;
 use moon_actors::domain::{Figure, Finding};
 use moon_actors::port::{AlertRules, Check, CheckGroup, Look, SessionHost};
@@ -56,7 +57,28 @@ impl Check for HostReachable {
         if self.place == Place::Daemon && self.begun.elapsed() < GRACE {
             return Finding::ok(format!("not connected yet, {} after the start", shown(self.begun.elapsed())));
         }
-        let hint = error.hint.clone().unwrap_or_else(|| "is the agent's gateway running?".into());
-        Finding::critical(format!("{} does not answer: {error}", self.host.name())).hint(hint)
+        let (reason, hint) = match self.host.name() {
+            no_host::NAME => (format!("there is no session host: {error}"), "`[watch]` of the settings names one"),
+            name => (format!("{name} does not answer: {error}"), "is the agent's gateway running?"),
+        };
+        Finding::critical(reason).hint(error.hint.unwrap_or_else(|| hint.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moon_actors::Error;
+    use moon_actors::domain::Condition;
+
+    #[tokio::test]
+    async fn where_no_host_is_named_that_is_said_and_no_gateway_is_asked_for() {
+        let host =
+            Arc::new(no_host::NoHost::new(Error::unavailable("openclaw.not_found", "no OpenClaw on this machine")));
+        let check = HostReachable { host, begun: Instant::now(), place: Place::Outside, patience: Duration::ZERO };
+        let finding = check.look(&Look::default()).await;
+        assert_eq!(finding.condition, Condition::Critical);
+        assert_eq!(finding.reason, "there is no session host: no OpenClaw on this machine");
+        assert!(finding.hint.is_some_and(|hint| !hint.contains("gateway")));
     }
 }

@@ -4,6 +4,7 @@ use super::{Senses, shown};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use moon_actors::Result;
+use moon_actors::contract::count;
 use moon_actors::domain::{Figure, Finding};
 use moon_actors::port::{AlertRules, Check, CheckGroup, Clock, Ledger, Look, SearchIndex};
 use serde::{Deserialize, Serialize};
@@ -47,12 +48,12 @@ impl IndexWhole {
         let age = waits.and_then(|(_, since)| (now - since).to_std().ok()).unwrap_or_default();
         let hint = "`moon index` brings it up to date, `moon index --rebuild` makes it anew; the archive is untouched";
         let finding = if status.segments < expected {
-            Finding::warning(format!("it holds {} of {expected} segments", status.segments)).hint(hint)
+            Finding::warning(format!("it holds {} of {}", status.segments, count(expected, "segment"))).hint(hint)
         } else if age > PATIENCE {
-            let waiting = moon_actors::contract::count(totals.unindexed, "segment");
+            let waiting = count(totals.unindexed, "segment");
             Finding::warning(format!("{waiting} not searchable, the oldest for {}", shown(age))).hint(hint)
         } else {
-            Finding::ok(format!("holds {expected} segments, {} to come", totals.unindexed))
+            Finding::ok(format!("holds {}, {} to come", count(expected, "segment"), totals.unindexed))
         };
         Ok(finding
             .figure("segments", Figure::new(status.segments as f64, ""))

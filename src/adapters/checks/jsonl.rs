@@ -50,10 +50,17 @@ pub(super) fn inspect(path: &Path) -> Result<Looked, String> {
         match serde_json::from_slice::<IgnoredAny>(&line) {
             Ok(IgnoredAny) => {}
             Err(_) if !is_whole && !is_settled => {}
-            Err(e) if !is_whole => looked.note(format!("torn: the file ends in the midst of it ({e})")),
-            Err(e) => looked.note(format!("not JSON: {e}")),
+            Err(e) if !is_whole => looked.note(format!("torn: the file ends in the midst of it ({})", why(&e))),
+            Err(e) => looked.note(format!("not JSON: {}", why(&e))),
         }
     }
+}
+
+/// serde counts lines, too: of this one line it is always the first.
+fn why(e: &serde_json::Error) -> String {
+    let said = e.to_string();
+    let said = said.split_once(" at line ").map_or(said.as_str(), |(said, _)| said);
+    format!("{said} at column {}", e.column())
 }
 
 impl Looked {

@@ -101,7 +101,7 @@ fn credential(text: &str) -> Option<&str> {
 pub type Fault = (&'static str, String);
 
 /// What can never work, whatever becomes of this machine: for each mistake the route's place in the settings, the key, and what is
-/// wrong. Of all files only templates are read, if they are there.
+/// wrong. No file is read.
 pub fn faults(alerts: &Alerts, around: Around) -> Vec<(usize, Fault)> {
     let around = Arc::new(around);
     let of_route = |(at, route): (usize, &Route)| {
@@ -119,6 +119,13 @@ pub fn faults(alerts: &Alerts, around: Around) -> Vec<(usize, Fault)> {
     alerts.routes.iter().enumerate().flat_map(of_route).collect()
 }
 
+/// The same for the text of a template, if it can be read.
+pub fn template_faults(alerts: &Alerts, around: Around) -> Vec<(usize, Fault)> {
+    let around = Arc::new(around);
+    let of_route = |(at, route)| Some((at, ("template", adapter(route, &around).template_fault()?)));
+    alerts.routes.iter().enumerate().filter_map(of_route).collect()
+}
+
 /// What the library that sends mail has against an address.
 pub fn address_fault(address: &str) -> Option<String> {
     let wrong = address.parse::<lettre::message::Mailbox>().err()?;
@@ -133,6 +140,11 @@ trait Adapter: Notifier {
     /// What is wrong in the settings themselves.
     fn faults(&self) -> Vec<Fault> {
         Vec::new()
+    }
+
+    /// What is wrong in a template of the user's.
+    fn template_fault(&self) -> Option<String> {
+        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! Series and segments: what is archived, how far, and what of it is searchable.
 
 use super::{Stamp, audit, from_json, hash_column, instant, millis, to_json};
-use moon_actors::contract::ArchiveRecord;
+use moon_actors::contract::{ArchiveRecord, count};
 use moon_actors::domain::{Job, Segment, Series, SessionKey, SessionRef, Sha256};
 use moon_actors::port::{AuditEntry, Stored};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -122,7 +122,7 @@ pub(super) fn add_segment(
         m.bytes as i64,
         projection_bytes
     ])?;
-    let message = format!("archived and verified {} records ({} bytes)", m.records, m.bytes);
+    let message = format!("archived and verified {} ({})", count(m.records, "record"), count(m.bytes, "byte"));
     let mut entry = AuditEntry::new("archive", "archived", "ok", message).session(&series.session).detail(
         serde_json::json!({ "sha256": m.sha256, "first_seq": m.first_seq, "last_seq": m.last_seq, "path": stored.path }),
     );

@@ -17,6 +17,7 @@ mod tests;
 use crate::adapters::clock::SystemClock;
 use async_trait::async_trait;
 use folder::Folder;
+use moon_actors::contract::count;
 use moon_actors::domain::{Capabilities, Page, SessionRef, UsageReading};
 use moon_actors::port::{Clock, Compacted, Doorbell, SessionHost};
 use moon_actors::settings::Settings;
@@ -117,7 +118,7 @@ impl SessionHost for TranscriptsHost {
     fn describe(&self) -> String {
         let inner = &self.inner;
         let watched = if inner.watch.is_on() { "watched" } else { "polled" };
-        format!("transcripts folder {} ({} sessions, {watched})", inner.path.display(), inner.folder.len())
+        format!("transcripts folder {} ({}, {watched})", inner.path.display(), count(inner.folder.len(), "session"))
     }
 
     fn subscribe(&self, bell: Doorbell) {

@@ -6,7 +6,7 @@ use super::super::{Environment, locate};
 use crate::adapters::{backup, routes};
 use crate::child::{runs, runs_from};
 use crate::pattern;
-use moon_actors::settings::{Settings, Spot};
+use moon_actors::settings::{Named, Settings, Spot, Use};
 use rustix::fs::Access;
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,9 @@ struct Look<'a> {
 
 pub(super) fn look(settings: &Settings, home: &Path, environment: &Environment) -> Vec<(Spot, String)> {
     let mut look = Look { environment, missing: Vec::new() };
-    look.host(settings);
-    look.health(settings);
+    settings.paths().into_iter().for_each(|named| look.at(named));
     look.alerts(settings);
     look.backup(settings, home);
-    look.rotation(settings);
-    look.screens_and_service(settings);
     look.missing
 }
 
@@ -37,7 +34,26 @@ impl Look<'_> {
         (!text.is_empty()).then(|| locate::expand(Path::new(text), self.environment).ok()).flatten()
     }
 
-    fn file(&mut self, spot: impl Into<Spot>, text: &str) {
+    fn at(&mut self, Named { spot, text, is }: Named<'_>) {
+        match is {
+            Use::Folder | Use::Store => self.folder(spot, text),
+            Use::Made => self.say(spot, self.path(text).and_then(|path| cannot_be_made(&path))),
+            Use::ToRead | Use::ToWrite => self.place(spot, text),
+            Use::File => self.file(spot, text),
+            Use::Files | Use::Databases | Use::Rotated => self.files(spot, text),
+            // A relative page begins at the home, which is made.
+            Use::Passing | Use::Page => self.folder_of(spot, text),
+            Use::Program | Use::Tool => self.program(spot, text),
+            Use::Own | Use::Word => {}
+        }
+    }
+
+    fn place(&mut self, spot: Spot, text: &str) {
+        let wrong = self.path(text).filter(|path| !path.exists());
+        self.say(spot, wrong.map(|path| format!("{} is not there", path.display())));
+    }
+
+    fn file(&mut self, spot: Spot, text: &str) {
         let wrong = self.path(text).and_then(|path| match path.metadata() {
             Err(e) => Some(format!("{}: {e}", path.display())),
             Ok(found) if found.is_dir() => Some(format!("{} is a folder", path.display())),
@@ -46,7 +62,7 @@ impl Look<'_> {
         self.say(spot, wrong);
     }
 
-    fn folder(&mut self, spot: impl Into<Spot>, text: &str) {
+    fn folder(&mut self, spot: Spot, text: &str) {
         let wrong = self.path(text).and_then(|path| match path.metadata() {
             Err(e) => Some(format!("{}: {e}", path.display())),
             Ok(found) if !found.is_dir() => Some(format!("{} is no folder", path.display())),
@@ -56,7 +72,7 @@ impl Look<'_> {
     }
 
     /// The folder of a file that comes and goes.
-    fn folder_of(&mut self, spot: impl Into<Spot>, text: &str) {
+    fn folder_of(&mut self, spot: Spot, text: &str) {
         let folder = self.path(text).and_then(|path| path.parent().map(|folder| folder.display().to_string()));
         self.folder(spot, folder.as_deref().unwrap_or_default());
     }
@@ -71,7 +87,7 @@ impl Look<'_> {
     }
 
     /// A program by its path, or by its name on the PATH.
-    fn program(&mut self, spot: impl Into<Spot>, text: &str) {
+    fn program(&mut self, spot: Spot, text: &str) {
         if !text.contains('/') {
             let path = self.environment.get(std::ffi::OsStr::new("PATH"));
             let found = path.is_some_and(|path| runs_from(path, text));
@@ -87,39 +103,8 @@ impl Look<'_> {
     }
 }
 
-/// The sections, in their order.
+/// What is more than a path.
 impl Look<'_> {
-    fn host(&mut self, settings: &Settings) {
-        self.folder("watch.transcripts_dir", &settings.watch.transcripts_dir);
-        self.folder("openclaw.state_dir", &settings.openclaw.state_dir);
-        self.file("openclaw.token_file", &settings.openclaw.token_file);
-        // The usual name is there only where OpenClaw is, and used by nothing but `moon install`.
-        if settings.openclaw.command != Settings::default().openclaw.command {
-            self.program("openclaw.command", &settings.openclaw.command);
-        }
-    }
-
-    fn health(&mut self, settings: &Settings) {
-        let health = &settings.health;
-        for (at, entry) in health.databases.iter().enumerate() {
-            self.files(Spot::entry("health.databases", at, ""), entry);
-        }
-        for (at, process) in health.processes.iter().enumerate() {
-            // The files themselves are there only while it runs.
-            self.folder_of(Spot::entry("health.processes", at, "pid_file"), &process.pid_file);
-            self.folder_of(Spot::entry("health.processes", at, "heartbeat_file"), &process.heartbeat_file);
-        }
-        for (at, log) in health.logs.iter().enumerate() {
-            self.files(Spot::entry("health.logs", at, "path"), &log.path);
-        }
-        for (at, command) in health.commands.iter().enumerate() {
-            self.program(Spot::entry("health.commands", at, "argv"), command.argv.first().map_or("", String::as_str));
-        }
-        for (at, remedy) in health.recover.iter().enumerate() {
-            self.program(Spot::entry("health.recover", at, "argv"), remedy.argv.first().map_or("", String::as_str));
-        }
-    }
-
     fn alerts(&mut self, settings: &Settings) {
         let tables = settings.alerts.routes.len();
         for (at, sentence) in routes::unready(&settings.alerts, routes::Around::of(self.environment.clone())) {
@@ -131,12 +116,6 @@ impl Look<'_> {
 
     fn backup(&mut self, settings: &Settings, home: &Path) {
         let backup = &settings.backup;
-        if let Some(folder) = self.path(&backup.folder) {
-            self.say("backup.folder", cannot_be_made(&folder));
-        }
-        for (at, folder) in backup.include.iter().enumerate() {
-            self.folder(Spot::entry("backup.include", at, ""), folder);
-        }
         self.included(&backup.include, home);
         for (key, message) in backup::unready(backup, self.environment) {
             self.say(key, Some(message));
@@ -171,29 +150,6 @@ impl Look<'_> {
                 around.map(|(other, _)| told(other))
             };
             self.say(Spot::entry("backup.include", at, ""), twice);
-        }
-    }
-
-    fn rotation(&mut self, settings: &Settings) {
-        for (at, file) in settings.rotation.files.iter().enumerate() {
-            self.files(Spot::entry("rotation.files", at, "path"), &file.path);
-            self.folder_of(Spot::entry("rotation.files", at, "pid_file"), &file.pid_file);
-            self.program(Spot::entry("rotation.files", at, "command"), file.command.first().map_or("", String::as_str));
-        }
-    }
-
-    fn screens_and_service(&mut self, settings: &Settings) {
-        let (dashboard, service) = (&settings.dashboard, &settings.service);
-        // A relative one begins at the home, which is made.
-        for (key, text) in [("dashboard.html_file", &dashboard.html_file), ("dashboard.textfile", &dashboard.textfile)]
-        {
-            self.folder_of(key, text);
-        }
-        for (key, paths) in [("service.read", &service.read), ("service.write", &service.write)] {
-            for (at, text) in paths.iter().enumerate() {
-                let wrong = self.path(text).filter(|path| !path.exists());
-                self.say(Spot::entry(key, at, ""), wrong.map(|path| format!("{} is not there", path.display())));
-            }
         }
     }
 }

@@ -10,14 +10,22 @@ mod names;
 mod values;
 
 use super::{Environment, keys};
+use crate::adapters::routes;
 use moon_actors::settings::{Problem, Settings, Spot};
 use std::path::Path;
 
 /// What can never work.
 pub(super) fn of_values(settings: &Settings, home: Option<&Path>, environment: &Environment) -> Vec<Problem> {
     let mut broken = values::judge(settings, home, environment);
-    broken.extend(names::judge(&settings.health));
+    broken.extend(names::judge(&settings.health, environment));
     broken
+}
+
+/// Templates of routes that can never be filled in: nothing but the telling of alerts needs them.
+pub(super) fn of_templates(settings: &Settings, environment: &Environment) -> Vec<Problem> {
+    let faults = routes::template_faults(&settings.alerts, routes::Around::of(environment.clone())).into_iter();
+    let problem = |(at, (key, message))| Problem { spot: Spot::entry("alerts.routes", at, key), message };
+    faults.map(problem).collect()
 }
 
 /// What cannot work on this machine as it is now.

@@ -1,17 +1,20 @@
 //! Names in the settings that must be those of something: rules, actors and subjects of `[[health.recover]]`, levels of the log.
 
-use super::super::keys;
+use super::super::{Environment, keys, locate};
+use crate::pattern::Pattern;
 use moon_actors::alert::rules;
 use moon_actors::settings::{Health, Problem, Remedy, Spot};
 use moon_actors::tree;
+use std::path::Path;
 
 /// Words a log level may be; anything else must look like a filter.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-pub(super) fn judge(health: &Health) -> Vec<Problem> {
+pub(super) fn judge(health: &Health, environment: &Environment) -> Vec<Problem> {
     let mut broken = Vec::new();
     for (at, remedy) in health.recover.iter().enumerate() {
-        let wrong = [("rule", rule(remedy)), ("actor", actor(remedy)), ("subject", subject(remedy, health))];
+        let wrong =
+            [("rule", rule(remedy)), ("actor", actor(remedy)), ("subject", subject(remedy, health, environment))];
         for (field, message) in wrong {
             broken.extend(message.map(|message| Problem { spot: Spot::entry("health.recover", at, field), message }));
         }
@@ -39,7 +42,7 @@ fn actor(remedy: &Remedy) -> Option<String> {
 }
 
 /// Only of rules whose alerts are about something that the settings name.
-fn subject(remedy: &Remedy, health: &Health) -> Option<String> {
+fn subject(remedy: &Remedy, health: &Health, environment: &Environment) -> Option<String> {
     let subject = remedy.subject.as_str();
     let (what, known): (&str, Vec<&str>) = match remedy.rule.as_str() {
         "daemon_critical" => ("\"moon\" or a name of health.processes", processes(health, &["moon"])),
@@ -52,6 +55,14 @@ fn subject(remedy: &Remedy, health: &Health) -> Option<String> {
             ("a name of health.logs", health.logs.iter().map(|log| log.name.as_str()).collect())
         }
         "disk_low" | "disk_critical" | "inodes.low" => ("\"moon\"", vec!["moon"]),
+        "backup.old" | "backup.corrupt" => ("\"backup\"", vec!["backup"]),
+        "index.behind" => ("\"index\"", vec!["index"]),
+        "clock.set_back" => ("\"clock\"", vec!["clock"]),
+        "memory_corrupt" if is_watched(subject, health, environment) => return None,
+        "memory_corrupt" => (
+            "\"ledger\", the path of an archived object, or the whole path of a file of health.databases",
+            vec!["ledger"],
+        ),
         _ => return None,
     };
     if subject.is_empty() || known.contains(&subject) {
@@ -59,6 +70,16 @@ fn subject(remedy: &Remedy, health: &Health) -> Option<String> {
     }
     let near = keys::nearest(subject, known.iter().copied()).map(|near| format!("; did you mean \"{near}\"?"));
     Some(format!("alerts {:?} are about {what}, and never about {subject:?}{}", remedy.rule, near.unwrap_or_default()))
+}
+
+/// Whether a database or an object of the archive may be called so.
+fn is_watched(subject: &str, health: &Health, environment: &Environment) -> bool {
+    let is_of = |entry: &String| {
+        let path = locate::expand(Path::new(entry), environment).unwrap_or_default();
+        let pattern = Pattern::new(&path.to_string_lossy()).ok();
+        path == Path::new(subject) || pattern.is_some_and(|pattern| pattern.matches(Path::new(subject)))
+    };
+    subject.starts_with("archives/objects/") || health.databases.iter().any(is_of)
 }
 
 fn processes<'h>(health: &'h Health, own: &[&'h str]) -> Vec<&'h str> {
