@@ -473,10 +473,10 @@ fn commands_agree(scratch: &Scratch, label: &str) {
     assert!(best.contains("04:17"), "{label}: {found:#?}");
 }
 
-/// Runs the cases on as many threads as there are processors, and fails with the first that failed.
+/// Runs the cases side by side, and fails with the first that failed. Half of a case is waiting for a disk or for a process.
 fn side_by_side<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(4);
+    let workers = std::thread::available_parallelism().map_or(4, |processors| 2 * processors.get()).min(8);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {

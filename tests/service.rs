@@ -523,7 +523,7 @@ fn start_stop_and_restart_are_verified_and_force_ends_a_daemon_that_hangs() {
     assert!(scratch.run(&["stop"]).expect(0).stdout.contains("no moon was running"));
     // What the settings name and the machine lacks is said, and stops nothing.
     let lacking = scratch.run(&["--set", "service.read=[\"/nonexistent/x\"]", "start"]).expect(0).stdout;
-    assert!(lacking.contains("warning: --set: service.read: /nonexistent/x is not there"), "{lacking}");
+    assert!(lacking.contains("warning: --set: service.read: entry 1: /nonexistent/x is not there"), "{lacking}");
     scratch.run(&["stop"]).expect(0);
     // A daemon that cannot start says why at once.
     let broken = scratch.json(&["--set", "watch.transcripts_dir=/nonexistent/x/y", "start"]);
