@@ -48,6 +48,30 @@ fn a_second_daemon_exits_with_3_and_names_the_holder() {
     first.stop();
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_daemon_has_one_heap_and_what_it_runs_is_not_told_so() {
+    const VARIABLE: &str = "MALLOC_ARENA_MAX=";
+    let scratch = Scratch::new();
+    let (script, seen) = (scratch.path().join("look"), scratch.path().join("seen"));
+    std::fs::write(&script, format!("#!/bin/sh\nenv > '{}'\n", seen.display())).expect("written");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let check = format!("health.commands=[{{ name = \"look\", argv = [{:?}] }}]", script.display().to_string());
+    let daemon = scratch.daemon(&["--set", &check]);
+    // Its own environment is its owner's secret, even for its user; what it runs is seen by the file.
+    match std::fs::read_to_string(format!("/proc/{}/environ", daemon.pid())) {
+        Ok(own) => assert_eq!(
+            own.split('\0').filter(|line| line.starts_with(VARIABLE)).collect::<Vec<_>>(),
+            [format!("{VARIABLE}1")]
+        ),
+        Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+    scratch.run(&["health", "--now", "--check", "command:look"]).expect(0);
+    let told = std::fs::read_to_string(&seen).expect("the check's command ran");
+    assert!(!told.contains(VARIABLE), "{told}");
+    daemon.stop();
+}
+
 #[test]
 fn kill_9_frees_the_home_at_once_and_the_next_daemon_says_so() {
     let scratch = Scratch::new();

@@ -210,6 +210,10 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
         Ok(cli) => cli,
         Err(error) => return unreadable(&error, wants_json),
     };
+    if cli.command.works_like_the_daemon() {
+        // Before anything is said, which would be said twice.
+        runtime::in_one_heap();
+    }
     crate::logging::start(cli.globals.verbose);
     let out = Output::new(cli.globals.json);
     let name = cli.command.name();
@@ -315,6 +319,15 @@ impl Command {
             Self::Ctl(command) => command.name(),
             Self::Demo(_) => "demo",
             Self::Bench(_) => "bench",
+        }
+    }
+
+    /// The daemon itself, and what measures it.
+    fn works_like_the_daemon(&self) -> bool {
+        match self {
+            Self::Watch(args) => args.stays(),
+            Self::Bench(_) => true,
+            _ => false,
         }
     }
 

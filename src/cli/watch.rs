@@ -28,6 +28,13 @@ pub struct Args {
     pub own_session: bool,
 }
 
+impl Args {
+    /// Whether it is the daemon that is asked for.
+    pub(super) fn stays(&self) -> bool {
+        !self.once && !self.dry_run
+    }
+}
+
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     if args.dry_run {
         return once::preview(ctx, once::Preview::Watch, None);

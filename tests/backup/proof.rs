@@ -4,15 +4,16 @@ use super::support::process::Ran;
 use super::{files, folder, issues, ready, support, with_agent};
 use serde_json::Value;
 
-/// Flips bits all over a backup, one at a time: how many `moon backup verify` lets pass.
-fn flips_that_pass(times: u64) -> usize {
+/// Flips bits all over a backup, one at a time: those that `moon backup verify` lets pass.
+fn flips_that_pass(times: u64) -> Vec<String> {
     let scratch = ready();
     Ran::of(&mut with_agent(&scratch, &["backup"])).expect(0);
     let file = files(&folder(&scratch)).pop().expect("a backup");
     let note =
         file.with_file_name(file.file_name().and_then(|n| n.to_str()).expect("a name").replace(".tar.zst", ".json"));
     let (whole, noted) = (std::fs::read(&file).expect("readable"), std::fs::read(&note).expect("readable"));
-    let mut passed = 0;
+    let plain = unpacked(&whole).expect("it unpacks");
+    let mut passed = Vec::new();
     for n in 0..times {
         let bit = n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.rotate_left(n as u32 % 61)) % (whole.len() as u64 * 8);
         let mut flipped = whole.clone();
@@ -22,9 +23,10 @@ fn flips_that_pass(times: u64) -> usize {
         let _ = if n % 2 == 0 { std::fs::write(&note, &noted) } else { std::fs::remove_file(&note) };
         let ran = scratch.json(&["backup", "verify"]);
         let is_caught = ran.code == Some(2) && issues(&ran).iter().all(|code| code == "backup.damaged");
-        passed += usize::from(!is_caught);
-        if !is_caught {
-            support::skip("flip", &format!("no skip: bit {bit} passed: {ran:?}"));
+        // A frame has bits that say nothing, one in some thousands: only the note's hash minds them.
+        let says_nothing = || n % 2 == 1 && ran.code == Some(0) && unpacked(&flipped).is_some_and(|same| same == plain);
+        if !is_caught && !says_nothing() {
+            passed.push(format!("bit {bit}: {ran:?}"));
         }
     }
     std::fs::write(&file, &whole).expect("written");
@@ -33,17 +35,21 @@ fn flips_that_pass(times: u64) -> usize {
     passed
 }
 
+fn unpacked(packed: &[u8]) -> Option<Vec<u8>> {
+    zstd::stream::decode_all(packed).ok()
+}
+
 #[test]
 fn every_flipped_bit_is_found() {
-    assert_eq!(flips_that_pass(24), 0);
+    assert_eq!(flips_that_pass(24), Vec::<String>::new());
 }
 
 #[test]
 fn campaign_200_flipped_bits() {
     if std::env::var_os("MOON_TEST_CAMPAIGN").is_some() {
         let passed = flips_that_pass(200);
-        support::skip("campaign", &format!("no skip: 200 flipped bits, {passed} passed"));
-        assert_eq!(passed, 0);
+        support::skip("campaign", &format!("no skip: 200 flipped bits, {} passed", passed.len()));
+        assert_eq!(passed, Vec::<String>::new());
     }
 }
 
