@@ -64,6 +64,9 @@ pub struct Home {
 }
 
 impl Home {
+    /// Where the home says that somebody wants Moon to stay away.
+    pub const STOPPED: &str = "state/stopped";
+
     /// Names a home without touching it. A trailing slash is dropped, so that a link at the end is seen as a link.
     pub fn at(root: impl AsRef<Path>) -> Self {
         Self { root: root.as_ref().components().collect() }
@@ -166,7 +169,7 @@ impl Home {
     }
     /// `state/stopped`: there while Moon is away because somebody wanted it.
     pub fn stopped_file(&self) -> PathBuf {
-        self.root.join("state/stopped")
+        self.root.join(Self::STOPPED)
     }
     pub fn archives_dir(&self) -> PathBuf {
         self.root.join("archives")
@@ -270,6 +273,10 @@ impl Home {
     }
     pub fn run_dir(&self) -> PathBuf {
         self.root.join("run")
+    }
+    /// `run/beside.lock`: held by the one process that writes beside a daemon that hangs.
+    pub fn lock_file_beside(&self) -> PathBuf {
+        self.root.join("run/beside.lock")
     }
     /// `run/moon.lock`: held by the one process that may write.
     pub fn lock_file(&self) -> PathBuf {

@@ -109,6 +109,13 @@ impl Beneath {
     }
 }
 
+/// Where a folder is begun. Only a kill leaves it.
+pub(super) fn above(path: &Path) -> PathBuf {
+    let mut above = path.as_os_str().to_owned();
+    above.push("-above");
+    above.into()
+}
+
 /// Makes a folder where the file system has room, not beside its neighbours: below a folder that says so, and then to its place.
 ///
 /// ext4 puts files into the group of their folder, and passes over each inode there that was given up within the last minutes. To
@@ -116,9 +123,7 @@ impl Beneath {
 #[cfg(target_os = "linux")]
 fn make_apart(path: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, IFlags, RenameFlags};
-    let mut above = path.as_os_str().to_owned();
-    above.push("-above");
-    let above = PathBuf::from(above);
+    let above = above(path);
     rustix::fs::mkdir(&above, Mode::RWXU)?;
     // The group is found by the name.
     let made = above.join(uuid::Uuid::new_v4().to_string());

@@ -13,7 +13,6 @@ use crate::adapters::sqlite::SqliteLedger;
 use crate::daemon::away::{self, Away};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports;
-use crate::service::wish;
 use moon_actors::contract::count;
 use moon_actors::port::{AuditEntry, Held, Ledger, Vault};
 use moon_actors::{Error, Result};
@@ -88,7 +87,8 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let _held = if args.to.is_some() { None } else { hold(ctx)? };
     if must_ask {
         report.details.iter().for_each(|line| ctx.out.note(line));
-        ask(ctx, "Replace the present state with this backup?")?;
+        let also: String = args.include.iter().map(|folder| format!(" and {}", folder.display())).collect();
+        ask(ctx, &format!("Replace {}{also} with this backup?", ctx.home.root().display()))?;
         report.details.clear();
     }
     let id = prepared.verified.id.clone();
@@ -221,13 +221,8 @@ async fn replace(
     work: impl FnOnce(Option<&HomeLock>) -> Result<Done>,
 ) -> Result<()> {
     let limit = ctx.settings().supervision.drain * 12;
-    // What comes in may know nothing of it: a deliberate stop is a wish about this machine, not a part of what was backed up.
-    let was_stopped = wish::is_stopped(&ctx.home);
     let away = if ctx.home.exists() { away::send_away(&ctx.home, limit, words(ctx)).await? } else { None };
     let done = locked(ctx, (said, is_backup), work).await;
-    if was_stopped && away.is_none() {
-        wish::stopped(&ctx.home, "stopped before the restore");
-    }
     let started = match &away {
         Some(away) => Some(away::start_again(away, &ctx.home).await),
         None => None,
@@ -349,9 +344,7 @@ fn about(source: &Source, prepared: &Prepared) -> Report {
     if !unsound.is_empty() {
         let more = if unsound.len() > SHOWN { " …" } else { "" };
         let named = unsound.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-        report.detail(format!(
-            "not sound, or not to be copied by SQLite, when the backup was made, and in it as it lay there: {named}{more}"
-        ));
+        report.detail(format!("not sound when the backup was made, and no sounder in it: {named}{more}"));
     }
     let include: Vec<String> =
         manifest.iter().flat_map(|m| &m.include).map(|entry| entry.path.display().to_string()).collect();

@@ -43,6 +43,11 @@ impl HomeLock {
         Err(held(None))
     }
 
+    /// The same for work beside a daemon that hangs, which keeps the home's own lock: one at a time.
+    pub fn take_beside(home: &Home, what: &str) -> Result<Self> {
+        Self::take_at(&home.lock_file_beside(), what)
+    }
+
     /// False once another home has taken the place of the one that was locked.
     pub fn is_of(&self, home: &Home) -> bool {
         let path = home.lock_file();

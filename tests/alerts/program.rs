@@ -255,6 +255,34 @@ fn an_alert_beside_a_daemon_that_hangs_keeps_its_severity_and_the_limits_and_is_
 }
 
 #[test]
+fn two_who_tell_beside_a_daemon_that_hangs_tell_each_alert_once() {
+    let scratch = Scratch::new();
+    let (told, script) = (scratch.path().join("told"), scratch.path().join("tell"));
+    std::fs::write(&script, format!("#!/bin/sh\nsleep 0.5\necho \"$MOON_ALERT_SUBJECT\" >> '{}'\n", told.display()))
+        .expect("a script");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let route = format!(
+        "alerts.routes=[{{ kind = \"command\", name = \"slow\", argv = [{:?}] }}]",
+        script.display().to_string()
+    );
+    let daemon = scratch.daemon(&["--set", &route]);
+    let hung = Stopped::stop(&scratch, daemon.pid());
+    std::thread::scope(|scope| {
+        for subject in ["one", "two"] {
+            let words =
+                ["--set", &route, "alerts", "raise", "nightly.sync_failed", "--subject", subject, "--message", "m"];
+            let scratch = &scratch;
+            scope.spawn(move || scratch.run(&words).expect(0));
+        }
+    });
+    let mut lines: Vec<String> = std::fs::read_to_string(&told).expect("told").lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "two"]);
+    drop(hung);
+    daemon.stop();
+}
+
+#[test]
 fn an_alert_is_told_although_the_ledger_cannot_be_used() {
     let scratch = Scratch::new();
     scratch.run(&["alerts", "raise", "disk_low", "--message", "first"]).expect(0);

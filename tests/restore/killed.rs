@@ -57,12 +57,15 @@ fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one_and_the_next_command_g
     let mut points: Vec<String> = [1, files / 2, files].iter().map(|n| format!("restore.unpacked:{n}")).collect();
     points.extend((1..30).map(|n| format!("restore.swapped:{n}")));
     let (mut killed, mut finished) = (0, 0);
+    let stopped = scratch.in_home("state/stopped");
+    std::fs::write(&stopped, "moon stop").expect("a wish");
     for point in points {
         std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
         std::fs::write(notes.join("a.txt"), "now").expect("a note");
         let mut command = scratch.moon(&["restore"]);
         let ran =
             Ran::of(command.arg(&file).arg("--include").arg(&notes).arg("--yes").env("MOON_TEST_KILL_AT", &point));
+        assert!(stopped.exists(), "{point}: whoever revives what is dead would begin what was stopped");
         if ran.signal != Some(9) {
             assert_eq!(ran.code, Some(0), "{point}: {ran:?}");
             finished += 1;

@@ -153,6 +153,8 @@ fn a_restore_says_which_databases_are_whole_and_which_were_not_when_they_were_ba
     let damaged = format!("{notes}/damaged.db");
     assert_eq!(data, json!({ "whole": 2, "unopened": 0, "unsound": [damaged] }), "{said}");
     assert!(said.contains("2 databases opened and whole") && said.contains(&damaged), "{said}");
+    let changed = scratch.json(&["restore", "--dry-run", "--include", notes]).report()["data"]["changed"].to_string();
+    assert!(!changed.contains("damaged.db"), "it is as it was: {changed}");
     let (data, said) = found(&[]);
     assert_eq!(data, json!({ "whole": 1, "unopened": 1, "unsound": [damaged] }), "{said}");
     assert!(said.contains("1 database opened and whole, 1 database not restored and not opened"), "{said}");

@@ -257,12 +257,20 @@ fn an_included_folder_is_restored_only_when_it_is_named_and_comes_back_with_an_u
     assert_eq!(note(), "now");
     let strange = restore(&scratch, &file, &["--include", "/etc"]).expect(1).report();
     assert_eq!(strange["data"]["error"]["code"], "restore.choice", "{strange}");
-    restore(&scratch, &file, &["--include", notes.to_str().expect("plain")]).expect(0);
-    assert_eq!(note(), "then");
+    // However it is written, and also when it is named twice.
+    let plain = notes.to_str().expect("plain");
+    for names in [&[plain.to_owned()][..], &[format!("{plain}/")], &[format!("{plain}/."), format!("/{plain}//")]] {
+        let words: Vec<&str> = names.iter().flat_map(|name| ["--include", name]).collect();
+        restore(&scratch, &file, &words).expect(0);
+        assert_eq!(note(), "then", "{words:?}");
+        scratch.run(&["restore", "--undo", "--yes"]).expect(0);
+        assert_eq!(note(), "now", "{words:?}");
+    }
     scratch.run(&["restore", "--undo", "--yes"]).expect(0);
-    assert_eq!(note(), "now");
-    scratch.run(&["restore", "--undo", "--yes"]).expect(0);
     assert_eq!(note(), "then");
+    let to = scratch.path().join("there");
+    restore(&scratch, &file, &["--to", &format!("{}/", to.display())]).expect(0);
+    assert_eq!(std::fs::read_to_string(to.join("include/0/a.txt")).expect("a note"), "then");
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Takes the backups along: they belong to the machine, not to the state that is swapped.
+//! Takes along what belongs to the machine and not to the state that is swapped: the backups, and the wish that Moon shall stay away.
 //!
 //! Each archive gets a second name (hard link) in the folder that comes in, before anything is swapped. So there is no moment at
 //! which they lie in neither place, and no step that a crash could leave half done. The names in the old state go when the new one
 //! is in place. Archives are never copied but where a file system has no hard links, and never removed.
 
+use crate::home::Home;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -39,6 +40,21 @@ pub(super) fn link_all(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     std::fs::File::open(to)?.sync_all()
+}
+
+/// A deliberate stop goes on, and one from the time of the backup is over: before the swap, so that no crash forgets it.
+pub(super) fn wish(from: &Home, to: &Home) -> io::Result<()> {
+    let (now, then) = (from.stopped_file(), to.stopped_file());
+    match std::fs::read(&now) {
+        Ok(note) => {
+            crate::durable::create_folder(&to.state_dir())?;
+            crate::durable::replace(&then, &note)
+        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            crate::durable::remove(&then).map(drop)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// Takes names away below `old` that `new` has, too. Best effort: a name too many costs nothing.

@@ -5,6 +5,7 @@
 
 use super::names::is_id;
 use super::swap::{self, PREPARING, beside};
+use crate::adapters::beneath::above;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
@@ -62,6 +63,8 @@ pub(super) fn name(place: &Path, stamp: &str) -> PathBuf {
 pub fn sweep(place: &Path) {
     let Ok(place) = &std::path::absolute(place) else { return };
     let (Some(folder), prefix) = (place.parent(), beside(place, PREPARING)) else { return };
+    // Notes and journals that were not finished.
+    let _ = crate::durable::sweep_here(folder);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let stamp = path.to_str().zip(prefix.to_str()).and_then(|(path, prefix)| path.strip_prefix(prefix));
@@ -81,7 +84,11 @@ fn sweep_one(place: &Path, stamp: &str, path: &Path) {
     let text = swap::read_own(path).ok().flatten().unwrap_or_default();
     let Some(note) = serde_json::from_slice::<Note>(&text).ok().filter(|note| note.stamp == stamp) else { return };
     let places = std::iter::once(place).chain(note.include.iter().map(PathBuf::as_path));
-    let left = places.map(|place| beside(place, &format!("{PREPARING}{stamp}"))).filter(|folder| {
+    let folders = places.flat_map(|place| {
+        let folder = beside(place, &format!("{PREPARING}{stamp}"));
+        [above(&folder), folder]
+    });
+    let left = folders.filter(|folder| {
         swap::discard(folder);
         folder.symlink_metadata().is_ok()
     });

@@ -2,6 +2,7 @@
 
 use super::names::check_home_path;
 use super::{Choice, Prepared, database, only, stage};
+use crate::home::Home;
 use moon_actors::domain::Sha256;
 use sha2::{Digest, Sha256 as Hasher};
 use std::collections::HashSet;
@@ -29,7 +30,8 @@ pub fn compare(prepared: &Prepared) -> io::Result<Changes> {
         let incoming = &prepared.moves[root].incoming;
         let is_same_db = || {
             Ok::<_, io::Error>(
-                databases.contains(path.as_str()) && database::is_same(&incoming.join(&below), &here, incoming)?,
+                (seen.looks_like_database || databases.contains(path.as_str()))
+                    && database::is_same(&incoming.join(&below), &here, incoming)?,
             )
         };
         match std::fs::symlink_metadata(&here) {
@@ -93,7 +95,7 @@ fn walk(root: &Path, below: &str, is_home: bool, see: &mut dyn FnMut(&str)) -> i
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        if is_home && check_home_path(&path).is_err() {
+        if is_home && (check_home_path(&path).is_err() || path == Home::STOPPED) {
             continue;
         }
         let kind = entry.file_type()?;

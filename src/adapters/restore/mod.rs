@@ -59,6 +59,24 @@ pub enum Choice {
     To(PathBuf),
 }
 
+impl Choice {
+    /// With names that others can be made of by what is put behind them: absolute, each folder once, without a slash at the end.
+    fn plain(self) -> Result<Self> {
+        let plain = |path: PathBuf| match std::path::absolute(&path) {
+            Ok(path) => Ok(path.components().collect::<PathBuf>()),
+            Err(e) => Err(write_error(&e, &path.display().to_string())),
+        };
+        Ok(match self {
+            Self::Whole { include } => {
+                let include = include.into_iter().map(plain).collect::<Result<std::collections::BTreeSet<_>>>()?;
+                Self::Whole { include: include.into_iter().collect() }
+            }
+            Self::To(folder) => Self::To(plain(folder)?),
+            Self::Only(paths) => Self::Only(paths),
+        })
+    }
+}
+
 /// Where a test may stop the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -114,6 +132,7 @@ pub fn prepare(
     progress: &dyn Fn(u64),
     probe: &dyn Probe,
 ) -> Result<Prepared> {
+    let choice = choice.plain()?;
     let verified = verify::verify(source, identity, progress)?;
     let home = std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))?;
     check_choice(&home, &verified, &choice)?;
@@ -156,7 +175,7 @@ impl Prepared {
         let places: Vec<PathBuf> = match &self.choice {
             Choice::Whole { include } => std::iter::once(&self.home).chain(include).cloned().collect(),
             Choice::Only(_) => vec![self.home.clone()],
-            Choice::To(folder) => vec![std::path::absolute(folder).map_err(|e| write_error(&e, "the folder's name"))?],
+            Choice::To(folder) => vec![folder.clone()],
         };
         let has_lock = !matches!(self.choice, Choice::To(_));
         places.iter().try_for_each(|place| check_place(place))?;
@@ -282,6 +301,7 @@ fn swap_all(disk: &dyn Disk, stamp: &str, from: &str, moves: &[Move]) -> Result<
     let had_home = home.place.symlink_metadata().is_ok();
     let failed = |e: io::Error| write_error(&e, "the folder that comes in");
     carry::link_all(&home.place.join("backups"), &home.incoming.join("backups")).map_err(failed)?;
+    carry::wish(&Home::at(&home.place), &Home::at(&home.incoming)).map_err(failed)?;
     let is_there = |m: &&Move| m.place.symlink_metadata().is_ok();
     let kept: Vec<Kept> =
         moves.iter().filter(is_there).map(|m| Kept { place: m.place.clone(), kept: m.kept.clone() }).collect();
