@@ -35,9 +35,18 @@ async fn again(ctx: &Context, args: &Args) -> Result<Report> {
     let before = lifecycle::running(ctx);
     let ran = lifecycle::stop(ctx, &args.ending, false).await?;
     report.detail(if ran { "the old one has stopped" } else { "no moon was running" });
-    lifecycle::start(ctx, &mut report).await?;
+    lifecycle::start(ctx, &mut report).await.map_err(|error| match ran {
+        true => nothing_runs(error),
+        false => error,
+    })?;
     report.data(&json!({ "before": before, "daemon": lifecycle::running(ctx) }));
     Ok(report)
+}
+
+fn nothing_runs(error: Error) -> Error {
+    const NOW: &str = "the old one has stopped and nothing runs now: `moon start`";
+    let hint = error.hint.as_ref().map_or_else(|| NOW.to_owned(), |hint| format!("{NOW}; {hint}"));
+    error.hint(hint)
 }
 
 /// By the verb itself, so that it is the same backup that everybody else makes.

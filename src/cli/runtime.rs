@@ -16,7 +16,7 @@ const DAEMON_WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 4;
 
 /// Begins this process again with one heap for all its threads, unless somebody has said how many it may have. Each of them would
-/// get one of its own from glibc and keep what it no longer uses: with one heap archiving 100 MB peaks at 42 MiB instead of 79, at the
+/// get one of its own from glibc and keep what it no longer uses: with one heap archiving 100 MB peaks at 40 MiB instead of 79, at the
 /// same speed. It can only be said by a variable, before the start; programs that Moon runs do not see it. Best effort: a daemon with more
 /// heaps works as well.
 #[cfg(target_env = "gnu")]

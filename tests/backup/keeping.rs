@@ -28,7 +28,11 @@ fn the_daemon_makes_the_backup_and_answers_meanwhile() {
     let scratch = ready();
     let daemon = scratch.daemon(&[]);
     let locks = locks_on(&scratch.in_home("state/moon.db"), daemon.pid());
+    let before = scratch.run(&["health", "--check", "backup"]).expect(2);
+    assert!(before.stdout.contains("there is no backup yet"), "{before:?}");
     let ran = scratch.json(&["backup"]).expect(0);
+    // Nobody reads of what was before it.
+    scratch.run(&["health", "--check", "backup"]).expect(0);
     // A handle of our own on the ledger, closed, would have dropped SQLite's locks: the next to close it would take the log away.
     assert_eq!(locks_on(&scratch.in_home("state/moon.db"), daemon.pid()), locks);
     assert!(locks != Some(0), "SQLite holds one as long as the ledger is open");

@@ -1,9 +1,9 @@
 //! Runs a task once, and leaves its traces: the ledger's row, the audit, and an alert when it failed for good.
 
 use super::policy::ATTEMPTS;
-use super::{Chore, Ran};
+use super::{Chore, Ran, Task};
 use crate::error::{Kind, Result};
-use crate::port::{AlertKey, Severity};
+use crate::port::{AlertKey, CheckGroup, Severity};
 use crate::wiring::Wiring;
 use chrono::{DateTime, Utc};
 
@@ -49,10 +49,15 @@ async fn recorded(wiring: &Wiring, chore: &dyn Chore, cause: Cause) -> Result<Ra
                 Cause::Asked => error.kind != Kind::Conflict,
             };
             if is_given_up {
-                let message = format!("the {} could not be done: {error}", task.as_str());
+                let message = format!("the {} failed: {error}", task.as_str());
                 ledger.raise(&key, Severity::Critical, &message, error.hint.as_deref()).await?;
             }
         }
+    }
+    // What is known of the backups is of before, and may be the next thing that somebody reads.
+    let checks = wiring.doctor.names(CheckGroup::Backup);
+    if matches!(task, Task::Backup | Task::Drill) && !checks.is_empty() {
+        let _ = wiring.doctor.answer(&checks, true).await;
     }
     wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
     Ok(ran)

@@ -97,6 +97,6 @@ impl Check for DaemonAlive {
             return Finding::ok(format!("{who} is starting"));
         }
         Finding::critical(format!("{who} holds the home and does not answer: {why}"))
-            .hint("see `moon logs`; if it stays so, end the process: its service starts it again")
+            .hint("see `moon logs`; if it stays so, `moon restart --force`")
     }
 }

@@ -80,7 +80,7 @@ impl Check for DiskRoom {
         let (low, critical) = (floor(floors.low, floors.low_percent), floor(floors.critical, floors.critical_percent));
         Finding::new(condition, reason)
             .hint(
-                "make room: old backups (`moon backup`), logs, whatever else fills it; archiving stops when it is full",
+                "make room: old backups (`moon backup prune`), logs, whatever else fills it; archiving stops when it is full",
             )
             .figure("free", Figure::new(free_f, "B").floor(low, critical).max(total_f))
             .figure("free_percent", Figure::new(percent, "%").max(100.0))

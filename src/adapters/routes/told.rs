@@ -5,6 +5,7 @@
 
 use crate::cli::output::escape;
 use chrono::{DateTime, SecondsFormat, Utc};
+use moon_actors::contract;
 use moon_actors::port::{Alert, Digest, Notice, Severity};
 use serde::Serialize;
 
@@ -80,19 +81,18 @@ impl Told {
 
     fn digest(notice: &Notice, digest: &Digest, host: String) -> Self {
         let (since, until, count) = (time(digest.since), time(digest.until), digest.count);
+        let notices = contract::count(count, "notice");
+        let when = if since == until { format!("of {since}") } else { format!("between {since} and {until}") };
         Self {
             version: 1,
             id: notice.id(),
             key: key(notice, digest.since),
             state: "digest",
             severity: digest.worst.as_str(),
-            title: format!("{}: {count} notices on {host}", digest.worst.as_str().to_uppercase()),
+            title: format!("{}: {notices} on {host}", digest.worst.as_str().to_uppercase()),
             rule: None,
             subject: None,
-            message: format!(
-                "{count} notices between {since} and {until} were held back; the worst is {}",
-                digest.worst.as_str()
-            ),
+            message: format!("held back: {notices} {when}; the worst is {}", digest.worst.as_str()),
             hint: None,
             fired_at: None,
             resolved_at: None,
