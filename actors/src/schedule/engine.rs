@@ -55,9 +55,12 @@ async fn recorded(wiring: &Wiring, chore: &dyn Chore, cause: Cause) -> Result<Ra
         }
     }
     // What is known of the backups is of before, and may be the next thing that somebody reads.
-    let checks = wiring.doctor.names(CheckGroup::Backup);
-    if matches!(task, Task::Backup | Task::Drill) && !checks.is_empty() {
-        let _ = wiring.doctor.answer(&checks, true).await;
+    if matches!(task, Task::Backup | Task::Drill) {
+        let checks = wiring.doctor.names(CheckGroup::Backup);
+        // No names would mean all checks.
+        if !checks.is_empty() {
+            let _ = wiring.doctor.answer(&checks, true).await;
+        }
     }
     wiring.mail.alert.cast(crate::alert::AlertMsg::Ring);
     Ok(ran)

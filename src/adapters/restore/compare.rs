@@ -1,7 +1,7 @@
 //! What a restore would change: what is there now against what would be put in its place, for a preview. Reads only.
 
 use super::names::check_home_path;
-use super::{Choice, Prepared, database, only, stage};
+use super::{Choice, Prepared, database, only};
 use crate::home::Home;
 use moon_actors::domain::Sha256;
 use sha2::{Digest, Sha256 as Hasher};
@@ -21,18 +21,17 @@ pub struct Changes {
 /// Compares every file that would be restored with the one in its place, by size first, then by hash, databases by what they hold; and
 /// finds those that would go.
 pub fn compare(prepared: &Prepared) -> io::Result<Changes> {
-    let (mut changes, databases) = (Changes::default(), stage::databases(&prepared.verified));
+    let mut changes = Changes::default();
     let mut coming: HashSet<PathBuf> = HashSet::new();
     for (path, seen) in &prepared.verified.members {
         let (Some((root, below)), Some(sha256)) = (prepared.place(path), &seen.sha256) else { continue };
         let here = prepared.moves[root].place.join(&below);
         let shown = shown(prepared, root, &below);
         let incoming = &prepared.moves[root].incoming;
+        // Also one that was not sound and is listed as a plain file.
         let is_same_db = || {
-            Ok::<_, io::Error>(
-                (seen.looks_like_database || databases.contains(path.as_str()))
-                    && database::is_same(&incoming.join(&below), &here, incoming)?,
-            )
+            let is_same = || database::is_same(&incoming.join(&below), &here, incoming);
+            if seen.looks_like_database { is_same() } else { Ok(false) }
         };
         match std::fs::symlink_metadata(&here) {
             Err(_) => changes.added.push(shown),

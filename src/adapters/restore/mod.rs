@@ -134,7 +134,7 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let choice = choice.plain()?;
     let verified = verify::verify(source, identity, progress)?;
-    let home = std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))?;
+    let home = absolute(home)?;
     check_choice(&home, &verified, &choice)?;
     let included = match &choice {
         Choice::Whole { include } => include.as_slice(),
@@ -314,6 +314,10 @@ fn swap_all(disk: &dyn Disk, stamp: &str, from: &str, moves: &[Move]) -> Result<
         carry::unlink_doubles(&home.kept.join("backups"), &home.place.join("backups"));
     }
     Ok(Done { kept, placed: moves.len() })
+}
+
+fn absolute(home: &Home) -> Result<PathBuf> {
+    std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))
 }
 
 fn check_choice(home: &Path, verified: &Verified, choice: &Choice) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use super::only::{self, Note};
 use super::swap::{self, KEPT, Kept, Marker, Move, RealDisk, beside};
-use super::{Done, free_stamp, swap_all, write_error};
+use super::{Done, absolute, free_stamp, swap_all, write_error};
 use crate::daemon::lock::HomeLock;
 use crate::home::Home;
 use moon_actors::port::Probe;
@@ -99,10 +99,6 @@ fn last(place: &Path) -> Result<Last> {
         return Err(nothing(format!("nothing was in the place of {} before", place.display())));
     }
     Ok(Last::Whole(marker, back))
-}
-
-fn absolute(home: &Home) -> Result<PathBuf> {
-    std::path::absolute(home.root()).map_err(|e| write_error(&e, "the home's name"))
 }
 
 fn nothing(why: String) -> Error {
