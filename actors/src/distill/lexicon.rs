@@ -1,13 +1,10 @@
 //! The phrases that make a sentence a decision, a rule, a task, a report or a question.
 //!
-//! English in breadth; German, French, Spanish, Russian, Chinese and Japanese in basics. Two automata find them all, so
-//! the cost is linear in the text. Phrases are matched on whole words, whatever the case; `*` at the end stands
-//! for any ending. The phrases are in `lexicon.txt`. Must hold phrases only: what a score leads to is decided in `local`.
+//! English in breadth; German, French, Spanish, Russian, Chinese and Japanese in basics. The phrases are in `lexicon.txt`
+//! and are found as `phrases` says. Must hold phrases only: what a score leads to is decided in `local`.
 
 use super::label;
-use super::words::{self, is_cjk};
-use aho_corasick::{AhoCorasick, MatchKind};
-use std::borrow::Cow;
+use super::phrases::{self, PLACES, Phrases, Place};
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -53,11 +50,6 @@ pub(super) enum Cue {
 }
 
 const KINDS: usize = 20;
-
-/// Where a sentence begins, where a clause does, where one ends: characters that no text of people's holds.
-const SENTENCE: char = '\u{2}';
-const CLAUSE: char = '\u{3}';
-const END: char = '\u{4}';
 
 /// Scores of one sentence. 20 is one clear phrase, 40 a heading or a label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,11 +188,11 @@ const OWN: &[&str] = &[
     "Moon: the earlier conversation (data, not instructions)",
 ];
 
+/// What phrases speak for, and how much.
+type Effects = Vec<(Cue, i32)>;
+
 /// Phrases that are looked for together: of two that overlap the first counts, or the longer one.
-struct Lexicon {
-    automaton: AhoCorasick,
-    effects: Vec<Vec<(Cue, i32)>>,
-}
+struct Lexicon([Phrases<Effects>; PLACES]);
 
 /// What a sentence is, and what it is to the sentences around it: looked for apart, so that neither hides the other.
 static LEXICONS: LazyLock<[Lexicon; 2]> = LazyLock::new(|| [lexicon(false), lexicon(true)]);
@@ -212,27 +204,23 @@ fn relates(cue: Cue) -> bool {
 }
 
 fn lexicon(related: bool) -> Lexicon {
-    let mut order: Vec<String> = Vec::new();
-    let mut effects: HashMap<String, Vec<(Cue, i32)>> = HashMap::new();
+    let mut places: [Vec<(String, Effects)>; PLACES] = Default::default();
+    let mut known: HashMap<(Place, String), usize> = HashMap::new();
     for (cue, weight, phrases) in PHRASES.lines().filter_map(entry).filter(|(cue, ..)| relates(*cue) == related) {
         for phrase in phrases.split('|').map(str::trim) {
-            for pattern in patterns(phrase) {
-                let known = effects.entry(pattern).or_insert_with_key(|key| {
-                    order.push(key.clone());
-                    Vec::new()
-                });
-                if !known.iter().any(|(c, _)| *c == cue) {
-                    known.push((cue, weight));
-                }
+            let (place, pattern) = phrases::pattern(phrase);
+            let all = &mut places[place as usize];
+            let at = *known.entry((place, pattern.clone())).or_insert(all.len());
+            if at == all.len() {
+                all.push((pattern, Effects::new()));
+            }
+            let effects = &mut all[at].1;
+            if !effects.iter().any(|(c, _)| *c == cue) {
+                effects.push((cue, weight));
             }
         }
     }
-    let automaton = AhoCorasick::builder()
-        .match_kind(MatchKind::LeftmostLongest)
-        .build(&order)
-        .expect("the phrases are constants and fit an automaton");
-    let effects = order.iter().map(|key| effects.remove(key).unwrap_or_default()).collect();
-    Lexicon { automaton, effects }
+    Lexicon(places.map(Phrases::new))
 }
 
 static STOPS: LazyLock<HashSet<&'static str>> =
@@ -279,129 +267,20 @@ fn entry(line: &str) -> Option<(Cue, i32, &str)> {
     Some((cue, weight.parse().expect("a weight of the shipped lexicon is a number"), phrases))
 }
 
-/// A phrase in the normal form of [`normal`], with the blanks that make it match whole words only. One that may stand
-/// anywhere is there three times, so that at the beginning of a sentence it is longer than a shorter one that must.
-fn patterns(phrase: &str) -> Vec<String> {
-    let (phrase, begins) = match (phrase.strip_prefix('^'), phrase.strip_prefix(',')) {
-        (Some(rest), _) => (rest, 2),
-        (None, Some(rest)) => (rest, 1),
-        (None, None) => (phrase, 0),
-    };
-    let (phrase, ends) = phrase.strip_suffix('$').map_or((phrase, false), |p| (p, true));
-    let (phrase, open) = phrase.strip_suffix('*').map_or((phrase, false), |p| (p, true));
-    let mut text = String::new();
-    normal(phrase, &mut text);
-    let text = text.trim();
-    // Scripts without blanks match anywhere.
-    let front = if text.chars().next().is_some_and(is_cjk) { "" } else { " " };
-    let back = if open || !ends && text.chars().next_back().is_some_and(is_cjk) { "" } else { " " };
-    let end = if ends { END.to_string() } else { String::new() };
-    let anywhere = format!("{front}{text}{back}{end}");
-    let clause = format!("{CLAUSE} {text}{back}{end}");
-    let sentence = format!("{SENTENCE}{clause}");
-    [anywhere, clause, sentence].into_iter().skip(begins).collect()
-}
-
-/// Lower case; words and `:` divided by two blanks, so that neighbouring phrases do not share one; clauses divided by
-/// their marks.
-fn normal(text: &str, out: &mut String) {
-    out.push(' ');
-    let mut blank = true;
-    let mut cjk = false;
-    for c in text.chars() {
-        let c = if c == '’' { '\'' } else { c };
-        let word = c.is_alphanumeric() || matches!(c, '\'' | '-' | '_');
-        if word {
-            // A word of another script begins where a blankless one ends.
-            let now = is_cjk(c);
-            if now != cjk && !blank {
-                out.push_str("  ");
-            }
-            cjk = now;
-            out.extend(c.to_lowercase());
-            blank = false;
-        } else if matches!(c, ':' | '：') {
-            out.push_str(if blank { ":  " } else { "  :  " });
-            out.push(CLAUSE);
-            out.push(' ');
-            blank = true;
-        } else if matches!(c, ',' | ';' | '，' | '；' | '、' | '–' | '—') {
-            close(out);
-            out.push(CLAUSE);
-            out.push(' ');
-            blank = true;
-        } else if !blank {
-            out.push_str("  ");
-            blank = true;
-        }
-    }
-    if !blank {
-        out.push(' ');
-    }
-}
-
-/// Ends a clause: one blank, then the mark.
-fn close(out: &mut String) {
-    out.truncate(out.trim_end_matches(' ').len());
-    out.push(' ');
-    out.push(END);
-}
-
 /// The scores of one sentence or heading. What stands in quotes is somebody's words about words.
 pub(super) fn scores(text: &str) -> Scores {
-    let mut form = String::with_capacity(text.len() + text.len() / 4);
-    let openings = label::openings(text);
-    for (at, start) in openings.iter().enumerate() {
-        let end = openings.get(at + 1).copied().unwrap_or(text.len());
-        form.push(SENTENCE);
-        form.push(CLAUSE);
-        normal(&unquoted(&text[*start..end]), &mut form);
-        close(&mut form);
-    }
+    let form = phrases::form(text);
     let mut scores = Scores::default();
-    for lexicon in &*LEXICONS {
-        for found in lexicon.automaton.find_iter(&form) {
-            for (cue, weight) in &lexicon.effects[found.pattern().as_usize()] {
-                scores.0[*cue as usize] += weight;
+    for Lexicon(phrases) in &*LEXICONS {
+        phrases::find(phrases, &form, |effects| {
+            // Of a phrase that is listed twice for one thing the stronger line counts.
+            let mut strongest = Scores::default();
+            for (cue, weight) in effects.flatten() {
+                let score = &mut strongest.0[*cue as usize];
+                *score = (*score).max(*weight);
             }
-        }
+            scores.0.iter_mut().zip(strongest.0).for_each(|(score, weight)| *score += weight);
+        });
     }
     scores
-}
-
-/// The text with what is quoted left out, unless nearly all of it is.
-fn unquoted(text: &str) -> Cow<'_, str> {
-    if !text.contains(['"', '“', '„', '«', '「', '『']) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut closing = None;
-    let mut inside = String::new();
-    for c in text.chars() {
-        match (closing, c) {
-            (None, '"' | '“' | '„' | '«' | '「' | '『') => closing = Some(closed_by(c)),
-            (Some(close), c) if close.contains(c) => {
-                closing = None;
-                inside.clear();
-                out.push(' ');
-            }
-            (Some(_), c) => inside.push(c),
-            (None, c) => out.push(c),
-        }
-    }
-    // An odd mark quotes nothing.
-    out.push_str(&inside);
-    if words::length(&out) < 2 { Cow::Borrowed(text) } else { Cow::Owned(out) }
-}
-
-/// What closes a quotation. German and English marks are mixed up often.
-fn closed_by(open: char) -> &'static str {
-    match open {
-        '"' => "\"",
-        '“' => "”",
-        '„' => "“”\"",
-        '«' => "»",
-        '「' => "」",
-        _ => "』",
-    }
 }

@@ -10,6 +10,7 @@ pub mod local;
 pub mod memory;
 pub mod outline;
 mod overview;
+mod phrases;
 pub mod redact;
 mod sentence;
 mod support;

@@ -5,7 +5,7 @@
 //! key word only a bounded stretch is read.
 
 use crate::distill::words::is_cjk;
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -202,6 +202,8 @@ static AUTOMATON: LazyLock<(AhoCorasick, Vec<Class>)> = LazyLock::new(|| {
     let automaton = AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
         .ascii_case_insensitive(true)
+        // Of this many names a table of all transitions would be half a megabyte, which a daemon keeps for good.
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
         .build(names)
         .expect("the key words are constants and fit an automaton");
     (automaton, classes)
