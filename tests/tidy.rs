@@ -7,6 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::Value;
 
+#[path = "../deploy/link/build.rs"]
+#[allow(dead_code, reason = "its main is for cargo")]
+mod link;
+
 /// Longest function in product code, lines, signature and closing brace included.
 const LONGEST_FUNCTION: usize = 70;
 
@@ -495,4 +499,45 @@ fn nobody_is_told_to_run_a_command_that_does_not_exist() {
         strangers.extend(unknown.map(|word| format!("{file}: moon {word}")));
     }
     nothing(&strangers, "commands that Moon does not have");
+}
+
+#[test]
+fn what_is_laid_out_apart_still_exists_and_stands_in_order() {
+    let list = read("deploy/link/seldom.txt");
+    let names: Vec<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(names.len() > 100, "the list is there: {} lines", names.len());
+    assert!(names.is_sorted_by(|a, b| a < b), "sorted, each once");
+    let lock: Value = toml::from_str(&read("Cargo.lock")).expect("TOML");
+    let mut crates: BTreeSet<String> = ["alloc", "core", "std"].map(String::from).into();
+    let packages = lock["package"].as_array().expect("packages");
+    crates.extend(packages.iter().map(|package| package["name"].as_str().expect("a name").replace('-', "_")));
+    // Two whose library has another name than the package.
+    crates.extend(["md5", "webpki"].map(String::from));
+    let is_there = |name: &&&str| {
+        let parts: Vec<&str> = name.split("::").collect();
+        let below = match parts[0] {
+            "moon" => "src",
+            "moon_actors" => "actors/src",
+            _ => return crates.contains(parts[0]) || name.ends_with("()"),
+        };
+        // What stands in the crate's root is no module.
+        parts.len() < 3 || [".rs", ""].iter().any(|end| root().join(format!("{below}/{}{end}", parts[1])).exists())
+    };
+    let gone: Vec<String> = names.iter().filter(|name| !is_there(name)).map(|name| (*name).to_owned()).collect();
+    nothing(&gone, "a line of deploy/link/seldom.txt names what is built in (deploy/link/record writes it anew)");
+}
+
+#[test]
+fn a_line_of_the_layout_means_functions_of_a_module_and_methods_of_its_types() {
+    let script = link::script("# why\nmoon::cli::dispatch\nsqlite3Pragma()\n");
+    for symbol in [
+        ".text._ZN4moon3cli8dispatch*",
+        ".text.unlikely._ZN4moon3cli8dispatch*",
+        ".text._ZN*_$LT$moon..cli..dispatch..*",
+        ".text._ZN*_$LT$moon..cli..dispatch$*",
+        "*(.text.sqlite3Pragma .text.unlikely.sqlite3Pragma)",
+    ] {
+        assert!(script.contains(symbol), "{symbol} in\n{script}");
+    }
+    assert!(!script.contains('#') && script.ends_with("INSERT AFTER .text;\n"), "{script}");
 }

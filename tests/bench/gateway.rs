@@ -1,6 +1,7 @@
 //! What Moon costs beside OpenClaw: from a usage push to the archived, verified copy, and an idle daemon on a live gateway.
 //!
-//! Run it with `cargo bench --bench gateway`. The latencies are taken on a scripted gateway with a store of OpenClaw's form, because
+//! Run it with `cargo bench --bench gateway`; `-- idle` makes the last measurement only, and `MOON_BENCH_BINARY` names the program for it.
+//! The latencies are taken on a scripted gateway with a store of OpenClaw's form, because
 //! a transcript of 100 MB cannot be talked into a real one in reasonable time; the idle daemon watches the real one that
 //! `tests/run` installs, and is left out by name without it. Figures are for `docs/performance.md`; nothing is asserted on them.
 
@@ -33,8 +34,10 @@ const IDLE: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() {
-    for megabytes in [1, 100] {
-        push_to_archive(megabytes).await;
+    if !std::env::args().any(|word| word == "idle") {
+        for megabytes in [1, 100] {
+            push_to_archive(megabytes).await;
+        }
     }
     idle_beside_a_live_gateway().await;
 }
@@ -162,8 +165,9 @@ async fn idle_beside_a_live_gateway() {
     let model = MockModel::start(None).await;
     let mut gateway = Gateway::prepare(&peers, &model.base_url(), json!({"enabled": false}));
     let home = gateway.scratch().join("moon");
+    let binary = std::env::var_os("MOON_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_moon").into());
     let moon = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_moon"));
+        let mut command = Command::new(&binary);
         command.args(words).env_clear().envs(gateway.environment()).env("MOON_HOME", &home);
         command.env("OPENCLAW_BIN", gateway.command()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -181,5 +185,8 @@ async fn idle_beside_a_live_gateway() {
     let state: Value =
         serde_json::from_slice(&std::fs::read(home.join("state/moon_state.json")).expect("written")).expect("JSON");
     println!("  {} records archived before", state["counters"]["records"]);
-    daemon.kill().and_then(|()| daemon.wait()).expect("ends");
+    // In order, so that a program that traces it can write what it saw.
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    daemon.wait().expect("ends");
 }
