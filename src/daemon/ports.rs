@@ -232,7 +232,7 @@ fn assemble(
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector,
         ledger,
-        notifiers: notifiers(home, settings),
+        notifiers: routes_with(LogNotifier::new(home.alerts_log()).aloud(), settings),
         checks: checks::all(&senses),
         healer: Arc::new(SystemHealer),
         vault: Arc::new(BackupVault::new(home, &settings.backup)),
@@ -244,9 +244,14 @@ fn assemble(
     })
 }
 
-/// The log first, because it is always there; then the routes of the settings.
+/// For whoever tells something himself, and is answered.
 pub fn notifiers(home: &Home, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
-    let log: Arc<dyn Notifier> = Arc::new(LogNotifier::new(home.alerts_log()));
+    routes_with(LogNotifier::new(home.alerts_log()), settings)
+}
+
+/// The log first, because it is always there; then the routes of the settings.
+fn routes_with(log: LogNotifier, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
+    let log: Arc<dyn Notifier> = Arc::new(log);
     std::iter::once(log).chain(routes::build(&settings.alerts, routes::Around::of_process())).collect()
 }
 

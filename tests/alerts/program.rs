@@ -25,7 +25,8 @@ fn data(scratch: &Scratch, words: &[&str], code: i32) -> Value {
 fn an_alert_of_a_script_is_raised_known_silenced_and_over_without_a_daemon() {
     let scratch = Scratch::new();
     scratch.run(&["alerts", "list"]).expect(1);
-    scratch.run(&["alerts", "raise", "daemon_critical", "--message", "Process not running"]).expect(0);
+    let raised = scratch.run(&["alerts", "raise", "daemon_critical", "--message", "Process not running"]).expect(0);
+    assert_eq!((raised.stdout.as_str(), raised.stderr.as_str()), ("alert 1 fires: Process not running\n", ""));
     assert_eq!(
         log(&scratch).iter().map(|line| said(line)).collect::<Vec<_>>(),
         ["[CRITICAL] Daemon Critical Failure - Process not running"]
@@ -220,7 +221,9 @@ fn an_alert_beside_a_daemon_that_hangs_keeps_its_severity_and_the_limits_and_is_
     let raise = |subject: &str, more: &[&str]| {
         let words =
             ["--config", &file, "alerts", "raise", "nightly.sync_failed", "--subject", subject, "--message", "m"];
-        scratch.json(&[&words, more].concat()).expect(0).report()
+        let ran = scratch.json(&[&words, more].concat()).expect(0);
+        assert_eq!(ran.stderr, "", "nothing went wrong");
+        ran.report()
     };
     raise("before", &[]);
     wait_for("the line", || (log(&scratch).len() == 1).then_some(()));
