@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A daemon that begins to hang is not waited for longer than its slowest route may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
-/// How long others that tell something beside a daemon that hangs are waited for: a handful, each with a slow route.
-const BESIDE_PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Show who is told of what, say that you know, silence it, try the routes
@@ -303,21 +301,14 @@ fn carry_out(ctx: &Context, ask: AlertsRequest) -> Result<contract::Report> {
 }
 
 /// Does it beside a daemon that hangs, which was asked nothing: everything here is a transaction of the ledger, and SQLite keeps two writers
-/// apart. Severity, cooldown, silences and limits hold, and the daemon finds written down what was told; others who come meanwhile wait,
-/// for they would tell the same. Only the same version may: another one would change the ledger's schema under it.
+/// apart. Severity, cooldown, silences and limits hold, and whoever else delivers (the daemon when it wakes, others who come meanwhile)
+/// takes turns at each route and finds written down what was told. Only the same version may: another one would change the ledger's schema
+/// under it.
 async fn beside(ctx: &Context, ask: AlertsRequest, silent: Error) -> Result<contract::Report> {
     let is_same = |holder: Holder| holder.what == "daemon" && holder.version == env!("CARGO_PKG_VERSION");
     if !HomeLock::holder(&ctx.home).is_some_and(is_same) {
         return Err(silent);
     }
-    let begun = Instant::now();
-    let _lock = loop {
-        match HomeLock::take_beside(&ctx.home, "alerts") {
-            Ok(lock) => break lock,
-            Err(error) if error.code != "daemon.held" || begun.elapsed() > BESIDE_PATIENCE => return Err(error),
-            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
-        }
-    };
     let answer = ports::open_desk(&ctx.home, ctx.settings())?.answer(ask).await?;
     Ok(answer.detail(format!("{}: this was done beside it", silent.message)))
 }

@@ -8,6 +8,7 @@ pub mod lock;
 mod notify;
 pub mod ports;
 pub mod socket;
+mod turn;
 mod watchdog;
 
 use crate::adapters::sqlite::SqliteLedger;

@@ -1,8 +1,9 @@
 //! `moon alerts` of the built program, with a daemon and without: what it prints, what it leaves, how it ends.
 
-use crate::support::process::{Scratch, wait_for};
+use crate::support::process::{Daemon, Scratch, wait_for};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 fn log(scratch: &Scratch) -> Vec<String> {
     let text = std::fs::read_to_string(scratch.in_home("logs/alerts.log")).unwrap_or_default();
@@ -283,6 +284,83 @@ fn two_who_tell_beside_a_daemon_that_hangs_tell_each_alert_once() {
     assert_eq!(lines, ["one", "two"]);
     drop(hung);
     daemon.stop();
+}
+
+/// A route that writes down whom it is told of when it begins, and has ended when the file `go` is there.
+struct Gated {
+    setting: String,
+    told: PathBuf,
+    go: PathBuf,
+}
+
+impl Gated {
+    fn new(scratch: &Scratch) -> Self {
+        let [told, go, script] = ["told", "go", "tell"].map(|name| scratch.path().join(name));
+        let text = format!(
+            "#!/bin/sh\necho \"$MOON_ALERT_SUBJECT\" >> '{}'\n\
+             n=0; while [ ! -e '{}' ] && [ $n -lt 80 ]; do sleep 0.1; n=$((n + 1)); done\n",
+            told.display(),
+            go.display()
+        );
+        std::fs::write(&script, text).expect("a script");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let argv = script.display().to_string();
+        let setting = format!("alerts.routes=[{{ kind = \"command\", name = \"slow\", argv = [{argv:?}] }}]");
+        Self { setting, told, go }
+    }
+    fn told(&self) -> Vec<String> {
+        std::fs::read_to_string(&self.told).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+    fn until_under_way(&self) {
+        wait_for("a delivery", || (self.told() == ["beside"]).then_some(()));
+    }
+    fn let_end(&self) {
+        std::fs::write(&self.go, "").expect("a file");
+    }
+    fn raise<'a>(&'a self, subject: &'a str) -> [&'a str; 9] {
+        ["--set", &self.setting, "alerts", "raise", "nightly.sync_failed", "--subject", subject, "--message", subject]
+    }
+    /// Rings all couriers of a daemon that is awake, and waits until they have looked.
+    fn ring(&self, scratch: &Scratch) {
+        scratch.run(&self.raise("after")).expect(0);
+        wait_for("the daemon's look", || log(scratch).iter().any(|line| line.ends_with("after")).then_some(()));
+    }
+}
+
+#[test]
+fn a_daemon_that_wakes_while_somebody_tells_beside_it_does_not_tell_the_same() {
+    let scratch = Scratch::new();
+    let slow = Gated::new(&scratch);
+    let daemon = scratch.daemon(&["--set", &slow.setting]);
+    let hung = Stopped::stop(&scratch, daemon.pid());
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| scratch.run(&slow.raise("beside")).expect(0));
+        slow.until_under_way();
+        drop(hung);
+        slow.ring(&scratch);
+        slow.let_end();
+        assert_eq!(beside.join().expect("raised").stderr, "", "nothing went wrong");
+    });
+    wait_for("what was raised later", || slow.told().contains(&"after".to_owned()).then_some(()));
+    daemon.stop();
+    assert_eq!(slow.told(), ["beside", "after"]);
+}
+
+#[test]
+fn what_was_being_told_beside_a_daemon_that_hangs_is_told_by_that_one_when_the_teller_is_killed() {
+    let scratch = Scratch::new();
+    let slow = Gated::new(&scratch);
+    let daemon = scratch.daemon(&["--set", &slow.setting]);
+    let hung = Stopped::stop(&scratch, daemon.pid());
+    let beside = Daemon::start(scratch.moon(&slow.raise("beside")), scratch.path().join("beside.said"));
+    slow.until_under_way();
+    beside.kill();
+    drop(hung);
+    slow.ring(&scratch);
+    slow.let_end();
+    wait_for("what was raised later", || slow.told().contains(&"after".to_owned()).then_some(()));
+    daemon.stop();
+    assert_eq!(slow.told(), ["beside", "beside", "after"], "whether it arrived is not known");
 }
 
 #[test]

@@ -255,6 +255,8 @@ pub trait AlertBook: Send + Sync {
     async fn digests(&self, route: &str) -> Result<Digests>;
     /// Lets the open digest take no more: from now on it says the same at every attempt.
     async fn close_digest(&self, route: &str) -> Result<Option<Digest>>;
+    /// False once somebody has settled it.
+    async fn is_owed(&self, route: &str, parcel: &Parcel) -> Result<bool>;
     /// It has arrived. Ends the alert about the route, if there is one.
     async fn told(&self, route: &str, parcel: &Parcel) -> Result<()>;
     /// It has not. Counts the failure. Given up, it is never tried again.

@@ -296,6 +296,19 @@ pub(super) fn close_digest(db: &Connection, route: &str) -> rusqlite::Result<Opt
     closed(db, route)
 }
 
+pub(super) fn is_owed(db: &Connection, route: &str, parcel: &Parcel) -> rusqlite::Result<bool> {
+    match parcel {
+        Parcel::Notice { id, .. } => {
+            let settled = "SELECT 1 FROM deliveries WHERE notice = ?1 AND route = ?2";
+            Ok(!db.prepare_cached(settled)?.exists((id, route))?)
+        }
+        Parcel::Digest { id } => {
+            let on_its_way = "SELECT 1 FROM digests WHERE id = ?1 AND route = ?2 AND state = 'closed'";
+            db.prepare_cached(on_its_way)?.exists((id, route))
+        }
+    }
+}
+
 pub(super) fn told(db: &Connection, stamp: &Stamp, route: &str, parcel: &Parcel) -> rusqlite::Result<()> {
     match parcel {
         Parcel::Notice { id, fate, why } => drop(settle_one(db, stamp, route, (*id, *fate, *why, None))?),
