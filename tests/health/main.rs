@@ -152,6 +152,16 @@ fn all_checks_run_though_the_first_fails_and_no_trace_is_left() {
 }
 
 #[test]
+fn what_is_told_of_the_last_daemons_end_is_its_own_whatever_ran_since() {
+    let s = Scratch::new();
+    let config = config(&s, "");
+    s.daemon(&[]).kill();
+    s.run(&["rotate-logs"]).expect(0);
+    let reason = look(&s, &config, "daemon")["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.contains("was cut off") && !reason.contains("rotate-logs"), "{reason}");
+}
+
+#[test]
 fn a_check_that_is_not_there_is_a_wrong_command_line_and_the_nearest_is_named() {
     let s = Scratch::new();
     let nearest = |daemon: &str| {
