@@ -182,7 +182,7 @@ impl Command {
 const LONGEST_SILENCE: Duration = Duration::from_secs(366 * 86_400);
 
 /// Who types: what stands in the ledger beside an acknowledgement or a silence.
-fn me(ctx: &Context) -> String {
+pub(super) fn me(ctx: &Context) -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| ctx.environment.get(OsStr::new(name)));
     let named = named.map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty());
     let uid = rustix::process::geteuid().to_string();
