@@ -395,11 +395,9 @@ fn list(report: &mut Report) {
 
 fn of_route(route: &RouteRow) -> String {
     let last = route.told_at.map_or_else(|| "nothing sent yet".to_owned(), |at| format!("last sent {}", when(at)));
-    let waiting = if route.owed + route.held == 0 {
-        String::new()
-    } else {
-        format!(", {} waiting, {} {}", route.owed, route.held, held_for(route.digest_at))
-    };
+    let held = held_for(route.digest_at);
+    let kept = [(route.owed, "waiting"), (route.silenced, "silenced"), (route.held, held.as_str())];
+    let waiting: String = kept.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!(", {n} {how}")).collect();
     match &route.last_error {
         Some(error) => format!("route {}: failing ({} in a row), {last}{waiting}: {error}", route.name, route.failures),
         None => format!("route {}: {last}{waiting}", route.name),
@@ -442,6 +440,7 @@ fn held_for(digest_at: Option<DateTime<Utc>>) -> String {
 fn of_delivery(one: &DeliveryRow) -> String {
     let at = one.at.map_or_else(String::new, |at| format!(" {}", when(at)));
     let became = match one.fate {
+        None if one.is_silenced => "silenced".to_owned(),
         None => "waiting".to_owned(),
         Some(Fate::Digested) if one.is_held => held_for(one.held_until),
         Some(Fate::Digested) => format!("told in a digest{at}"),

@@ -168,6 +168,27 @@ fn alerts_without_a_verb_lists_what_fires() {
 }
 
 #[test]
+fn what_a_silence_holds_back_is_told_as_silenced_and_not_as_waiting() {
+    let scratch = Scratch::new();
+    let file = settings(&scratch, "", "min_severity = \"info\"");
+    let run = |words: &[&str], code| scratch.run(&[&["--config", &file], words].concat()).expect(code).stdout;
+    run(&["alerts", "silence", "disk_*", "--for", "2h"], 0);
+    run(&["alerts", "raise", "disk_low", "--message", "m"], 0);
+    let text = run(&["alerts"], 2);
+    assert!(text.contains("route ops: nothing sent yet, 1 silenced\n"), "{text}");
+    let listed = data(&scratch, &["--config", &file, "alerts"], 2);
+    assert_eq!(json!([listed["routes"][1]["owed"], listed["routes"][1]["silenced"]]), json!([0, 1]));
+    let text = run(&["alerts", "show", "1"], 0);
+    assert!(text.contains("firing by ops: silenced\n"), "{text}");
+    assert_eq!(data(&scratch, &["alerts", "show", "1"], 0)["deliveries"][1]["is_silenced"], true);
+    let health = scratch.run(&["--config", &file, "health", "--check", "alerts"]).expect(0).stdout;
+    assert!(health.contains("2 routes, 0 waiting, 1 silenced"), "{health}");
+    run(&["alerts", "unsilence", "1"], 0);
+    let listed = data(&scratch, &["--config", &file, "alerts"], 2);
+    assert_eq!(json!([listed["routes"][1]["owed"], listed["routes"][1]["silenced"]]), json!([0, 0]), "it was told");
+}
+
+#[test]
 fn a_daemon_is_asked_and_what_it_was_told_outlives_it() {
     let scratch = Scratch::new();
     let daemon = scratch.daemon(&[]);
