@@ -214,7 +214,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     };
     let mut report = route::shown(answer)?;
     match command {
-        Command::List => list(&mut report),
+        Command::List => list(&mut report, ctx.out.is_json()),
         Command::Show { .. } => show(&mut report),
         Command::History { .. } => history(&mut report),
         Command::Silences { .. } => silences(&mut report),
@@ -368,7 +368,7 @@ fn lines(rows: &[AlertRow]) -> Vec<Vec<String>> {
 
 const COLUMNS: [&str; 7] = ["ID", "SEVERITY", "RULE", "SUBJECT", "STATE", "FIRED", "MESSAGE"];
 
-fn list(report: &mut Report) {
+fn list(report: &mut Report, for_programs: bool) {
     let data = report.data.clone();
     let firing: Vec<AlertRow> = read(&data["alerts"]);
     let pending: Vec<PendingAlert> = read(&data["pending"]);
@@ -387,7 +387,9 @@ fn list(report: &mut Report) {
     for route in read::<RouteRow>(&data["routes"]) {
         report.detail(of_route(&route));
     }
-    for row in firing {
+    report.ok &= firing.is_empty();
+    // People have read it in the table.
+    for row in firing.iter().filter(|_| for_programs) {
         let (rule, id) = (&row.alert.key.rule, row.alert.id);
         report.issue(format!("alert {id} fires: {rule} of {}", row.alert.key.subject));
     }

@@ -168,6 +168,19 @@ fn alerts_without_a_verb_lists_what_fires() {
 }
 
 #[test]
+fn people_see_what_fires_once_and_programs_have_it_as_an_issue() {
+    let scratch = Scratch::new();
+    scratch.run(&["alerts", "raise", "disk_low", "--message", "m"]).expect(0);
+    let text = scratch.run(&["alerts"]).expect(2).stdout;
+    assert_eq!(text.matches("disk_low").count(), 1, "{text}");
+    assert!(!text.contains("issue:"), "{text}");
+    let listed = scratch.json(&["alerts"]).expect(2).report();
+    let issues = listed["issues"].as_array().expect("a list");
+    assert_eq!((&listed["ok"], issues.len()), (&json!(false), 1), "{listed}");
+    assert_eq!(issues[0]["message"], "alert 1 fires: disk_low of moon");
+}
+
+#[test]
 fn what_a_silence_holds_back_is_told_as_silenced_and_not_as_waiting() {
     let scratch = Scratch::new();
     let file = settings(&scratch, "", "min_severity = \"info\"");
