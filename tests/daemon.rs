@@ -73,6 +73,19 @@ fn a_daemon_has_one_heap_and_what_it_runs_is_not_told_so() {
 }
 
 #[test]
+fn nothing_is_counted_in_the_first_line_of_a_daemon_that_has_not_looked_yet() {
+    let scratch = Scratch::new();
+    scratch.transcript("work").begin();
+    let daemon = scratch.daemon(&FAST);
+    let said = daemon.said();
+    let first = said.lines().find(|line| line.contains("moon is watching")).expect("a first line");
+    assert!(!first.contains("0 sessions"), "{first}");
+    let known = || scratch.json(&["status"]).report()["data"]["host"]["description"].to_string();
+    wait_for("a look", || known().contains("(1 session, ").then_some(()));
+    daemon.stop();
+}
+
+#[test]
 fn kill_9_frees_the_home_at_once_and_the_next_daemon_says_so() {
     let scratch = Scratch::new();
     let transcript = scratch.transcript("work");
