@@ -86,6 +86,40 @@ fn nothing_is_counted_in_the_first_line_of_a_daemon_that_has_not_looked_yet() {
 }
 
 #[test]
+fn what_a_running_daemon_has_not_written_yet_is_behind_and_what_was_changed_is_told_apart() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon(&[]);
+    let mut number = 0;
+    let text = wait_for("a page that is behind", || {
+        number += 1;
+        scratch.run(&["alerts", "raise", "disk_low", "--subject", &number.to_string(), "--message", "m"]).expect(0);
+        let text = scratch.run(&["verify"]).expect(0).stdout;
+        text.contains("audit.log").then_some(text)
+    });
+    let line = text.lines().find(|line| line.starts_with("projections: ")).expect("a line");
+    assert!(line.starts_with("projections: behind the ledger: ") && line.contains("skills/moon-system/logs/audit.log"));
+    assert!(line.ends_with(" (the running daemon writes every 30 s)"), "{line}");
+    daemon.stop();
+    let audit = scratch.in_home("skills/moon-system/logs/audit.log");
+    let whole = std::fs::read_to_string(&audit).expect("readable");
+    let told = |text: &str| {
+        std::fs::write(&audit, text).expect("changed");
+        let report = scratch.json(&["verify"]).expect(0).report();
+        let line = report["details"].as_array().and_then(|all| {
+            all.iter().filter_map(Value::as_str).find(|line| line.starts_with("projections: ")).map(str::to_owned)
+        });
+        (line.expect("a line"), report["data"]["projections"].clone())
+    };
+    let name = "skills/moon-system/logs/audit.log";
+    let (line, data) = told(&whole[..whole.len() / 2]);
+    assert!(line.starts_with("projections: not what the ledger says: "), "a torn line is damage: {line}");
+    assert_eq!(data, json!({ "stale": [name], "damaged": [name] }));
+    let (line, data) = told(whole.split_inclusive('\n').next().expect("a line"));
+    assert_eq!(line, format!("projections: behind the ledger: {name} (written when moon runs next)"));
+    assert_eq!(data, json!({ "stale": [name], "damaged": [] }));
+}
+
+#[test]
 fn kill_9_frees_the_home_at_once_and_the_next_daemon_says_so() {
     let scratch = Scratch::new();
     let transcript = scratch.transcript("work");
