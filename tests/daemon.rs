@@ -72,6 +72,26 @@ fn a_daemon_has_one_heap_and_what_it_runs_is_not_told_so() {
     daemon.stop();
 }
 
+/// The loader is the program then, as the system sees it.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_daemon_that_the_loader_was_told_to_run_works_as_well() {
+    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"].map(Path::new);
+    let Some(loader) = loaders.into_iter().find(|path| path.exists()) else { return };
+    let scratch = Scratch::new();
+    let moon = scratch.moon(&["watch", "--daemon"]);
+    let mut command = Command::new(loader);
+    command.env_clear().envs(moon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.arg(moon.get_program()).args(moon.get_args()).current_dir(scratch.path());
+    let daemon = Daemon::start(command, scratch.path().join("daemon.said"));
+    wait_for("the daemon's first answer", || {
+        assert!(daemon.is_running(), "the daemon ended at once: {}", daemon.said());
+        let status = scratch.json(&["ctl", "status"]);
+        (status.report()["data"]["daemon"]["pid"] == json!(daemon.pid())).then_some(())
+    });
+    daemon.stop();
+}
+
 #[test]
 fn nothing_is_counted_in_the_first_line_of_a_daemon_that_has_not_looked_yet() {
     let scratch = Scratch::new();
