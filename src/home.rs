@@ -274,9 +274,9 @@ impl Home {
     pub fn run_dir(&self) -> PathBuf {
         self.root.join("run")
     }
-    /// `run/beside.lock`: held by the one process that writes beside a daemon that hangs.
-    pub fn lock_file_beside(&self) -> PathBuf {
-        self.root.join("run/beside.lock")
+    /// `run/turn-ROUTE.lock`: held by the one process that hands a notice to this route of alerts.
+    pub fn turn_file(&self, route: &str) -> PathBuf {
+        self.root.join(format!("run/turn-{route}.lock"))
     }
     /// `run/moon.lock`: held by the one process that may write.
     pub fn lock_file(&self) -> PathBuf {

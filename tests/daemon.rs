@@ -72,6 +72,73 @@ fn a_daemon_has_one_heap_and_what_it_runs_is_not_told_so() {
     daemon.stop();
 }
 
+/// The loader is the program then, as the system sees it.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_daemon_that_the_loader_was_told_to_run_works_as_well() {
+    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"].map(Path::new);
+    let Some(loader) = loaders.into_iter().find(|path| path.exists()) else { return };
+    let scratch = Scratch::new();
+    let moon = scratch.moon(&["watch", "--daemon"]);
+    let mut command = Command::new(loader);
+    command.env_clear().envs(moon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.arg(moon.get_program()).args(moon.get_args()).current_dir(scratch.path());
+    let daemon = Daemon::start(command, scratch.path().join("daemon.said"));
+    wait_for("the daemon's first answer", || {
+        assert!(daemon.is_running(), "the daemon ended at once: {}", daemon.said());
+        let status = scratch.json(&["ctl", "status"]);
+        (status.report()["data"]["daemon"]["pid"] == json!(daemon.pid())).then_some(())
+    });
+    daemon.stop();
+}
+
+#[test]
+fn nothing_is_counted_in_the_first_line_of_a_daemon_that_has_not_looked_yet() {
+    let scratch = Scratch::new();
+    scratch.transcript("work").begin();
+    let daemon = scratch.daemon(&FAST);
+    let said = daemon.said();
+    let first = said.lines().find(|line| line.contains("moon is watching")).expect("a first line");
+    assert!(!first.contains("0 sessions"), "{first}");
+    let known = || scratch.json(&["status"]).report()["data"]["host"]["description"].to_string();
+    wait_for("a look", || known().contains("(1 session, ").then_some(()));
+    daemon.stop();
+}
+
+#[test]
+fn what_a_running_daemon_has_not_written_yet_is_behind_and_what_was_changed_is_told_apart() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon(&[]);
+    let mut number = 0;
+    let text = wait_for("a page that is behind", || {
+        number += 1;
+        scratch.run(&["alerts", "raise", "disk_low", "--subject", &number.to_string(), "--message", "m"]).expect(0);
+        let text = scratch.run(&["verify"]).expect(0).stdout;
+        text.contains("audit.log").then_some(text)
+    });
+    let line = text.lines().find(|line| line.starts_with("projections: ")).expect("a line");
+    assert!(line.starts_with("projections: behind the ledger: ") && line.contains("skills/moon-system/logs/audit.log"));
+    assert!(line.ends_with(" (the running daemon writes every 30 s)"), "{line}");
+    daemon.stop();
+    let audit = scratch.in_home("skills/moon-system/logs/audit.log");
+    let whole = std::fs::read_to_string(&audit).expect("readable");
+    let told = |text: &str| {
+        std::fs::write(&audit, text).expect("changed");
+        let report = scratch.json(&["verify"]).expect(0).report();
+        let line = report["details"].as_array().and_then(|all| {
+            all.iter().filter_map(Value::as_str).find(|line| line.starts_with("projections: ")).map(str::to_owned)
+        });
+        (line.expect("a line"), report["data"]["projections"].clone())
+    };
+    let name = "skills/moon-system/logs/audit.log";
+    let (line, data) = told(&whole[..whole.len() / 2]);
+    assert!(line.starts_with("projections: not what the ledger says: "), "a torn line is damage: {line}");
+    assert_eq!(data, json!({ "stale": [name], "damaged": [name] }));
+    let (line, data) = told(whole.split_inclusive('\n').next().expect("a line"));
+    assert_eq!(line, format!("projections: behind the ledger: {name} (written when moon runs next)"));
+    assert_eq!(data, json!({ "stale": [name], "damaged": [] }));
+}
+
 #[test]
 fn kill_9_frees_the_home_at_once_and_the_next_daemon_says_so() {
     let scratch = Scratch::new();

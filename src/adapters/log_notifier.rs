@@ -1,4 +1,4 @@
-//! The record of alerts: `logs/alerts.log`, one line each, and the daemon's own log. Always there, needs nothing.
+//! The record of alerts: `logs/alerts.log`, one line each, and of a daemon its own log. Always there, needs nothing.
 //!
 //! The file is kept to its last lines. Moon's processes write it under a lock; a line that somebody else appends while it is made
 //! shorter is carried over. It must never lose the file to a full disk: what is kept is written beside it first.
@@ -23,11 +23,18 @@ const LONGEST: usize = 2000;
 #[derive(Clone)]
 pub struct LogNotifier {
     path: PathBuf,
+    is_aloud: bool,
 }
 
 impl LogNotifier {
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, is_aloud: false }
+    }
+
+    /// Says each alert in this process's own log, too.
+    #[must_use]
+    pub fn aloud(self) -> Self {
+        Self { is_aloud: true, ..self }
     }
 
     async fn write(&self, line: String) -> Result<()> {
@@ -141,7 +148,9 @@ impl Notifier for LogNotifier {
     }
 
     async fn deliver(&self, notice: &Notice) -> Result<()> {
-        if let Notice::Alert(alert) | Notice::Escalation(alert) = notice {
+        if let Notice::Alert(alert) | Notice::Escalation(alert) = notice
+            && self.is_aloud
+        {
             let (rule, subject, hint) = (&alert.key.rule, &alert.key.subject, alert.hint.as_deref().unwrap_or(""));
             match (alert.resolved_at, alert.severity) {
                 (Some(_), _) => tracing::info!(alert = alert.id, rule, subject, "resolved: {}", alert.message),

@@ -43,6 +43,15 @@ pub struct Projections {
     shown: Shown,
 }
 
+/// Files that are not as the ledger would have them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// Not written so far yet, or not there.
+    pub behind: Vec<&'static str>,
+    /// They say something else.
+    pub damaged: Vec<&'static str>,
+}
+
 /// The files that grow by lines.
 #[derive(Clone, Copy)]
 enum Growing {
@@ -177,19 +186,25 @@ impl Projections {
     }
 
     /// Files that do not agree with the ledger (yet). Changes nothing.
-    pub async fn stale(&self) -> Result<Vec<&'static str>> {
-        let mut stale = Vec::new();
+    pub async fn stale(&self) -> Result<Stale> {
+        let mut stale = Stale::default();
         let found = std::fs::read(&self.state_file).unwrap_or_default();
         // Equal but for the heartbeat.
         let mut wanted = self.state().await?;
-        let beat = serde_json::from_slice::<MoonState>(&found).map_or(0, |found| found.last_heartbeat_epoch_secs);
-        wanted.last_heartbeat_epoch_secs = beat;
-        if state_text(&wanted) != found {
-            stale.push(STATE);
+        let there = serde_json::from_slice::<MoonState>(&found);
+        wanted.last_heartbeat_epoch_secs = there.as_ref().map_or(0, |found| found.last_heartbeat_epoch_secs);
+        match there {
+            Err(_) if !found.is_empty() => stale.damaged.push(STATE),
+            _ if state_text(&wanted) != found => stale.behind.push(STATE),
+            _ => {}
         }
         for file in Growing::ALL {
             let check = self.check(file, &*self.lines(file).lock().await).await?;
-            stale.extend((!check.is_whole()).then_some(check.name));
+            match check.verdict {
+                Some(Verdict::Damaged(_)) => stale.damaged.push(check.name),
+                Some(Verdict::Behind) => stale.behind.push(check.name),
+                Some(Verdict::Whole) | None => {}
+            }
         }
         Ok(stale)
     }
@@ -305,15 +320,12 @@ impl Check {
         Self { name, reader, bytes: 0, last: 0, settled: (0, 0), open: false, verdict: None }
     }
 
-    fn is_whole(&self) -> bool {
-        matches!(self.verdict, Some(Verdict::Whole))
-    }
-
     /// Compares the next lines, of which each says whether it is final; none at all mean that the ledger has no more.
     fn compare(&mut self, wanted: impl ExactSizeIterator<Item = (i64, String, bool)>) {
         let is_all = wanted.len() == 0;
         let Some(mut reader) = self.reader.take() else {
-            self.verdict = Some(Verdict::Behind);
+            // No file is the whole file where there is nothing to say.
+            self.verdict = Some(if is_all { Verdict::Whole } else { Verdict::Behind });
             return;
         };
         for (id, wanted, is_final) in wanted {
@@ -510,7 +522,7 @@ mod tests {
             assert_eq!(std::fs::read(&file).expect("there"), b"", "no line stands where another one belongs");
         }
         let notes = life.refresh().await.expect("written");
-        assert_eq!((notes.len(), life.stale().await.expect("compared")), (2, vec![]), "{notes:?}");
+        assert_eq!((notes.len(), life.stale().await.expect("compared")), (2, Stale::default()), "{notes:?}");
     }
 
     #[tokio::test]
@@ -522,14 +534,14 @@ mod tests {
         s.life().refresh().await.expect("written");
         let life = s.life();
         assert_eq!(life.refresh().await.expect("written"), Vec::<String>::new(), "what may still change is no damage");
-        assert_eq!(life.stale().await.expect("compared"), Vec::<&str>::new());
+        assert_eq!(life.stale().await.expect("compared"), Stale::default());
         s.ledger.mark_indexed(&[first]).await.expect("marked");
-        assert_eq!(life.stale().await.expect("compared"), [STATE, ARCHIVES]);
+        assert_eq!(life.stale().await.expect("compared"), Stale { behind: vec![STATE, ARCHIVES], damaged: vec![] });
         assert_eq!(life.refresh().await.expect("written"), Vec::<String>::new());
-        assert_eq!(life.stale().await.expect("compared"), Vec::<&str>::new(), "the first line says it as well");
+        assert_eq!(life.stale().await.expect("compared"), Stale::default(), "the first line says it as well");
         let third = s.archived(2).await;
         s.ledger.mark_indexed(&[third]).await.expect("marked");
         life.refresh().await.expect("written");
-        assert_eq!(s.life().stale().await.expect("compared"), Vec::<&str>::new());
+        assert_eq!(s.life().stale().await.expect("compared"), Stale::default());
     }
 }

@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A daemon that begins to hang is not waited for longer than its slowest route may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
-/// How long others that tell something beside a daemon that hangs are waited for: a handful, each with a slow route.
-const BESIDE_PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Show who is told of what, say that you know, silence it, try the routes
@@ -184,7 +182,7 @@ impl Command {
 const LONGEST_SILENCE: Duration = Duration::from_secs(366 * 86_400);
 
 /// Who types: what stands in the ledger beside an acknowledgement or a silence.
-fn me(ctx: &Context) -> String {
+pub(super) fn me(ctx: &Context) -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| ctx.environment.get(OsStr::new(name)));
     let named = named.map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty());
     let uid = rustix::process::geteuid().to_string();
@@ -216,7 +214,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     };
     let mut report = route::shown(answer)?;
     match command {
-        Command::List => list(&mut report),
+        Command::List => list(&mut report, ctx.out.is_json()),
         Command::Show { .. } => show(&mut report),
         Command::History { .. } => history(&mut report),
         Command::Silences { .. } => silences(&mut report),
@@ -303,21 +301,14 @@ fn carry_out(ctx: &Context, ask: AlertsRequest) -> Result<contract::Report> {
 }
 
 /// Does it beside a daemon that hangs, which was asked nothing: everything here is a transaction of the ledger, and SQLite keeps two writers
-/// apart. Severity, cooldown, silences and limits hold, and the daemon finds written down what was told; others who come meanwhile wait,
-/// for they would tell the same. Only the same version may: another one would change the ledger's schema under it.
+/// apart. Severity, cooldown, silences and limits hold, and whoever else delivers (the daemon when it wakes, others who come meanwhile)
+/// takes turns at each route and finds written down what was told. Only the same version may: another one would change the ledger's schema
+/// under it.
 async fn beside(ctx: &Context, ask: AlertsRequest, silent: Error) -> Result<contract::Report> {
     let is_same = |holder: Holder| holder.what == "daemon" && holder.version == env!("CARGO_PKG_VERSION");
     if !HomeLock::holder(&ctx.home).is_some_and(is_same) {
         return Err(silent);
     }
-    let begun = Instant::now();
-    let _lock = loop {
-        match HomeLock::take_beside(&ctx.home, "alerts") {
-            Ok(lock) => break lock,
-            Err(error) if error.code != "daemon.held" || begun.elapsed() > BESIDE_PATIENCE => return Err(error),
-            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
-        }
-    };
     let answer = ports::open_desk(&ctx.home, ctx.settings())?.answer(ask).await?;
     Ok(answer.detail(format!("{}: this was done beside it", silent.message)))
 }
@@ -377,7 +368,7 @@ fn lines(rows: &[AlertRow]) -> Vec<Vec<String>> {
 
 const COLUMNS: [&str; 7] = ["ID", "SEVERITY", "RULE", "SUBJECT", "STATE", "FIRED", "MESSAGE"];
 
-fn list(report: &mut Report) {
+fn list(report: &mut Report, for_programs: bool) {
     let data = report.data.clone();
     let firing: Vec<AlertRow> = read(&data["alerts"]);
     let pending: Vec<PendingAlert> = read(&data["pending"]);
@@ -396,7 +387,9 @@ fn list(report: &mut Report) {
     for route in read::<RouteRow>(&data["routes"]) {
         report.detail(of_route(&route));
     }
-    for row in firing {
+    report.ok &= firing.is_empty();
+    // People have read it in the table.
+    for row in firing.iter().filter(|_| for_programs) {
         let (rule, id) = (&row.alert.key.rule, row.alert.id);
         report.issue(format!("alert {id} fires: {rule} of {}", row.alert.key.subject));
     }
@@ -404,11 +397,9 @@ fn list(report: &mut Report) {
 
 fn of_route(route: &RouteRow) -> String {
     let last = route.told_at.map_or_else(|| "nothing sent yet".to_owned(), |at| format!("last sent {}", when(at)));
-    let waiting = if route.owed + route.held == 0 {
-        String::new()
-    } else {
-        format!(", {} waiting, {} {}", route.owed, route.held, held_for(route.digest_at))
-    };
+    let held = held_for(route.digest_at);
+    let kept = [(route.owed, "waiting"), (route.silenced, "silenced"), (route.held, held.as_str())];
+    let waiting: String = kept.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!(", {n} {how}")).collect();
     match &route.last_error {
         Some(error) => format!("route {}: failing ({} in a row), {last}{waiting}: {error}", route.name, route.failures),
         None => format!("route {}: {last}{waiting}", route.name),
@@ -451,6 +442,7 @@ fn held_for(digest_at: Option<DateTime<Utc>>) -> String {
 fn of_delivery(one: &DeliveryRow) -> String {
     let at = one.at.map_or_else(String::new, |at| format!(" {}", when(at)));
     let became = match one.fate {
+        None if one.is_silenced => "silenced".to_owned(),
         None => "waiting".to_owned(),
         Some(Fate::Digested) if one.is_held => held_for(one.held_until),
         Some(Fate::Digested) => format!("told in a digest{at}"),

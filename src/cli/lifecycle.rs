@@ -173,7 +173,7 @@ pub(super) async fn stop(ctx: &Context, ending: &Ending, is_for_good: bool) -> R
     let may = |m: &Manager| m.scope == Scope::User || rustix::process::geteuid().is_root();
     let service = service::installed(ctx).await.filter(may);
     if is_for_good && ctx.home.state_dir().is_dir() {
-        wish::stopped(&ctx.home, "moon stop");
+        wish::stopped(&ctx.home, "moon stop", Some(super::alerts::me(ctx)));
     }
     let Some(holder) = running(ctx) else {
         // A service in its pause between two starts would come back.
@@ -195,7 +195,7 @@ pub(super) async fn stop(ctx: &Context, ending: &Ending, is_for_good: bool) -> R
     }
     if is_for_good {
         // An orderly end leaves this note itself; a killed one cannot.
-        wish::stopped(&ctx.home, "moon stop");
+        wish::stopped(&ctx.home, "moon stop", Some(super::alerts::me(ctx)));
     }
     Ok(true)
 }

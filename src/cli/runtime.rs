@@ -5,6 +5,10 @@
 
 use moon_actors::{Error, Result};
 use std::future::Future;
+#[cfg(target_env = "gnu")]
+use std::os::unix::ffi::OsStrExt as _;
+#[cfg(target_env = "gnu")]
+use std::path::PathBuf;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,10 +28,31 @@ pub fn in_one_heap() {
     use std::os::unix::process::CommandExt as _;
     const HEAPS: &str = "MALLOC_ARENA_MAX";
     let mut words = std::env::args_os();
-    let (None, Some(own_name), Ok(program)) = (std::env::var_os(HEAPS), words.next(), std::env::current_exe()) else {
+    let (None, Some(own_name), Some(program)) = (std::env::var_os(HEAPS), words.next(), program()) else {
         return;
     };
     let _ = std::process::Command::new(program).arg0(own_name).args(words).env(HEAPS, "1").exec();
+}
+
+/// The file that this process was started from, if it is this program: told to run a program (`ld.so moon watch`), the loader is what
+/// the system has started, and cannot be started again with the program's words. What holds this function is the program.
+#[cfg(target_env = "gnu")]
+fn program() -> Option<PathBuf> {
+    let started = std::env::current_exe().ok()?;
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    let here = in_one_heap as fn() as usize;
+    let mapped = maps.split(|byte| *byte == b'\n').find_map(|line| mapped_at(line, here))?;
+    (mapped == started.as_os_str().as_bytes()).then_some(started)
+}
+
+/// The file of a line such as `55d0-55d8 r-xp 00000000 fe:00 1234   /usr/bin/moon`, if the address lies within.
+#[cfg(target_env = "gnu")]
+fn mapped_at(line: &[u8], address: usize) -> Option<&[u8]> {
+    let range = line.split(|byte| *byte == b' ').next()?;
+    let (from, to) = std::str::from_utf8(range).ok()?.split_once('-')?;
+    let bound = |text: &str| usize::from_str_radix(text, 16).ok();
+    let file = line.iter().position(|byte| *byte == b'/')?;
+    (bound(from)?..bound(to)?).contains(&address).then(|| &line[file..])
 }
 
 /// Other allocators have their own ways.

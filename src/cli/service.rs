@@ -317,7 +317,7 @@ pub(super) async fn uninstall(ctx: &Context, about: &About, dry_run: bool) -> Re
     if is_ours && !dry_run {
         manager.reach().await?;
         if manager.state().await.is_ok_and(|state| state.is_active) {
-            wish::stopped(&ctx.home, "moon service uninstall");
+            wish::stopped(&ctx.home, "moon service uninstall", Some(super::alerts::me(ctx)));
         }
         if !checks.is_empty() {
             manager.disable_timers().await?;

@@ -7,6 +7,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::openclaw::install::Installer;
 use crate::adapters::projections::Projections;
 use crate::adapters::sqlite::SqliteLedger;
+use crate::daemon::lock::HomeLock;
 use crate::daemon::ports::{self, HostPlan};
 use moon_actors::contract::count;
 use moon_actors::domain::{Segment, Sha256};
@@ -248,22 +249,34 @@ async fn index_complete(ctx: &Context, ledger: &SqliteLedger, report: &mut Repor
 }
 
 async fn projections_agree(ctx: &Context, ledger: &SqliteLedger, report: &mut Report) -> Result<Value> {
-    let clock = Arc::new(SystemClock::start());
-    let stale = Projections::new(&ctx.home, ledger.clone(), clock).stale().await?;
-    let mut stale: Vec<String> = stale.into_iter().map(str::to_owned).collect();
+    let projections = Projections::new(&ctx.home, ledger.clone(), Arc::new(SystemClock::start()));
+    let is_written = HomeLock::holder(&ctx.home).is_some_and(|holder| holder.what == "daemon");
+    let mut found = projections.stale().await?;
+    if is_written && !found.damaged.is_empty() {
+        // A daemon that wrote between the look at the ledger and the look at a file: a second look finds damage only where it stays.
+        found = projections.stale().await?;
+    }
+    let mut behind: Vec<String> = found.behind.into_iter().map(str::to_owned).collect();
     let store = archive_dir(ctx)?;
     for series in ledger.all_series(None).await?.into_iter().filter(|series| series.records > 0) {
         if !store.is_projected(&series).await? {
-            stale.push(store.projection_path(&series));
+            behind.push(store.projection_path(&series));
         }
     }
-    if stale.is_empty() {
-        report.detail("projections: agree with the ledger");
-    } else {
-        // They cost nothing: the next pass writes them anew.
-        report.detail(format!("projections: {} will be written anew from the ledger", stale.join(", ")));
+    // Neither is an issue: they are never read back, and cost nothing to write.
+    if !behind.is_empty() {
+        let when = if is_written { "the running daemon writes every 30 s" } else { "written when moon runs next" };
+        report.detail(format!("projections: behind the ledger: {} ({when})", behind.join(", ")));
     }
-    Ok(json!({ "stale": stale }))
+    if !found.damaged.is_empty() {
+        let names = found.damaged.join(", ");
+        report.detail(format!("projections: not what the ledger says: {names} (written anew when moon starts next)"));
+    }
+    if behind.is_empty() && found.damaged.is_empty() {
+        report.detail("projections: agree with the ledger");
+    }
+    let stale: Vec<&str> = behind.iter().map(String::as_str).chain(found.damaged.iter().copied()).collect();
+    Ok(json!({ "stale": stale, "damaged": found.damaged }))
 }
 
 async fn installation(ctx: &Context, report: &mut Report) -> Value {

@@ -43,9 +43,9 @@ impl HomeLock {
         Err(held(None))
     }
 
-    /// The same for work beside a daemon that hangs, which keeps the home's own lock: one at a time.
-    pub fn take_beside(home: &Home, what: &str) -> Result<Self> {
-        Self::take_at(&home.lock_file_beside(), what)
+    /// The same for one route of alerts, which the daemon serves, and whoever tells something beside it while it hangs: one at a time.
+    pub fn take_turn(home: &Home, route: &str, what: &str) -> Result<Self> {
+        Self::take_at(&home.turn_file(route), what)
     }
 
     /// False once another home has taken the place of the one that was locked.

@@ -8,6 +8,7 @@ pub mod lock;
 mod notify;
 pub mod ports;
 pub mod socket;
+mod turn;
 mod watchdog;
 
 use crate::adapters::sqlite::SqliteLedger;
@@ -106,6 +107,8 @@ impl Daemon {
     ) -> Result<Self> {
         let (ports, ledger) = ports::open(home, &settings, host)?;
         ports::begin(&ports, &ledger).await?;
+        // From now on this is the life of a daemon, however early it ends.
+        ledger.beat(0, 0).await?;
         // What a service manager told when it had given up is over.
         ledger.resolve(&AlertKey::new("daemon_critical", "moon")).await?;
         say(&ports, DaemonPhase::Starting).await;

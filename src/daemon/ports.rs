@@ -19,6 +19,7 @@ use crate::adapters::routes;
 use crate::adapters::sqlite::SqliteLedger;
 use crate::adapters::transcripts::TranscriptsHost;
 use crate::daemon::lock::HomeLock;
+use crate::daemon::turn::Shared;
 use crate::durable;
 use crate::home::Home;
 use moon_actors::alert::Post;
@@ -232,7 +233,7 @@ fn assemble(
         memory: Arc::new(MemoryDir::open(home.root()).map_err(opened("the memory"))?),
         projector,
         ledger,
-        notifiers: notifiers(home, settings),
+        notifiers: routes_with(LogNotifier::new(home.alerts_log()).aloud(), home, settings),
         checks: checks::all(&senses),
         healer: Arc::new(SystemHealer),
         vault: Arc::new(BackupVault::new(home, &settings.backup)),
@@ -244,10 +245,16 @@ fn assemble(
     })
 }
 
-/// The log first, because it is always there; then the routes of the settings.
+/// For whoever tells something himself, and is answered.
 pub fn notifiers(home: &Home, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
-    let log: Arc<dyn Notifier> = Arc::new(LogNotifier::new(home.alerts_log()));
-    std::iter::once(log).chain(routes::build(&settings.alerts, routes::Around::of_process())).collect()
+    routes_with(LogNotifier::new(home.alerts_log()), home, settings)
+}
+
+/// The log first, because it is always there; then the routes of the settings.
+fn routes_with(log: LogNotifier, home: &Home, settings: &Settings) -> Vec<Arc<dyn Notifier>> {
+    let log: Arc<dyn Notifier> = Arc::new(log);
+    let all = std::iter::once(log).chain(routes::build(&settings.alerts, routes::Around::of_process()));
+    all.map(|route| Arc::new(Shared::new(route, home)) as Arc<dyn Notifier>).collect()
 }
 
 /// Wiring for a command that runs the engines itself.

@@ -4,20 +4,34 @@
 //! no such file. What the file says is for people; that it is there is the fact.
 
 use crate::home::Home;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 /// Longer than an orderly stop can take. Whoever said that Moon returns and was cut off before the stop has said it in vain then.
 const RETURNS: Duration = Duration::from_secs(600);
+/// Most that is read of the note, bytes.
+const NOTE_MAX: u64 = 4096;
+
+/// What is known of a deliberate stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    pub at: Option<DateTime<Utc>>,
+    pub why: Option<String>,
+    pub by: Option<String>,
+}
 
 /// Notes that Moon shall stay away. Best effort while stopping: the stop itself matters more.
-pub fn stopped(home: &Home, why: &str) {
+pub fn stopped(home: &Home, why: &str, by: Option<String>) {
     forget(home);
     if !is_own(home) {
         // An administrator acts for the owner: a file of root's in the home would be in the owner's way.
         return;
     }
-    let note = serde_json::json!({ "at": chrono::Utc::now().to_rfc3339(), "why": why });
+    let stop = Stop { at: Some(Utc::now()), why: Some(why.to_owned()), by };
+    let note = serde_json::to_string(&stop).expect("a stop is plain data");
     if let Err(error) = crate::durable::replace(&home.stopped_file(), format!("{note}\n").as_bytes()) {
         tracing::warn!(%error, "could not note that moon was stopped on purpose");
     }
@@ -38,7 +52,7 @@ pub fn asked_to_stop(home: &Home) {
     let noted = std::fs::metadata(home.returns_file()).and_then(|found| found.modified());
     let is_young = noted.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < RETURNS));
     if !is_young {
-        stopped(home, "asked to stop");
+        stopped(home, "asked to stop", None);
     }
 }
 
@@ -49,6 +63,15 @@ fn is_own(home: &Home) -> bool {
 /// True while Moon shall stay away.
 pub fn is_stopped(home: &Home) -> bool {
     home.stopped_file().exists()
+}
+
+/// What is known of the stop; `None` while there was none.
+pub fn stop(home: &Home) -> Option<Stop> {
+    let mut text = String::new();
+    let file = crate::durable::open_regular(&home.stopped_file());
+    // What cannot be read is a deliberate stop all the same.
+    let _ = file.and_then(|file| file.take(NOTE_MAX).read_to_string(&mut text));
+    is_stopped(home).then(|| serde_json::from_str(&text).unwrap_or_default())
 }
 
 /// Somebody wants Moon to run again.
@@ -81,8 +104,12 @@ mod tests {
         returns(&home);
         asked_to_stop(&home);
         assert!(!is_stopped(&home), "a restart that was cut off leaves a dead daemon, not a stopped one");
-        stopped(&home, "moon stop");
+        stopped(&home, "moon stop", Some("ann".into()));
+        assert_eq!(stop(&home).and_then(|stop| stop.by), Some("ann".into()));
+        std::fs::write(home.stopped_file(), "by hand").expect("written");
+        assert_eq!(stop(&home), Some(Stop::default()), "that it is there is the fact");
         clear(&home);
+        assert_eq!(stop(&home), None);
         asked_to_stop(&home);
         assert!(is_stopped(&home), "what was said about a return is over with the next start");
         clear(&home);

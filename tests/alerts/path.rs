@@ -1,11 +1,14 @@
 //! What routes receive: storms, flapping, outages, kills between handing over and recording, clocks that jump.
 
 use crate::receiver::{HOUR, MINUTE, Mood, Receiver, Stop, World};
+use async_trait::async_trait;
+use moon_actors::alert::Post;
 use moon_actors::port::Severity::{self, Critical, Warning};
-use moon_actors::port::{AlertBook, Digest, Ledger, NoProbe, Notice};
+use moon_actors::port::{AlertBook, Digest, Ledger, NoProbe, Notice, Probe};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn digests(route: &Receiver) -> Vec<Digest> {
@@ -22,6 +25,42 @@ fn singles(route: &Receiver) -> Vec<(i64, String)> {
     let mut seen = HashSet::new();
     let got = route.got().into_iter().filter(|(_, notice)| !matches!(notice, Notice::Digest(_)));
     got.map(|(at, notice)| (at, notice.id())).filter(|(_, id)| seen.insert(id.clone())).collect()
+}
+
+/// Another process, which looks at the same routes once when this one has come to a point.
+struct Another {
+    post: Post,
+    at: &'static str,
+    has_looked: AtomicBool,
+}
+
+#[async_trait]
+impl Probe for Another {
+    async fn reach(&self, point: &'static str) {
+        if point == self.at && !self.has_looked.swap(true, Ordering::Relaxed) {
+            for courier in self.post.couriers() {
+                courier.pass().await.expect("passed");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_has_told_since_the_look_into_the_book_is_not_told_again() {
+    let mut world = World::new(&["mail"]).await;
+    for n in 0..6 {
+        world.raise("nightly.sync_failed", &format!("job-{n}"), Warning).await;
+    }
+    for (at, told) in [("alert.settled", 3), ("alert.closed", 4)] {
+        world.probe = Arc::new(NoProbe);
+        world.probe = Arc::new(Another { post: world.post(), at, has_looked: AtomicBool::new(false) });
+        world.pass().await;
+        let ids = world.routes[0].ids();
+        let once: HashSet<&String> = ids.iter().collect();
+        assert_eq!((ids.len(), once.len()), (told, told), "{at}: {ids:?}");
+        world.time.forward(2 * MINUTE);
+    }
+    assert_eq!(digests(&world.routes[0]).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

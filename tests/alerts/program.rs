@@ -1,8 +1,9 @@
 //! `moon alerts` of the built program, with a daemon and without: what it prints, what it leaves, how it ends.
 
-use crate::support::process::{Scratch, wait_for};
+use crate::support::process::{Daemon, Scratch, wait_for};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 fn log(scratch: &Scratch) -> Vec<String> {
     let text = std::fs::read_to_string(scratch.in_home("logs/alerts.log")).unwrap_or_default();
@@ -25,7 +26,8 @@ fn data(scratch: &Scratch, words: &[&str], code: i32) -> Value {
 fn an_alert_of_a_script_is_raised_known_silenced_and_over_without_a_daemon() {
     let scratch = Scratch::new();
     scratch.run(&["alerts", "list"]).expect(1);
-    scratch.run(&["alerts", "raise", "daemon_critical", "--message", "Process not running"]).expect(0);
+    let raised = scratch.run(&["alerts", "raise", "daemon_critical", "--message", "Process not running"]).expect(0);
+    assert_eq!((raised.stdout.as_str(), raised.stderr.as_str()), ("alert 1 fires: Process not running\n", ""));
     assert_eq!(
         log(&scratch).iter().map(|line| said(line)).collect::<Vec<_>>(),
         ["[CRITICAL] Daemon Critical Failure - Process not running"]
@@ -166,6 +168,40 @@ fn alerts_without_a_verb_lists_what_fires() {
 }
 
 #[test]
+fn people_see_what_fires_once_and_programs_have_it_as_an_issue() {
+    let scratch = Scratch::new();
+    scratch.run(&["alerts", "raise", "disk_low", "--message", "m"]).expect(0);
+    let text = scratch.run(&["alerts"]).expect(2).stdout;
+    assert_eq!(text.matches("disk_low").count(), 1, "{text}");
+    assert!(!text.contains("issue:"), "{text}");
+    let listed = scratch.json(&["alerts"]).expect(2).report();
+    let issues = listed["issues"].as_array().expect("a list");
+    assert_eq!((&listed["ok"], issues.len()), (&json!(false), 1), "{listed}");
+    assert_eq!(issues[0]["message"], "alert 1 fires: disk_low of moon");
+}
+
+#[test]
+fn what_a_silence_holds_back_is_told_as_silenced_and_not_as_waiting() {
+    let scratch = Scratch::new();
+    let file = settings(&scratch, "", "min_severity = \"info\"");
+    let run = |words: &[&str], code| scratch.run(&[&["--config", &file], words].concat()).expect(code).stdout;
+    run(&["alerts", "silence", "disk_*", "--for", "2h"], 0);
+    run(&["alerts", "raise", "disk_low", "--message", "m"], 0);
+    let text = run(&["alerts"], 2);
+    assert!(text.contains("route ops: nothing sent yet, 1 silenced\n"), "{text}");
+    let listed = data(&scratch, &["--config", &file, "alerts"], 2);
+    assert_eq!(json!([listed["routes"][1]["owed"], listed["routes"][1]["silenced"]]), json!([0, 1]));
+    let text = run(&["alerts", "show", "1"], 0);
+    assert!(text.contains("firing by ops: silenced\n"), "{text}");
+    assert_eq!(data(&scratch, &["alerts", "show", "1"], 0)["deliveries"][1]["is_silenced"], true);
+    let health = scratch.run(&["--config", &file, "health", "--check", "alerts"]).expect(0).stdout;
+    assert!(health.contains("2 routes, 0 waiting, 1 silenced"), "{health}");
+    run(&["alerts", "unsilence", "1"], 0);
+    let listed = data(&scratch, &["--config", &file, "alerts"], 2);
+    assert_eq!(json!([listed["routes"][1]["owed"], listed["routes"][1]["silenced"]]), json!([0, 0]), "it was told");
+}
+
+#[test]
 fn a_daemon_is_asked_and_what_it_was_told_outlives_it() {
     let scratch = Scratch::new();
     let daemon = scratch.daemon(&[]);
@@ -220,7 +256,9 @@ fn an_alert_beside_a_daemon_that_hangs_keeps_its_severity_and_the_limits_and_is_
     let raise = |subject: &str, more: &[&str]| {
         let words =
             ["--config", &file, "alerts", "raise", "nightly.sync_failed", "--subject", subject, "--message", "m"];
-        scratch.json(&[&words, more].concat()).expect(0).report()
+        let ran = scratch.json(&[&words, more].concat()).expect(0);
+        assert_eq!(ran.stderr, "", "nothing went wrong");
+        ran.report()
     };
     raise("before", &[]);
     wait_for("the line", || (log(&scratch).len() == 1).then_some(()));
@@ -280,6 +318,83 @@ fn two_who_tell_beside_a_daemon_that_hangs_tell_each_alert_once() {
     assert_eq!(lines, ["one", "two"]);
     drop(hung);
     daemon.stop();
+}
+
+/// A route that writes down whom it is told of when it begins, and has ended when the file `go` is there.
+struct Gated {
+    setting: String,
+    told: PathBuf,
+    go: PathBuf,
+}
+
+impl Gated {
+    fn new(scratch: &Scratch) -> Self {
+        let [told, go, script] = ["told", "go", "tell"].map(|name| scratch.path().join(name));
+        let text = format!(
+            "#!/bin/sh\necho \"$MOON_ALERT_SUBJECT\" >> '{}'\n\
+             n=0; while [ ! -e '{}' ] && [ $n -lt 80 ]; do sleep 0.1; n=$((n + 1)); done\n",
+            told.display(),
+            go.display()
+        );
+        std::fs::write(&script, text).expect("a script");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let argv = script.display().to_string();
+        let setting = format!("alerts.routes=[{{ kind = \"command\", name = \"slow\", argv = [{argv:?}] }}]");
+        Self { setting, told, go }
+    }
+    fn told(&self) -> Vec<String> {
+        std::fs::read_to_string(&self.told).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+    fn until_under_way(&self) {
+        wait_for("a delivery", || (self.told() == ["beside"]).then_some(()));
+    }
+    fn let_end(&self) {
+        std::fs::write(&self.go, "").expect("a file");
+    }
+    fn raise<'a>(&'a self, subject: &'a str) -> [&'a str; 9] {
+        ["--set", &self.setting, "alerts", "raise", "nightly.sync_failed", "--subject", subject, "--message", subject]
+    }
+    /// Rings all couriers of a daemon that is awake, and waits until they have looked.
+    fn ring(&self, scratch: &Scratch) {
+        scratch.run(&self.raise("after")).expect(0);
+        wait_for("the daemon's look", || log(scratch).iter().any(|line| line.ends_with("after")).then_some(()));
+    }
+}
+
+#[test]
+fn a_daemon_that_wakes_while_somebody_tells_beside_it_does_not_tell_the_same() {
+    let scratch = Scratch::new();
+    let slow = Gated::new(&scratch);
+    let daemon = scratch.daemon(&["--set", &slow.setting]);
+    let hung = Stopped::stop(&scratch, daemon.pid());
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| scratch.run(&slow.raise("beside")).expect(0));
+        slow.until_under_way();
+        drop(hung);
+        slow.ring(&scratch);
+        slow.let_end();
+        assert_eq!(beside.join().expect("raised").stderr, "", "nothing went wrong");
+    });
+    wait_for("what was raised later", || slow.told().contains(&"after".to_owned()).then_some(()));
+    daemon.stop();
+    assert_eq!(slow.told(), ["beside", "after"]);
+}
+
+#[test]
+fn what_was_being_told_beside_a_daemon_that_hangs_is_told_by_that_one_when_the_teller_is_killed() {
+    let scratch = Scratch::new();
+    let slow = Gated::new(&scratch);
+    let daemon = scratch.daemon(&["--set", &slow.setting]);
+    let hung = Stopped::stop(&scratch, daemon.pid());
+    let beside = Daemon::start(scratch.moon(&slow.raise("beside")), scratch.path().join("beside.said"));
+    slow.until_under_way();
+    beside.kill();
+    drop(hung);
+    slow.ring(&scratch);
+    slow.let_end();
+    wait_for("what was raised later", || slow.told().contains(&"after".to_owned()).then_some(()));
+    daemon.stop();
+    assert_eq!(slow.told(), ["beside", "beside", "after"], "whether it arrived is not known");
 }
 
 #[test]

@@ -107,3 +107,20 @@ async fn crashes_of_actors_are_read_from_the_audit_with_their_names_and_times() 
     assert!(found.iter().all(|(_, at)| (now - *at).num_seconds().abs() < 60), "{found:?}");
     assert_eq!(ledger.crashes(now + chrono::TimeDelta::hours(1)).await.expect("read"), vec![]);
 }
+
+#[tokio::test]
+async fn a_command_that_was_killed_is_no_crash_of_the_daemon() {
+    let ledger = ledger();
+    let hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    ledger.begin("a command").await.expect("begins");
+    let daemon = ledger.next_life();
+    daemon.begin("a daemon").await.expect("begins");
+    assert_eq!(daemon.crashes(hour_ago).await.expect("read"), vec![]);
+    daemon.beat(0, 0).await.expect("it lives");
+    let after = daemon.next_life();
+    after.begin("a command").await.expect("begins");
+    let found = after.crashes(hour_ago).await.expect("read");
+    assert_eq!(found.iter().map(|(who, _)| who.as_str()).collect::<Vec<_>>(), ["moon"]);
+    let last = after.last_life().await.expect("read").expect("the daemon's");
+    assert_eq!(last.ended_at, None);
+}

@@ -139,7 +139,7 @@ fn all_checks_run_though_the_first_fails_and_no_trace_is_left() {
     let report = down.report();
     assert_eq!(names(&report), expected);
     let reason = report["data"]["checks"][0]["reason"].as_str().expect("a reason").to_owned();
-    assert!(reason.contains("it ended in order") && reason.contains("stopped as asked"), "{reason}");
+    assert!(reason.contains("it was stopped on purpose") && reason.contains("asked to stop"), "{reason}");
     for sound in ["ledger", "archive", "index", "host", "disk", "clock"] {
         let row = report["data"]["checks"].as_array().and_then(|all| all.iter().find(|c| c["name"] == sound));
         assert_eq!(row.map(|r| r["state"].clone()), Some("ok".into()), "{sound}: {report}");
@@ -149,6 +149,33 @@ fn all_checks_run_though_the_first_fails_and_no_trace_is_left() {
     killed.kill();
     let reason = look(&s, &config, "daemon")["reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("was cut off"), "{reason}");
+}
+
+#[test]
+fn what_is_told_of_the_last_daemons_end_is_its_own_whatever_ran_since() {
+    let s = Scratch::new();
+    let config = config(&s, "");
+    s.daemon(&[]).kill();
+    s.run(&["rotate-logs"]).expect(0);
+    let reason = look(&s, &config, "daemon")["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.contains("was cut off") && !reason.contains("rotate-logs"), "{reason}");
+}
+
+#[test]
+fn a_daemon_that_somebody_stopped_is_told_as_stopped_on_purpose_with_who_and_when() {
+    let s = Scratch::new();
+    let config = config(&s, "");
+    let daemon = s.daemon(&[]);
+    let stopped = Ran::of(s.moon(&["stop"]).env("USER", "ann")).expect(0);
+    assert_eq!(stopped.stdout, "moon has stopped\n");
+    daemon.end();
+    s.run(&["rotate-logs"]).expect(0);
+    let row = look(&s, &config, "daemon");
+    let day = chrono::Utc::now().format("%Y-").to_string();
+    let reason = row["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with(&format!("no daemon runs: it was stopped on purpose on {day}")), "{reason}");
+    assert!(reason.ends_with(" UTC by ann (moon stop)"), "{reason}");
+    assert_eq!(row["hint"], "nothing brings it back by itself; `moon start` does when it is wanted again");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Whoever notices something raises the alert in the ledger, with its cause; this only carries. A route that fails keeps what it
 //! is owed and is tried again; the alert about it goes to the other routes. A delivery that is cut off is repeated under the same id.
+//! Two processes may carry at once: the daemon, and a command beside it while it hangs. They take turns at each route, notice by notice.
 
 use super::policy::{self, Ruling};
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ impl Passed {
     }
 }
 
-/// Serves one route. There is one of each at a time.
+/// Serves one route. There is one of each at a time in a process.
 #[derive(Clone)]
 pub struct Courier {
     ledger: Arc<dyn Ledger>,
@@ -193,6 +194,11 @@ impl Courier {
     /// False when the route is left alone for now.
     async fn hand_over(&self, outgoing: &Outgoing, failures: &mut u32, passed: &mut Passed) -> Result<bool> {
         let route = self.route();
+        let _turn = self.notifier.turn().await;
+        // Whoever had the turn before may have told it since the book was read.
+        if !self.ledger.is_owed(route, &outgoing.parcel).await? {
+            return Ok(true);
+        }
         let outcome = self.give(outgoing).await;
         self.probe.reach("alert.handed").await;
         let Err(error) = outcome else {

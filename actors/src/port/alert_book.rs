@@ -177,6 +177,9 @@ pub struct DeliveryRow {
     /// When that was; of a digest that has gone out, when it did.
     pub at: Option<DateTime<Utc>>,
     pub why: Option<String>,
+    /// It is owed, and a silence holds it back.
+    #[serde(default)]
+    pub is_silenced: bool,
     /// The digest that stands for it.
     pub digest: Option<String>,
     /// That digest has not gone out yet.
@@ -218,6 +221,9 @@ pub struct RouteRow {
     /// Notices waiting, and those that a digest stands for which has not gone out.
     pub owed: u64,
     pub held: u64,
+    /// Notices that a silence holds back; they are not among those that wait.
+    #[serde(default)]
+    pub silenced: u64,
     /// When that digest goes out, as far as is known now.
     #[serde(default)]
     pub digest_at: Option<DateTime<Utc>>,
@@ -255,6 +261,8 @@ pub trait AlertBook: Send + Sync {
     async fn digests(&self, route: &str) -> Result<Digests>;
     /// Lets the open digest take no more: from now on it says the same at every attempt.
     async fn close_digest(&self, route: &str) -> Result<Option<Digest>>;
+    /// False once somebody has settled it.
+    async fn is_owed(&self, route: &str, parcel: &Parcel) -> Result<bool>;
     /// It has arrived. Ends the alert about the route, if there is one.
     async fn told(&self, route: &str, parcel: &Parcel) -> Result<()>;
     /// It has not. Counts the failure. Given up, it is never tried again.

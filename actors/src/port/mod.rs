@@ -31,7 +31,7 @@ pub use ledger::*;
 pub use log_files::{Carried, LogFiles, LogSet};
 pub use memory_store::{MapFile, MemoryBlock, MemoryStore};
 pub use meter::{Meter, NoMeter, Resources};
-pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity};
+pub use notifier::{Alert, AlertKey, Digest, Notice, Notifier, Severity, Turn};
 pub use overview::{PastAlert, Period, StageLoad, UsageTrack};
 pub use probe::{NoProbe, Probe};
 pub use projector::{DaemonPhase, Projector};

@@ -99,6 +99,9 @@ impl Notice {
     }
 }
 
+/// Held while one notice is handed over and recorded.
+pub type Turn = Box<dyn std::any::Any + Send>;
+
 #[async_trait]
 pub trait Notifier: Send + Sync {
     /// The route's own name, unique among all routes, e.g. `log`, `email`, `ops-chat`.
@@ -117,6 +120,11 @@ pub trait Notifier: Send + Sync {
     /// True for a record that is no person: it is given each notice one by one, and those that are held back by [`Notifier::note`].
     fn is_record(&self) -> bool {
         false
+    }
+    /// Waits until no other process hands anything to this route. `None`: none could, or one has kept the turn for too long: what is told
+    /// twice is better than what is never told.
+    async fn turn(&self) -> Option<Turn> {
+        None
     }
     /// Writes down a notice that people are not sent now, and why.
     async fn note(&self, _notice: &Notice, _why: &str) -> Result<()> {

@@ -4,7 +4,9 @@ use super::{Place, Senses, shown};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::socket;
 use crate::home::Home;
+use crate::service::wish::{self, Stop};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use moon_actors::domain::{Figure, Finding};
 use moon_actors::port::{AlertRules, Check, CheckGroup, Ledger, Look};
 use std::sync::Arc;
@@ -34,11 +36,13 @@ impl DaemonAlive {
         if !self.home.ledger_db().exists() {
             return Finding::critical("moon was never started in this home").hint("start it with `moon start`");
         }
+        if let Some(stop) = wish::stop(&self.home) {
+            return on_purpose(stop);
+        }
         let life = match &self.ledger {
             Some(ledger) => ledger.last_life().await.ok().flatten(),
             None => None,
         };
-        let at = |at: chrono::DateTime<chrono::Utc>| at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
         let why = match life {
             Some(life) => match (life.ended_at, life.reason) {
                 (Some(ended), reason) => {
@@ -51,6 +55,19 @@ impl DaemonAlive {
         Finding::critical(format!("no daemon runs{why}"))
             .hint("start it with `moon start`; `moon logs` says how it ended")
     }
+}
+
+fn at(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Nobody watches, and somebody wants it so.
+fn on_purpose(stop: Stop) -> Finding {
+    let when = stop.at.map_or_else(String::new, |stopped| format!(" on {}", at(stopped)));
+    let by = stop.by.map_or_else(String::new, |by| format!(" by {by}"));
+    let why = stop.why.map_or_else(String::new, |why| format!(" ({why})"));
+    Finding::critical(format!("no daemon runs: it was stopped on purpose{when}{by}{why}"))
+        .hint("nothing brings it back by itself; `moon start` does when it is wanted again")
 }
 
 #[async_trait]

@@ -54,8 +54,12 @@ impl Check for Delivery {
             }
         }
         let waiting: u64 = routes.iter().map(|route| route.owed).sum();
+        let silenced = match routes.iter().map(|route| route.silenced).sum::<u64>() {
+            0 => String::new(),
+            silenced => format!(", {silenced} silenced"),
+        };
         let known = moon_actors::contract::count(routes.len(), "route");
-        Finding::of(troubles, format!("{known}, {waiting} waiting"))
+        Finding::of(troubles, format!("{known}, {waiting} waiting{silenced}"))
             .hint("`moon alerts test` says why a route fails; see [alerts] in moon.toml")
             .figure("waiting", Figure::new(waiting as f64, ""))
     }

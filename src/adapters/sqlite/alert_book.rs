@@ -80,6 +80,10 @@ impl AlertBook for SqliteLedger {
         let route = route.to_owned();
         self.write("close a digest", move |tx, _| outbox::close_digest(tx, &route)).await
     }
+    async fn is_owed(&self, route: &str, parcel: &Parcel) -> Result<bool> {
+        let (route, parcel) = (route.to_owned(), parcel.clone());
+        self.read("look whether a route is owed a notice", move |db, _| outbox::is_owed(db, &route, &parcel)).await
+    }
     async fn told(&self, route: &str, parcel: &Parcel) -> Result<()> {
         let (route, parcel) = (route.to_owned(), parcel.clone());
         self.write("record a delivery", move |tx, stamp| outbox::told(tx, stamp, &route, &parcel)).await

@@ -1,6 +1,7 @@
 //! Alert instances: one per rule and subject at a time; pending, firing, then resolved. Each change writes the notice that tells it.
 
-use super::{Stamp, audit, instant, millis, outbox};
+use super::outbox::{self, SILENCED};
+use super::{Stamp, audit, instant, millis};
 use moon_actors::port::{
     Acknowledgement, Alert, AlertKey, AlertRow, AuditEntry, DeliveryRow, Fate, PendingAlert, Phase, Severity,
 };
@@ -326,13 +327,18 @@ pub(super) fn phase(text: &str) -> Phase {
 }
 
 pub(super) fn deliveries(db: &Connection, stamp: &Stamp, id: i64) -> rusqlite::Result<Vec<DeliveryRow>> {
-    let sql = "SELECT n.phase, n.made_at, r.route, d.state, d.at, d.why, d.digest, g.state, g.sent_steady
+    let sql = format!(
+        "SELECT n.phase, n.made_at, r.route, d.state, d.at, d.why, d.digest, g.state, g.sent_steady,
+           d.state IS NULL AND {SILENCED}
          FROM notices n
-         JOIN (SELECT name AS route FROM routes UNION
-               SELECT d.route FROM deliveries d JOIN notices n ON n.id = d.notice WHERE n.alert = ?1) r
+         JOIN alerts a ON a.id = n.alert
+         JOIN (SELECT name AS route, under_way FROM routes UNION
+               SELECT d.route, NULL FROM deliveries d JOIN notices n ON n.id = d.notice WHERE n.alert = ?2
+                 AND d.route NOT IN (SELECT name FROM routes)) r
          LEFT JOIN deliveries d ON d.notice = n.id AND d.route = r.route
          LEFT JOIN digests g ON g.id = d.digest
-         WHERE n.alert = ?1 ORDER BY n.id, r.route";
+         WHERE n.alert = ?2 ORDER BY n.id, r.route"
+    );
     let read = |r: &Row| {
         let route: String = r.get(2)?;
         let digest: Option<String> = r.get(7)?;
@@ -346,11 +352,12 @@ pub(super) fn deliveries(db: &Connection, stamp: &Stamp, id: i64) -> rusqlite::R
             fate: r.get::<_, Option<String>>(3)?.and_then(|text| fate(&text)),
             at: at.or(r.get(4)?).map(instant),
             why: r.get(5)?,
+            is_silenced: r.get(9)?,
             digest: r.get(6)?,
             is_held,
             held_until: if is_held { outbox::digest_due(db, stamp, &route, is_closed)? } else { None },
             route,
         })
     };
-    db.prepare_cached(sql)?.query_map([id], read)?.collect()
+    db.prepare_cached(&sql)?.query_map([millis(stamp.now), id], read)?.collect()
 }

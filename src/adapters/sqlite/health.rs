@@ -72,13 +72,13 @@ pub(super) fn forget(db: &Connection, stamp: &Stamp, known: &[String]) -> rusqli
     Ok(())
 }
 
-/// Actors by the audit. A life of the process that never ended crashed at the latest when the next one began.
+/// Actors by the audit. A daemon's life that never ended crashed at the latest when the next one of any process began.
 pub(super) fn crashes(db: &Connection, since: DateTime<Utc>) -> rusqlite::Result<Vec<(String, DateTime<Utc>)>> {
     let mut found: Vec<(String, DateTime<Utc>)> = Vec::new();
     let mut lives = db.prepare_cached(
         "SELECT b.started_at FROM boots b WHERE b.started_at >= ?1 AND EXISTS (
            SELECT 1 FROM boots p WHERE p.rowid = (SELECT max(q.rowid) FROM boots q WHERE q.rowid < b.rowid)
-             AND (p.ended_at IS NULL OR p.end_reason LIKE 'moon gives up%'))",
+             AND p.seen_at IS NOT NULL AND (p.ended_at IS NULL OR p.end_reason LIKE 'moon gives up%'))",
     )?;
     for at in lives.query_map([millis(since)], |r| r.get::<_, i64>(0))? {
         found.push(("moon".into(), instant(at?)));
@@ -100,7 +100,9 @@ pub(super) fn crashes(db: &Connection, since: DateTime<Utc>) -> rusqlite::Result
 }
 
 pub(super) fn last_life(db: &Connection, stamp: &Stamp) -> rusqlite::Result<Option<Life>> {
-    let select = "SELECT started_at, ended_at, end_reason FROM boots WHERE id <> ?1 ORDER BY rowid DESC LIMIT 1";
+    // Commands live, too; only a daemon is seen.
+    let select = "SELECT started_at, ended_at, end_reason FROM boots WHERE id <> ?1 AND seen_at IS NOT NULL
+                  ORDER BY rowid DESC LIMIT 1";
     db.query_row(select, [stamp.boot.as_str()], |r| {
         let ended_at = r.get::<_, Option<i64>>(1)?.map(instant);
         Ok(Life { started_at: instant(r.get(0)?), ended_at, reason: r.get(2)? })

@@ -14,6 +14,12 @@ use std::time::Duration;
 /// The mark behind which a route may be owed something is moved only so often: it is there for speed.
 const STRIDE: i64 = 100;
 
+/// A silence holds back the notice `n` of the alert `a` at the route `r`, now (`?1`): what tells of its beginning, but for one that may
+/// have arrived.
+pub(super) const SILENCED: &str = "n.phase <> 'resolved' AND a.resolved_at IS NULL AND n.id IS NOT r.under_way
+    AND EXISTS (SELECT 1 FROM silences s WHERE s.ended_at IS NULL AND s.until > ?1
+      AND a.rule GLOB s.rule AND a.subject GLOB s.subject)";
+
 /// Time since a steady stamp, never below nothing.
 fn age(now: i64, at: i64) -> Duration {
     Duration::from_millis(u64::try_from(now - at).unwrap_or(0))
@@ -296,6 +302,19 @@ pub(super) fn close_digest(db: &Connection, route: &str) -> rusqlite::Result<Opt
     closed(db, route)
 }
 
+pub(super) fn is_owed(db: &Connection, route: &str, parcel: &Parcel) -> rusqlite::Result<bool> {
+    match parcel {
+        Parcel::Notice { id, .. } => {
+            let settled = "SELECT 1 FROM deliveries WHERE notice = ?1 AND route = ?2";
+            Ok(!db.prepare_cached(settled)?.exists((id, route))?)
+        }
+        Parcel::Digest { id } => {
+            let on_its_way = "SELECT 1 FROM digests WHERE id = ?1 AND route = ?2 AND state = 'closed'";
+            db.prepare_cached(on_its_way)?.exists((id, route))
+        }
+    }
+}
+
 pub(super) fn told(db: &Connection, stamp: &Stamp, route: &str, parcel: &Parcel) -> rusqlite::Result<()> {
     match parcel {
         Parcel::Notice { id, fate, why } => drop(settle_one(db, stamp, route, (*id, *fate, *why, None))?),
@@ -368,25 +387,32 @@ pub(super) fn not_told(
 }
 
 pub(super) fn routes(db: &Connection, stamp: &Stamp) -> rusqlite::Result<Vec<RouteRow>> {
-    let sql = "SELECT r.name, r.failures, r.failing_since, r.last_error, r.told_at,
+    let sql = format!(
+        "SELECT r.name, r.failures, r.failing_since, r.last_error, r.told_at,
            (SELECT count(*) FROM notices n WHERE n.id > r.settled_to
               AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.notice = n.id AND d.route = r.name)),
-           coalesce((SELECT sum(count) FROM digests g WHERE g.route = r.name AND g.state IN ('open', 'closed')), 0)
-         FROM routes r ORDER BY r.name";
+           coalesce((SELECT sum(count) FROM digests g WHERE g.route = r.name AND g.state IN ('open', 'closed')), 0),
+           (SELECT count(*) FROM notices n JOIN alerts a ON a.id = n.alert WHERE n.id > r.settled_to
+              AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.notice = n.id AND d.route = r.name) AND {SILENCED})
+         FROM routes r ORDER BY r.name"
+    );
     let read = |r: &Row| {
         let error: Option<String> = r.get(3)?;
+        let (owed, silenced): (i64, i64) = (r.get(5)?, r.get(7)?);
         Ok(RouteRow {
             name: r.get(0)?,
             failures: r.get(1)?,
             failing_since: r.get::<_, Option<i64>>(2)?.map(instant),
             last_error: error.map(|text| from_json(&text)).transpose()?,
             told_at: r.get::<_, Option<i64>>(4)?.map(instant),
-            owed: r.get::<_, i64>(5)?.max(0) as u64,
+            owed: (owed - silenced).max(0) as u64,
+            silenced: silenced.max(0) as u64,
             held: r.get::<_, i64>(6)?.max(0) as u64,
             digest_at: None,
         })
     };
-    let mut routes: Vec<RouteRow> = db.prepare_cached(sql)?.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
+    let mut routes: Vec<RouteRow> =
+        db.prepare_cached(&sql)?.query_map([millis(stamp.now)], read)?.collect::<rusqlite::Result<_>>()?;
     for route in routes.iter_mut().filter(|route| route.held > 0) {
         let is_closed = closed(db, &route.name)?.is_some();
         route.digest_at = digest_due(db, stamp, &route.name, is_closed)?;

@@ -20,6 +20,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Files whose line index and context stay in memory; the reading alone is kept of older ones.
@@ -33,6 +34,7 @@ pub(super) struct Folder {
     limits: Limits,
     clock: Arc<dyn Clock>,
     files: Mutex<HashMap<String, Arc<Mutex<Tracked>>>>,
+    is_surveyed: AtomicBool,
 }
 
 /// One transcript file.
@@ -92,18 +94,19 @@ impl Look {
 
 impl Folder {
     pub(super) fn new(path: PathBuf, limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        Self { path, limits, clock, files: Mutex::default() }
+        Self { path, limits, clock, files: Mutex::default(), is_surveyed: AtomicBool::new(false) }
     }
 
-    /// Transcripts seen in the last pass.
-    pub(super) fn len(&self) -> usize {
-        lock(&self.files).len()
+    /// How many transcripts the last pass has seen; `None` before the first.
+    pub(super) fn known(&self) -> Option<usize> {
+        self.is_surveyed.load(Ordering::Relaxed).then(|| lock(&self.files).len())
     }
 
     /// A reading of every transcript, in the order of their keys.
     /// Errors: `unavailable` `transcripts.not_found`, `config` `transcripts.denied`, `transient` `transcripts.io`.
     pub(super) fn survey(&self) -> Result<Vec<UsageReading>> {
         let mut found = self.sync()?;
+        self.is_surveyed.store(true, Ordering::Relaxed);
         found.sort_by_key(|f| std::cmp::Reverse(f.stamp.modified));
         let mut budget = self.limits.scan_budget;
         let mut readings = Vec::with_capacity(found.len());

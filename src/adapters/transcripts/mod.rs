@@ -118,7 +118,8 @@ impl SessionHost for TranscriptsHost {
     fn describe(&self) -> String {
         let inner = &self.inner;
         let watched = if inner.watch.is_on() { "watched" } else { "polled" };
-        format!("transcripts folder {} ({}, {watched})", inner.path.display(), count(inner.folder.len(), "session"))
+        let known = inner.folder.known().map_or_else(String::new, |known| format!("{}, ", count(known, "session")));
+        format!("transcripts folder {} ({known}{watched})", inner.path.display())
     }
 
     fn subscribe(&self, bell: Doorbell) {
