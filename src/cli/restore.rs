@@ -72,7 +72,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     }
     let Some(source) = source else { return undo(ctx, must_ask, args.dry_run) };
     let probe = probe::from_environment();
-    let bar = Bar::to(source.to_read(), "verifying and unpacking");
+    let bar = Bar::of_restore(source.to_read());
     let told = |bytes: u64| bar.at(bytes);
     // Inside a runtime: a write beyond the limit of a file's size is then an error and not the end of the process.
     let prepared = runtime::block_on(async {
