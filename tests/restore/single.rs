@@ -2,7 +2,7 @@
 
 use super::build::{ID, publish};
 use super::lived_in;
-use super::support::process::{changes, tree};
+use super::support::process::{Ran, changes, tree};
 use super::verbs::{DAY, asked, at_terminal, beside, day, given, restore};
 use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
@@ -45,6 +45,15 @@ fn single_files_and_folders_come_back_and_the_ledger_never_alone() {
         let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
         assert_eq!(error["code"], code, "{path}: {error}");
     }
+    for (path, place, holds) in [("no/such", "the home", "archives, "), ("memory/x", "memory", "2026-11-19.md")] {
+        let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
+        let message = format!("the backup holds no file or folder {path:?}, and nothing was touched");
+        assert_eq!(error["message"], message, "{error}");
+        let cause = error["cause"].as_str().expect("a cause");
+        assert!(cause.starts_with(&format!("in it {place} holds {holds}")), "{error}");
+    }
+    let nothing = Ran::of(scratch.moon(&["restore", "--yes", "--only", ""]).arg(&file)).expect(64);
+    assert!(nothing.stderr.contains("a value is required for '--only <PATH>'"), "{nothing:?}");
     let whole = scratch.in_home(DAY);
     for (path, example) in [("../../etc", DAY_OF_HINT), ("/etc", DAY_OF_HINT), (whole.to_str().expect("plain"), DAY)] {
         let error = restore(&scratch, &file, &["--only", path]).expect(64).report()["data"]["error"].clone();

@@ -12,8 +12,12 @@ use super::swap::{Disk, KEPT, beside, read_own};
 use super::verify::Verified;
 use moon_actors::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// Most names that are shown of what is there.
+const SHOWN: usize = 12;
 
 /// True if `path` is `wanted` or lies below it.
 pub(super) fn is_within(path: &str, wanted: &str) -> bool {
@@ -36,10 +40,7 @@ pub(super) fn check(wanted: &[String], verified: &Verified) -> Result<()> {
         let full = format!("home/{path}");
         let is_held = verified.members.keys().any(|member| is_within(member, &full));
         if !is_held {
-            return Err(unfit(
-                format!("the archive holds no {path}"),
-                "paths are relative to the home, such as memory/2026-11-20.md",
-            ));
+            return Err(not_in(verified, path));
         }
         let listed = verified.manifest.iter().flat_map(|m| &m.members);
         if let Some(db) = listed.into_iter().find(|m| m.kind == Kind::Sqlite && m.path == full) {
@@ -47,6 +48,26 @@ pub(super) fn check(wanted: &[String], verified: &Verified) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With what is there, where the path leads to nothing.
+fn not_in(verified: &Verified, path: &str) -> Error {
+    let home: Vec<&str> = verified.members.keys().filter_map(|member| member.strip_prefix("home/")).collect();
+    let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+    let holds = |folder: &&str| home.iter().any(|member| is_within(member, folder) && member.len() > folder.len());
+    let folder = folders.filter(holds).last();
+    let below = |member: &&str| match folder {
+        Some(folder) => member.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned),
+        None => Some((*member).to_owned()),
+    };
+    let names = home.iter().filter_map(below).map(|rest| rest.split('/').next().unwrap_or_default().to_owned());
+    let names: BTreeSet<String> = names.collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let shown = names.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
+    let place = folder.unwrap_or("the home");
+    Error::config("restore.choice", format!("the backup holds no file or folder {path:?}, and nothing was touched"))
+        .cause(format!("in it {place} holds {shown}{more}"))
+        .hint("name a path as it is in the home, such as memory/2026-11-20.md, or another backup: `moon backup list`")
 }
 
 /// Whether what is in a folder of the home is put back file by file.
