@@ -53,9 +53,9 @@ pub(super) fn check(wanted: &[String], verified: &Verified) -> Result<()> {
 /// With what is there, where the path leads to nothing.
 fn not_in(verified: &Verified, path: &str) -> Error {
     let home: Vec<&str> = verified.members.keys().filter_map(|member| member.strip_prefix("home/")).collect();
-    let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+    let mut folders = path.match_indices('/').map(|(at, _)| &path[..at]);
     let holds = |folder: &&str| home.iter().any(|member| is_within(member, folder) && member.len() > folder.len());
-    let folder = folders.filter(holds).last();
+    let folder = folders.rfind(holds);
     let below = |member: &&str| match folder {
         Some(folder) => member.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned),
         None => Some((*member).to_owned()),
