@@ -10,7 +10,7 @@ use super::Done;
 use super::names::checked;
 use super::only::{Note, Replaced, is_stamp};
 use super::swap::{self, Disk, KEPT, Kept, PREPARING, Settled, beside, journal_path, read_own};
-use moon_actors::Result;
+use moon_actors::{Error, Result};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -101,12 +101,12 @@ impl Plan {
         self.moves.iter().map(move |m| (m, self.names(home, &m.path)))
     }
 
-    /// Everything in its place, and the way back noted.
-    fn forward(&self, disk: &dyn Disk, home: &Path) -> io::Result<()> {
+    /// Everything in its place, and the way back noted. On failure with what could not be put there.
+    fn forward(&self, disk: &dyn Disk, home: &Path) -> std::result::Result<(), Failure<'_>> {
         for (m, names) in self.all(home) {
-            forward(disk, m, &names)?;
+            forward(disk, m, &names).map_err(|e| (m.path.as_str(), e))?;
         }
-        self.note(home)?.write(disk, home)
+        self.note(home).and_then(|note| note.write(disk, home)).map_err(|e| ("the note of the way back", e))
     }
 
     /// Everything as it was, the last one first.
@@ -130,19 +130,29 @@ impl Plan {
     }
 }
 
+/// What failed, and why.
+type Failure<'p> = (&'p str, io::Error);
+
 /// Carries the plan out. On failure everything is as it was, or the error is `restore.unfinished` and [`settle`] goes on.
 pub(super) fn carry_out(disk: &dyn Disk, home: &Path, plan: &Plan) -> Result<Done> {
     let journal = journal_path(home);
     let text = serde_json::to_vec_pretty(plan).expect("a journal is plain data");
-    let Err(error) = disk.write(&journal, &text).and_then(|()| plan.forward(disk, home)) else {
+    let written = disk.write(&journal, &text).map_err(|e| ("the journal beside the home", e));
+    let Err((what, error)) = written.and_then(|()| plan.forward(disk, home)) else {
         // Nothing goes back from here: the journal may be gone, whatever its removal says.
         let removed = disk.remove(&journal).or_else(|_| disk.remove(&journal));
         return removed.map(|()| plan.done(home)).map_err(swap::unfinished);
     };
     match finish(disk, &journal, home, plan) {
         Ok(Settled::Completed) => Ok(plan.done(home)),
-        Ok(Settled::TakenBack) => Err(super::write_error(&error, "what is put in place")),
-        Err(again) => Err(swap::unfinished(format!("{error}\n{again}"))),
+        Ok(Settled::TakenBack) if crate::durable::is_full(&error) => Err(super::write_error(&error, what)),
+        Ok(Settled::TakenBack) => {
+            let said = format!("could not put {what} in its place, and everything is as it was");
+            Err(Error::transient("restore.io", said)
+                .cause(error)
+                .hint("check that Moon's home and the folders in it belong to you and are writable"))
+        }
+        Err(again) => Err(swap::unfinished(format!("{what}: {error}\n{again}"))),
     }
 }
 
@@ -154,8 +164,8 @@ fn finish(disk: &dyn Disk, journal: &Path, home: &Path, plan: &Plan) -> io::Resu
     }
     let settled = match is_begun.then(|| plan.forward(disk, home)) {
         Some(Ok(())) => Settled::Completed,
-        Some(Err(error)) => {
-            tracing::warn!(%error, "a restore cannot be finished and is taken back");
+        Some(Err((what, error))) => {
+            tracing::warn!(what, %error, "a restore cannot be finished and is taken back");
             plan.back(disk, home)?;
             Settled::TakenBack
         }

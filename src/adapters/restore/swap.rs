@@ -23,8 +23,8 @@ pub(super) const PREPARING: &str = ".restoring-";
 pub(super) const KEPT: &str = ".pre-restore-";
 /// In a home that was restored: which restore it came from, and where what was before is kept.
 const MARKER: &str = "run/restored.json";
-/// Largest journal or marker, bytes.
-const SMALL: u64 = 1 << 20;
+/// Largest journal, marker or note, bytes: as long as a list of a backup, because single files are named one by one.
+const LARGEST: u64 = 256 << 20;
 
 /// One folder and what takes its place. All three names lie beside each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -327,7 +327,7 @@ fn read_journal(path: &Path, home: &Path) -> Result<Option<Journal>> {
     Err(unusable(path, &"it does not say what a restore's journal says"))
 }
 
-/// A small file that only its owner can have written.
+/// A file that only its owner can have written.
 pub(super) fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match crate::durable::open_regular(path) {
         Ok(file) => file,
@@ -335,11 +335,11 @@ pub(super) fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(e) => return Err(e),
     };
     let found = file.metadata()?;
-    if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 || found.len() > SMALL {
+    if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 || found.len() > LARGEST {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may have written it"));
     }
     let mut text = Vec::new();
-    file.take(SMALL).read_to_end(&mut text)?;
+    file.take(LARGEST).read_to_end(&mut text)?;
     Ok(Some(text))
 }
 

@@ -457,7 +457,9 @@ fn what_can_never_be_put_in_place_takes_back_what_was_put_there_before_it() {
     let stage = Singles::new(false);
     let real = || RealDisk { probe: Arc::new(NoProbe) };
     let last = Refusing(real(), stage.home().join("skills/new"));
-    assert_eq!(stage.carry_out(&last, false).expect_err("refused").code, "restore.io");
+    let refused = stage.carry_out(&last, false).expect_err("refused");
+    let said = "could not put skills/new in its place, and everything is as it was";
+    assert_eq!((refused.code.as_ref(), refused.message.as_str()), ("restore.io", said));
     assert_eq!((stage.says().as_str(), stage.copies("new")), ("old", 1), "and what comes in is where it was");
     assert!(!journal_path(&stage.home()).exists() && only::Note::read(&stage.home()).is_none());
     // Likewise when it died before and goes on.
@@ -494,4 +496,23 @@ fn a_journal_of_single_files_that_leads_elsewhere_is_not_obeyed_and_one_at_work_
     assert_eq!(stage.settle(&real).expect("settled"), Some(Settled::Completed));
     assert_eq!(stage.says(), "new");
     assert!(!stage.unpacked().exists(), "what was prepared is gone");
+}
+
+#[test]
+fn a_restore_of_very_many_files_is_finished_and_undone_like_one_of_few() {
+    const MANY: usize = 8_000;
+    let stage = Singles::new(false);
+    let objects = stage.unpacked().join("archives/objects");
+    std::fs::create_dir_all(&objects).expect("folders");
+    (0..MANY).for_each(|n| std::fs::write(objects.join(format!("{n:0>64}.jsonl.zst")), "x").expect("a file"));
+    let (wanted, unpacked) = (["archives".to_owned()], stage.unpacked());
+    let put = |disk: &dyn Disk| only::put_in_place(disk, (&unpacked, STAMP), &stage.home(), &wanted, "20261120_020000");
+    put(&Dying::after(9)).expect_err("died");
+    let journal = journal_path(&stage.home()).metadata().expect("a journal").len();
+    assert!(journal > 1 << 20, "{journal} bytes are more than anything else that lies beside a home");
+    let real = RealDisk { probe: Arc::new(NoProbe) };
+    assert_eq!(stage.settle(&real).expect("settled"), Some(Settled::Completed));
+    let there = || std::fs::read_dir(stage.home().join("archives/objects")).expect("listable").flatten();
+    assert_eq!(there().count(), MANY);
+    assert_eq!(only::Note::read(&stage.home()).expect("a note").way_back(&stage.home()).len(), MANY);
 }
