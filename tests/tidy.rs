@@ -421,6 +421,28 @@ fn every_alert_rule_is_in_the_failure_policy_and_the_runbook() {
 }
 
 #[test]
+fn the_failure_policy_has_one_row_for_each_rule_and_each_code() {
+    let text = read("docs/failure_policy.md");
+    let (_, rest) = text.split_once("\n## Alert rules\n").expect("the rules");
+    let (rules, codes) = rest.split_once("\n## Codes\n").expect("the codes");
+    let names = |part: &str| -> Vec<String> {
+        let rows = part.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+        rows.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    let (rules, codes) = (names(rules), names(codes));
+    let more_than_once = |names: &[String]| {
+        let mut seen = BTreeSet::new();
+        names.iter().filter(|name| !seen.insert(name.as_str())).cloned().collect::<Vec<_>>()
+    };
+    nothing(&more_than_once(&rules), "alert rules that docs/failure_policy.md lists again: two rows will differ");
+    nothing(&more_than_once(&codes), "codes that docs/failure_policy.md lists again: two rows will differ");
+    let catalogue = moon_actors::alert::rules::CATALOGUE.iter().map(|rule| rule.name.to_owned());
+    let (listed, known) = (rules.into_iter().collect::<BTreeSet<_>>(), catalogue.collect::<BTreeSet<_>>());
+    let stray: Vec<String> = listed.symmetric_difference(&known).cloned().collect();
+    nothing(&stray, "alert rules that only one of the catalogue and the table of docs/failure_policy.md has");
+}
+
+#[test]
 fn nothing_recommends_that_others_may_read() {
     let wide = [
         concat!("06", "44"),

@@ -36,11 +36,11 @@ def parts(symbol):
     while number := re.compile(r"\d+").match(symbol, at):
         at = number.end() + int(number[0])
         path.append(symbol[number.end() : at])
-    if of_type := re.match(r"_\$LT\$(\w+(?:\.\.\w+)*)(.*)", path[0]):
+    if of_type := re.match(r"_\$LT\$(\w+(?:\.\.\w+)+)(.*)", path[0]):
         # What stands behind the type cannot be named by a line.
         return of_type[1].split("..") + ["<" + of_type[2]]
-    # The last part is the compiler's hash.
-    return path[:-1]
+    # The last part is the compiler's hash. Methods of primitive types and of type parameters belong to no crate.
+    return path[:-1] if path[0][0] != "_" else []
 
 
 class Node:

@@ -1,30 +1,53 @@
 //! How far a backup or a restore is, on a terminal. Commentary: it goes to stderr, and nowhere else than on a terminal.
 
+use super::output::to_stderr;
 use indicatif::{ProgressBar, ProgressStyle};
 use moon_actors::contract::Request;
 use moon_actors::port::{Progress, Step, Watch};
-use std::sync::Arc;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_millis(200);
 const KNOWN: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
 const UNKNOWN: &str = "{spinner} {msg} {bytes} {bytes_per_sec}";
 
-/// Gone when it is dropped.
+/// What a person is told who cuts it off.
+const CUT_OFF: &str = "interrupted";
+const CUT_OFF_FROM_DAEMON: &str = "interrupted: the daemon goes on with it";
+const CUT_OFF_RESTORE: &str = "interrupted: nothing was restored, and everything is as it was";
+
+/// The one on the terminal, and what is said when a signal ends the process below it.
+static ON_TERMINAL: Mutex<Option<(ProgressBar, &str)>> = Mutex::new(None);
+
+/// Gone when it is dropped, and when a signal ends the process.
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {
     /// A bar for requests that take long; nothing for others. indicatif hides it where stderr is no terminal.
     pub(super) fn of(request: &Request) -> Self {
         match request {
-            Request::Backup | Request::Drill | Request::VerifyBackup { .. } => Self(ProgressBar::new_spinner()),
+            Request::Backup | Request::Drill | Request::VerifyBackup { .. } => {
+                Self::shown(ProgressBar::new_spinner(), CUT_OFF)
+            }
             _ => Self(ProgressBar::hidden()),
         }
     }
 
-    /// A bar for work of so many bytes.
-    pub(super) fn to(bytes: u64, what: &'static str) -> Self {
-        Self(ProgressBar::new(bytes).with_message(what).with_style(style(KNOWN)))
+    /// A bar for the bytes that a restore reads before it touches anything.
+    pub(super) fn of_restore(bytes: u64) -> Self {
+        let bar = ProgressBar::new(bytes).with_message("verifying and unpacking").with_style(style(KNOWN));
+        Self::shown(bar, CUT_OFF_RESTORE)
+    }
+
+    fn shown(bar: ProgressBar, cut_off: &'static str) -> Self {
+        if !bar.is_hidden() {
+            *ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some((bar.clone(), cut_off));
+            listen();
+        }
+        Self(bar)
     }
 
     pub(super) fn at(&self, bytes: u64) {
@@ -34,6 +57,9 @@ impl Bar {
     /// A sign of life while a daemon does it.
     pub(super) fn waiting(request: &Request) -> Self {
         let bar = Self::of(request);
+        if let Some((_, cut_off)) = ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            *cut_off = CUT_OFF_FROM_DAEMON;
+        }
         if !bar.0.is_hidden() {
             bar.0.set_message("the daemon is at work");
             bar.0.enable_steady_tick(TICK);
@@ -72,6 +98,30 @@ fn style(template: &str) -> ProgressStyle {
 
 impl Drop for Bar {
     fn drop(&mut self) {
+        if !self.0.is_hidden() {
+            *ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         self.0.finish_and_clear();
     }
+}
+
+/// Takes the bar away before a signal ends the process, which would leave the next prompt behind half a line. Listens until the end: a
+/// signal that was listened to once does nothing by itself any more.
+fn listen() {
+    static ONCE: Once = Once::new();
+    let wait = || {
+        let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+        for signal in signals.forever() {
+            // Held: nothing is drawn or said behind it.
+            let shown = ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((bar, cut_off)) = &*shown {
+                bar.finish_and_clear();
+                to_stderr(&format!("{cut_off}\n"));
+            }
+            // As it would have ended, so that a shell sees what ended it.
+            let _ = emulate_default_handler(signal);
+        }
+    };
+    // Without a thread the signal ends the process as ever.
+    ONCE.call_once(|| _ = std::thread::Builder::new().name("moon-signals".into()).spawn(wait));
 }

@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::output::{Issue, Remarks, Report, table};
-use crate::config::{Environment, Loaded, Problem, as_error};
+use crate::config::{Environment, Loaded, Problem, Sources, as_error, beside};
 use moon_actors::Result;
 use moon_actors::contract::count;
 use serde_json::json;
@@ -35,13 +35,13 @@ impl Command {
 pub(super) fn run(
     command: &Command,
     loaded: &std::result::Result<Loaded, Vec<Problem>>,
-    environment: &Environment,
+    sources: &Sources,
 ) -> Result<Report> {
     match (command, loaded) {
         (Command::Show { origin }, Ok(loaded)) => show(command.name(), loaded, *origin),
         (Command::Show { .. }, Err(problems)) => Err(as_error(problems)),
-        (Command::Check, Ok(loaded)) => Ok(sound(command.name(), loaded, environment)),
-        (Command::Check, Err(problems)) => Ok(broken(command.name(), problems)),
+        (Command::Check, Ok(loaded)) => Ok(sound(command.name(), loaded, &sources.environment)),
+        (Command::Check, Err(problems)) => Ok(broken(command.name(), problems, sources)),
     }
 }
 
@@ -96,13 +96,18 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn broken(name: &str, problems: &[Problem]) -> Report {
+/// The warnings come behind what is wrong: nothing is left to be found out when that is right.
+fn broken(name: &str, problems: &[Problem], sources: &Sources) -> Report {
     let mut report = Report::new(name);
+    let (odd, missing) = beside(sources);
+    let missing_lines = missing.iter().map(ToString::to_string);
+    report.details = odd.into_iter().chain(missing_lines).map(|line| format!("warning: {line}")).collect();
+    report.trouble_first = true;
     for problem in problems {
         let issue = Issue::from(problem.to_string());
         report.issue(Issue { code: Some("config.invalid".into()), ..issue });
     }
-    report.data(&json!({ "problems": list(problems) }));
+    report.data(&json!({ "problems": list(problems), "warnings": list(&missing) }));
     report.exit = Some(Exit::Usage);
     report
 }

@@ -220,7 +220,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>, environment: Environment)
     let sources = sources(&cli, &environment);
     let loaded = crate::config::load(&sources);
     if let Command::Config(command) = &cli.command {
-        return conclude(out, name, |_| config::run(command, &loaded, &environment));
+        return conclude(out, name, |_| config::run(command, &loaded, &sources));
     }
     let (loaded, wrong) = match loaded {
         Ok(loaded) => (loaded, Vec::new()),

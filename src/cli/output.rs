@@ -318,7 +318,7 @@ fn trouble((label, style): (&str, Style), issue: &Issue) -> String {
 }
 
 /// Commentary that cannot be written is lost; there is nowhere left to say so.
-fn to_stderr(text: &str) {
+pub(super) fn to_stderr(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 

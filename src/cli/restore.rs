@@ -13,6 +13,7 @@ use crate::adapters::sqlite::SqliteLedger;
 use crate::daemon::away::{self, Away};
 use crate::daemon::lock::HomeLock;
 use crate::daemon::ports;
+use clap::builder::NonEmptyStringValueParser;
 use moon_actors::contract::count;
 use moon_actors::port::{AuditEntry, Held, Ledger, Vault};
 use moon_actors::{Error, Result};
@@ -27,7 +28,7 @@ const SHOWN: usize = 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// `latest`, the id of a backup, or a file (.tar.zst, .tar.zst.age, or .tar.gz with --to)
-    #[arg(default_value = "latest", conflicts_with = "undo")]
+    #[arg(default_value = "latest", conflicts_with = "undo", value_parser = NonEmptyStringValueParser::new())]
     pub backup: String,
     /// Do not ask
     #[arg(long)]
@@ -36,7 +37,8 @@ pub struct Args {
     #[arg(long)]
     pub dry_run: bool,
     /// Restore only this file or folder, a path inside the backup such as memory/2026-11-20.md; may be given again
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["undo", "to", "include"])]
+    #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new(),
+        conflicts_with_all = ["undo", "to", "include"])]
     pub only: Vec<String>,
     /// Restore this included folder to its place as well; may be given again
     #[arg(long, value_name = "DIR", conflicts_with_all = ["undo", "to"])]
@@ -72,7 +74,7 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     }
     let Some(source) = source else { return undo(ctx, must_ask, args.dry_run) };
     let probe = probe::from_environment();
-    let bar = Bar::to(source.to_read(), "verifying and unpacking");
+    let bar = Bar::of_restore(source.to_read());
     let told = |bytes: u64| bar.at(bytes);
     // Inside a runtime: a write beyond the limit of a file's size is then an error and not the end of the process.
     let prepared = runtime::block_on(async {
@@ -207,7 +209,7 @@ fn inside(ctx: &Context, path: &str) -> Result<String> {
     let home = ctx.home.root();
     let example = Path::new(path).strip_prefix(home).ok().and_then(Path::to_str).filter(|path| !path.is_empty());
     let example = example.unwrap_or("memory/2026-11-20.md");
-    Err(Error::config("cli.usage", format!("--only {path} is no path inside the backup"))
+    Err(Error::config("cli.usage", format!("--only {path:?} is no path inside the backup"))
         .cause("it is relative to the home, without . and .. in it")
         .hint(format!("for example: moon restore --only {example}")))
 }

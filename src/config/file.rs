@@ -5,6 +5,7 @@
 
 use super::origin::EntryPlace;
 use super::{Origin, Problem, items, keys};
+use moon_actors::settings::two_of_one_name;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use std::io::Read;
@@ -132,6 +133,7 @@ fn section(section: &str, places: &DeTable<'_>, lines: &Lines<'_>, out: &mut Fil
 /// A list, entry by entry: a bad one hides no other, and of a bad one what can be read is kept for the rules.
 fn list(key: &str, entries: &[Spanned<DeValue<'_>>], origin: Origin, lines: &Lines<'_>, out: &mut FileValues) {
     let (mut values, mut places, mut is_known) = (Vec::new(), Vec::new(), true);
+    let mut names: Vec<(&str, bool)> = Vec::new();
     for entry in entries {
         let items::Entry { mut mistakes, rest, told } = items::judge(key, entry);
         let at = entry.span().start;
@@ -142,6 +144,16 @@ fn list(key: &str, entries: &[Spanned<DeValue<'_>>], origin: Origin, lines: &Lin
                 value(entry).map_err(|message| mistakes.push(items::Mistake { at, field: String::new(), message })).ok()
             }
         };
+        if let Some((name, at)) = route_name(key, entry).filter(|_| mistakes.iter().all(|m| m.field != "name")) {
+            // The rules see only what can be read. They tell of two such routes.
+            let is_judged = |other: bool| other && readable.is_some();
+            let others = || names.iter().filter(|(other, _)| *other == name);
+            if others().count() > 0 && !others().any(|(_, is_readable)| is_judged(*is_readable)) {
+                let message = two_of_one_name(name, "");
+                mistakes.push(items::Mistake { at, field: "name".to_owned(), message });
+            }
+            names.push((name, readable.is_some()));
+        }
         is_known &= readable.is_some() && !told.hides_the_name();
         if let Some(readable) = readable {
             values.push(readable);
@@ -159,6 +171,13 @@ fn list(key: &str, entries: &[Spanned<DeValue<'_>>], origin: Origin, lines: &Lin
     out.entries.push((key.to_owned(), places));
 }
 
+/// What a route is called, whatever else is wrong with it, and where that stands.
+fn route_name<'e>(key: &str, entry: &'e Spanned<DeValue<'_>>) -> Option<(&'e str, usize)> {
+    let DeValue::Table(fields) = entry.get_ref() else { return None };
+    let (name, value) = fields.get_key_value("name").filter(|_| key == "alerts.routes")?;
+    Some((value.get_ref().as_str()?, name.span().start))
+}
+
 fn entry_place(entry: &Spanned<DeValue<'_>>, told: items::Told, lines: &Lines<'_>) -> EntryPlace {
     let fields = match entry.get_ref() {
         DeValue::Table(fields) => {
@@ -167,6 +186,15 @@ fn entry_place(entry: &Spanned<DeValue<'_>>, told: items::Told, lines: &Lines<'_
         _ => Default::default(),
     };
     EntryPlace { place: lines.place(entry.span().start), fields, told }
+}
+
+/// Of a key with its section, which may be unknown, too.
+pub(super) fn unknown_key_of(key: &str) -> String {
+    let (section, field) = key.split_once('.').unwrap_or((key, ""));
+    match keys::fields(section) {
+        known if known.is_empty() => format!("unknown key; there are the sections {}", keys::sections().join(", ")),
+        known => unknown_key(field, &known),
+    }
 }
 
 fn unknown_key(field: &str, known: &[String]) -> String {

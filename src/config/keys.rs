@@ -284,5 +284,18 @@ mod tests {
         assert_eq!(nearest("prun", names), Some("prune"));
         assert_eq!(nearest("archive_ratio", names), Some("archive"));
         assert_eq!(nearest("zzz", names), None);
+        let keys = ["health.endpoints", "health.logs", "index.chunk_chars", "MOON_WATCH_POLL"];
+        for (wrong, meant) in [
+            ("helth.lgos", Some("health.logs")),
+            ("indx.chunk_chars", Some("index.chunk_chars")),
+            ("index.chunkchars", Some("index.chunk_chars")),
+            ("MOON_WATCH_POL", Some("MOON_WATCH_POLL")),
+            ("health.nope", None),
+            ("health.end", None),
+            ("MOON_WATCH_TOWER", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(wrong, keys), meant, "{wrong}");
+        }
     }
 }

@@ -68,6 +68,20 @@ pub(super) fn usable(sources: &Sources) -> Option<Usable> {
     Some(Usable::HomeAlone(apart.loaded(settings, home, file)))
 }
 
+pub(super) fn beside(sources: &Sources) -> (Vec<String>, Vec<Problem>) {
+    let Ok(Laid { stack, file, home, settings }) = lay(sources) else { return Default::default() };
+    let warnings = stack.warnings.clone();
+    let (Some(settings), Some(home)) = (settings, home) else { return (warnings, Vec::new()) };
+    let (told, bad) = (stack.problems.clone(), stack.bad.clone());
+    let mut missing = stack.loaded(settings, home, file).missing(&sources.environment);
+    // What is wrong will not work either, and is said once.
+    let is_told = |missing: &Problem, told: &Problem| {
+        missing.message.contains(&told.message) || (&missing.place, &missing.key) == (&told.place, &told.key)
+    };
+    missing.retain(|missing| !bad.contains(&missing.key) && !told.iter().any(|told| is_told(missing, told)));
+    (warnings, missing)
+}
+
 fn lay(sources: &Sources) -> Result<Laid, Vec<Problem>> {
     let mut stack = Stack { table: keys::defaults(), ..Stack::default() };
     let named_file = take(locate::named_file(sources), &mut stack.problems).flatten();
@@ -166,7 +180,7 @@ impl Stack {
         for name in sources.environment.keys() {
             let name = name.to_string_lossy();
             if name.starts_with("MOON_") && !known.contains(name.as_ref()) {
-                unknown.push(match nearest_variable(&name, &known) {
+                unknown.push(match keys::nearest(&name, known.iter().copied()) {
                     Some(near) => format!("{name} (did you mean {near}?)"),
                     None => name.into_owned(),
                 });
@@ -187,7 +201,7 @@ impl Stack {
             if !all.iter().any(|known| known == key) {
                 let message = match keys::nearest(key, all.iter().map(String::as_str)) {
                     Some(near) => format!("unknown key; did you mean \"{near}\"?"),
-                    None => "unknown key".to_owned(),
+                    None => file::unknown_key_of(key),
                 };
                 self.refuse(key, SET, message);
             } else if key == "home.path" {
@@ -280,10 +294,4 @@ impl Stack {
     fn place(&self, key: &str) -> String {
         self.origins.get(key).map(Origin::place).unwrap_or_default()
     }
-}
-
-fn nearest_variable<'k>(name: &str, known: &BTreeSet<&'k str>) -> Option<&'k str> {
-    const ALIKE: f64 = 0.93; // All of them begin alike, which Jaro-Winkler rewards.
-    let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
-    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }

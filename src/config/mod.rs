@@ -112,6 +112,11 @@ pub fn usable(sources: &Sources) -> Option<Usable> {
     layers::usable(sources)
 }
 
+/// Of sources that [`load`] refuses, what is to be said beside the problems: what is odd but usable, and what this machine lacks.
+pub fn beside(sources: &Sources) -> (Vec<String>, Vec<Problem>) {
+    layers::beside(sources)
+}
+
 /// All problems as the one error that is printed and mapped to an exit code.
 pub fn as_error(problems: &[Problem]) -> Error {
     let causes: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -133,6 +138,7 @@ impl Loaded {
     /// What the settings name and this machine does not have now, or not as it is needed: each would fail later. Nobody is talked to.
     pub fn missing(&self, environment: &Environment) -> Vec<Problem> {
         let found = check::of_machine(&self.settings, &self.home, environment).into_iter();
+        let found = found.filter(|(spot, message)| !origin::is_told(&self.entries, *spot, message));
         let problem = |(spot, message): (Spot, String)| {
             let own = origin::place_of(&self.entries, spot);
             let message = check::of_entry(spot, own.is_some(), message);

@@ -121,7 +121,7 @@ fn routes_that_could_never_deliver_are_refused() {
         ),
         (
             &route("kind = \"webhook\"\nurl = \"https://10.0.0.1/hook\""),
-            "4:1: alerts.routes.url: Moon does not post to 10.0.0.1: 10.0.0.1 is 10.0.0.1, which is not",
+            "4:1: alerts.routes.url: Moon does not post to 10.0.0.1: that is not an address of",
         ),
         (
             &route("kind = \"alertmanager\"\nurl = \"https://localhost:9093\""),
@@ -309,4 +309,35 @@ fn spans_are_shown_as_they_are_written_in_the_example() {
         }
     }
     assert!(spans > 30, "{spans}");
+}
+
+#[test]
+fn what_is_odd_and_what_the_machine_lacks_is_told_beside_what_is_wrong_and_nothing_of_it_twice() {
+    let scene = Scene::new();
+    let text = "[watch]\npolll = \"1m\"\n[backup]\ninclude = [\"/nowhere\"]\n\
+                [[alerts.routes]]\nname = \"a\"\nkind = \"webhook\"\nurl = \"https://10.0.0.1/\"\n";
+    let file = scene.write("given.toml", text);
+    let ran = |words: &[&str]| {
+        let mut command = scene.moon();
+        let output = command.args(["--config"]).arg(&file).args(words).env("MOON_ZZZ", "1").output().expect("runs");
+        assert_eq!(output.status.code(), Some(64));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let text = ran(&["config", "check"]);
+    let said: Vec<&str> = text.lines().map(|line| line.split("given.toml").last().expect("a line")).collect();
+    let wanted = [
+        ":2:1: watch.polll: unknown key; did you mean \"poll\"?",
+        ":8:1: alerts.routes.url: Moon does not post to 10.0.0.1: that is not an address of the public internet (allow_",
+        "warning: unknown variables are ignored: MOON_ZZZ",
+        ":4:12: backup.include: /nowhere: No such file or directory",
+    ];
+    assert!(said.len() == 4 && said.iter().zip(wanted).all(|(said, begin)| said.starts_with(begin)), "{said:#?}");
+    assert!(text.lines().nth(3).is_some_and(|line| line.starts_with("warning: ")), "{text}");
+    let report: Value = serde_json::from_str(&ran(&["config", "check", "--json"])).expect("JSON");
+    let of = |what: &str| report["data"][what].as_array().map(Vec::len);
+    assert_eq!((of("problems"), of("warnings")), (Some(2), Some(1)), "{report}");
+    // A section says what it has when nothing in it is near.
+    let set = scene.moon().args(["--set", "health.nope=1", "config", "check"]).output().expect("runs").stdout;
+    let set = String::from_utf8(set).expect("text");
+    assert!(set.starts_with("issue: --set: health.nope: unknown key; there are every, "), "{set}");
 }

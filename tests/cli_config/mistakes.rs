@@ -44,6 +44,27 @@ fn a_route_that_is_wrong_is_named_at_its_own_place_with_what_was_meant() {
 }
 
 #[test]
+fn two_routes_of_one_name_are_told_beside_whatever_else_is_wrong_with_them() {
+    let scene = Scene::new();
+    let route = |fields: &str| format!("[[alerts.routes]]\nname = \"a\"\n{fields}\n");
+    let (fine, no_url, no_kind) = ("kind = \"desktop\"", "kind = \"webhook\"", "kind = \"emial\"");
+    for (fields, at) in [
+        (&[no_url, no_url][..], &[5][..]),
+        (&[fine, no_url], &[5]),
+        (&[no_url, fine], &[5]),
+        (&[fine, no_kind], &[5]),
+        (&[no_url, fine, fine], &[5, 8]),
+        (&[fine, fine, no_url], &[5, 8]),
+    ] {
+        let got = problems(&scene.with_file(&fields.iter().map(|fields| route(fields)).collect::<String>()));
+        let twice: Vec<&String> = got.iter().filter(|line| line.contains("two routes have the name \"a\"")).collect();
+        let is_at = |(line, at): (&&String, &usize)| line.contains(&format!(":{at}:1: alerts.routes.name: "));
+        assert!(twice.len() == at.len() && twice.iter().zip(at).all(is_at), "{fields:?}: {got:#?}");
+        assert_eq!(got.len() - twice.len(), fields.iter().filter(|fields| **fields != fine).count(), "{got:#?}");
+    }
+}
+
+#[test]
 fn a_mistake_in_one_table_hides_none_in_another() {
     let scene = Scene::new();
     let text = "[[health.recover]]\nrule = \"daemon_critical\"\nactor = \"index\"\nsubjct = \"moon\"\n\

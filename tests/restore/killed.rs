@@ -2,7 +2,7 @@
 
 use super::build::{ID, Parts, publish};
 use super::lived_in;
-use super::support::process::{Ran, Scratch};
+use super::support::process::{Ran, Scratch, tree};
 use super::verbs::{DAY, asked, beside, day, given, restore};
 use serde_json::json;
 use std::path::PathBuf;
@@ -88,4 +88,48 @@ fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one_and_the_next_command_g
         beside(&scratch, ".pre-restore-").iter().for_each(|old| std::fs::remove_dir_all(old).expect("removed"));
     }
     assert!(killed >= 8 && finished == 1, "{killed} kills, {finished} whole");
+}
+
+#[test]
+fn a_kill_at_any_step_of_a_restore_of_single_files_leaves_all_old_or_all_new_and_nothing_half_named() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    let later = "memory/later.md";
+    let state = || (day(&scratch), scratch.in_home(later).exists(), scratch.in_home("moon.toml").exists());
+    let (old, new) = (("overwritten\n".to_owned(), true, false), ("what was said\n".to_owned(), false, true));
+    let (mut killed, mut went_on) = (0, 0);
+    for undoes in [false, true] {
+        for number in 1..30 {
+            let _ = std::fs::remove_file(scratch.in_home("moon.toml"));
+            std::fs::create_dir_all(scratch.in_home("memory")).expect("a folder");
+            std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+            std::fs::write(scratch.in_home(later), "later\n").expect("a memory");
+            let only = ["--only", "memory", "--only", "moon.toml"];
+            if undoes {
+                restore(&scratch, &file, &only).expect(0);
+            }
+            let mut command = scratch.moon(&["restore", "--yes"]);
+            let words = if undoes { command.arg("--undo") } else { command.arg(&file).args(only) };
+            let ran = Ran::of(words.env("MOON_TEST_KILL_AT", format!("restore.swapped:{number}")));
+            let (before, after) = if undoes { (&new, &old) } else { (&old, &new) };
+            if ran.signal != Some(9) {
+                assert_eq!((ran.code, &state()), (Some(0), after), "{ran:?}");
+                break;
+            }
+            killed += 1;
+            // A preview touches nothing; then any command that opens the home for writing goes on.
+            restore(&scratch, &file, &["--dry-run"]).expect(0);
+            scratch.run(&["watch", "--once"]).expect(0);
+            assert!([before, after].contains(&&state()), "step {number}: {:?}", state());
+            let half: Vec<PathBuf> =
+                tree(scratch.path()).into_keys().filter(|path| path.to_string_lossy().contains(".restor")).collect();
+            assert_eq!(half, Vec::<PathBuf>::new(), "step {number}");
+            if &state() == after {
+                went_on += 1;
+                scratch.run(&["restore", "--undo", "--yes"]).expect(0);
+                assert_eq!(&state(), before, "step {number}: the way back is open");
+            }
+        }
+    }
+    assert!(killed >= 12 && went_on >= 8, "{killed} kills, {went_on} gone on with");
 }

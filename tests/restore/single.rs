@@ -2,9 +2,10 @@
 
 use super::build::{ID, publish};
 use super::lived_in;
-use super::support::process::{changes, tree};
-use super::verbs::{DAY, asked, beside, day, given, restore};
+use super::support::process::{Ran, changes, tree};
+use super::verbs::{DAY, asked, at_terminal, beside, day, given, restore};
 use serde_json::{Value, json};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 
 /// The path that a hint shows when it knows none.
@@ -44,6 +45,15 @@ fn single_files_and_folders_come_back_and_the_ledger_never_alone() {
         let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
         assert_eq!(error["code"], code, "{path}: {error}");
     }
+    for (path, place, holds) in [("no/such", "the home", "archives, "), ("memory/x", "memory", "2026-11-19.md")] {
+        let error = restore(&scratch, &file, &["--only", path]).expect(1).report()["data"]["error"].clone();
+        let message = format!("the backup holds no file or folder {path:?}, and nothing was touched");
+        assert_eq!(error["message"], message, "{error}");
+        let cause = error["cause"].as_str().expect("a cause");
+        assert!(cause.starts_with(&format!("in it {place} holds {holds}")), "{error}");
+    }
+    let nothing = Ran::of(scratch.moon(&["restore", "--yes", "--only", ""]).arg(&file)).expect(64);
+    assert!(nothing.stderr.contains("a value is required for '--only <PATH>'"), "{nothing:?}");
     let whole = scratch.in_home(DAY);
     for (path, example) in [("../../etc", DAY_OF_HINT), ("/etc", DAY_OF_HINT), (whole.to_str().expect("plain"), DAY)] {
         let error = restore(&scratch, &file, &["--only", path]).expect(64).report()["data"]["error"].clone();
@@ -183,6 +193,36 @@ fn the_progress_of_a_restore_goes_forward_once_to_its_end_and_leaves_the_termina
     let (drawn, said) = shown.split_once("given.tar.zst").expect("what is asked about");
     let (bars, left) = drawn.rsplit_once("\u{1b}[2K").expect("a bar that was taken away");
     assert!(bars.contains("unpacking") && !left.contains("unpacking") && !said.contains("unpacking"), "{shown:?}");
+}
+
+#[test]
+fn whoever_interrupts_a_restore_or_a_backup_is_told_so_on_a_line_of_its_own_without_a_bar() {
+    let (scratch, mut good) = lived_in();
+    let noise = (0..2_000_000u64).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17).to_le_bytes());
+    let noise = noise.collect::<Vec<u8>>();
+    std::fs::write(scratch.in_home("memory/noise"), &noise).expect("a file");
+    good.add("home/memory/noise", "file", &noise);
+    let file = given(&scratch, &good);
+    let file = file.to_str().expect("plain");
+    let said = "interrupted: nothing was restored, and everything is as it was";
+    for (words, step, said) in [(&["restore", file][..], "unpacking", said), (&["backup"], "writing", "interrupted")] {
+        // On a machine that is slow to tell, the work is over before it can be cut off.
+        let is_told = (0..20).any(|_| {
+            let (mut child, mut pty, mut shown) = at_terminal(&mut scratch.moon(words), step);
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("interrupted");
+            let mut rest = Vec::new();
+            // The end of a terminal is an error.
+            let _ = std::io::Read::read_to_end(&mut pty, &mut rest);
+            shown.push_str(&String::from_utf8_lossy(&rest));
+            let ended = child.wait().expect("ended");
+            assert!(ended.signal() == Some(2) || ended.code() == Some(0), "{ended:?} {shown:?}");
+            let (_, left) = shown.rsplit_once("\u{1b}[2K").expect("a bar that was taken away");
+            assert!(!left.contains(step), "{shown:?}");
+            left.trim_start_matches('\r') == format!("{said}\r\n")
+        });
+        assert!(is_told, "{words:?} was never cut off half-way");
+    }
 }
 
 #[test]

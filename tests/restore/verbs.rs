@@ -8,7 +8,7 @@ use moon_actors::domain::Sha256;
 use serde_json::{Value, json};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 pub(super) const DAY: &str = "memory/2026-11-19.md";
 
@@ -49,18 +49,25 @@ pub(super) fn restore(scratch: &Scratch, file: &Path, words: &[&str]) -> Ran {
 
 /// `moon restore` at a terminal, up to its question: the process, the terminal, and what it showed.
 pub(super) fn asked(scratch: &Scratch, file: &Path, words: &[&str]) -> (Child, std::fs::File, String) {
+    let mut command = scratch.moon(&["restore"]);
+    command.arg(file).args(words);
+    at_terminal(&mut command, "Type yes")
+}
+
+/// A command at a terminal, until it has shown some words.
+pub(super) fn at_terminal(command: &mut Command, words: &str) -> (Child, std::fs::File, String) {
     let pty =
         rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).expect("a terminal");
     rustix::pty::grantpt(&pty).and_then(|()| rustix::pty::unlockpt(&pty)).expect("unlocked");
     let name = rustix::pty::ptsname(&pty, Vec::new()).expect("a name").into_string().expect("plain");
     let end = || std::fs::OpenOptions::new().read(true).write(true).open(&name).expect("its other end");
-    let mut command = scratch.moon(&["restore"]);
-    command.env("TERM", "xterm");
-    let child = command.arg(file).args(words).stdin(end()).stderr(end()).stdout(end()).spawn().expect("starts");
+    let child = command.env("TERM", "xterm").stdin(end()).stderr(end()).stdout(end()).spawn().expect("starts");
+    // Else nobody would ever be the last to close it.
+    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null());
     let (mut shown, mut pty) = (String::new(), std::fs::File::from(pty));
-    while !shown.contains("Type yes") {
+    while !shown.contains(words) {
         let mut some = [0; 1024];
-        let read = std::io::Read::read(&mut pty, &mut some).expect("a question");
+        let read = std::io::Read::read(&mut pty, &mut some).expect("these words");
         shown.push_str(&String::from_utf8_lossy(&some[..read]));
     }
     (child, pty, shown)

@@ -280,6 +280,9 @@ fn span(span: std::time::Duration) -> TimeDelta {
 }
 
 fn seconds(millis: u64) -> String {
+    if millis < 100 {
+        return "less than 0.1 s".into();
+    }
     format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }
 
@@ -328,4 +331,12 @@ pub async fn document(ledger: &dyn Ledger) -> Result<serde_json::Value> {
         "bytes": in_folder().map(|row| row.backup.bytes).sum::<u64>(),
         "last_drill": drill,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn work_that_is_over_at_once_is_not_said_to_have_taken_no_time() {
+        assert_eq!([0, 99, 100, 1999].map(super::seconds), ["less than 0.1 s", "less than 0.1 s", "0.1 s", "1.9 s"]);
+    }
 }

@@ -5,6 +5,7 @@
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::cmp::Reverse;
 
 /// Version of the protocol on the socket; a change that old clients cannot read raises it.
 pub const PROTOCOL: u32 = 1;
@@ -119,19 +120,32 @@ pub fn count(number: impl TryInto<u64>, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The name somebody probably meant, or none.
+/// The name somebody probably meant, or none: as compilers do it, one with at most a third of its letters mistyped, and of names that
+/// are made of words of each word. A swap of two letters is one mistake.
 pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    const ALIKE: f64 = 0.8;
     let wrong = wrong.to_lowercase();
-    let score = |candidate: &str| {
-        // `archive_ratio` and `poll_interval_secs` of earlier plans: the word itself is the nearest name.
-        if wrong.strip_prefix(candidate).is_some_and(|rest| rest.starts_with(['_', '-'])) {
-            return 1.0;
-        }
-        strsim::jaro_winkler(&wrong, candidate)
+    let scored = candidates.into_iter().filter_map(|candidate| Some((mistakes(&wrong, candidate)?, candidate)));
+    // Of several alike the longest: it has the most in common.
+    scored.min_by_key(|(mistakes, candidate)| (*mistakes, Reverse(candidate.len()))).map(|(_, candidate)| candidate)
+}
+
+/// How many there are in `wrong` if `candidate` was meant. `None`: it was not.
+fn mistakes(wrong: &str, candidate: &str) -> Option<usize> {
+    // `archive_ratio` and `poll_interval_secs` of earlier plans: the word itself is the nearest name.
+    if wrong.strip_prefix(candidate).is_some_and(|rest| rest.starts_with(['_', '-'])) {
+        return Some(0);
+    }
+    let candidate = candidate.to_lowercase();
+    let near = |wrong: &str, meant: &str| {
+        let distance = strsim::osa_distance(wrong, meant);
+        (distance <= wrong.chars().count().max(3) / 3).then_some(distance)
     };
-    let scored = candidates.into_iter().map(|candidate| (score(candidate), candidate));
-    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+    let words = |name: &str| name.split(['.', '_', '-']).map(str::to_owned).collect::<Vec<_>>();
+    let (words, meant) = (words(wrong), words(&candidate));
+    if words.len() == meant.len() && !words.iter().zip(&meant).all(|(word, meant)| near(word, meant).is_some()) {
+        return None;
+    }
+    near(wrong, &candidate)
 }
 
 /// One thing that is not in order.

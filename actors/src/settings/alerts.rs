@@ -37,6 +37,11 @@ impl Default for Alerts {
 /// More would only slow each other down.
 const ROUTES_MAX: usize = 16;
 
+/// What is wrong with a second route of a name.
+pub fn two_of_one_name(name: &str, more: &str) -> String {
+    format!("two routes have the name {name:?}{more}; the ledger remembers by it what was delivered")
+}
+
 impl Alerts {
     /// Every route: those of the table, and the mail of `email_to`.
     pub fn all_routes(&self) -> Vec<Route> {
@@ -61,10 +66,7 @@ impl Alerts {
             let at = if at < self.routes.len() { at } else { first };
             rules.hold(is_first, Spot::entry("alerts.routes", at, "name"), || {
                 let more = if self.email_to.is_empty() { "" } else { " (alerts.email_to is the route \"email\")" };
-                format!(
-                    "two routes have the name {:?}{more}; the ledger remembers by it what was delivered",
-                    route.name
-                )
+                two_of_one_name(&route.name, more)
             });
         }
     }

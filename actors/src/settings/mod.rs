@@ -13,7 +13,7 @@ pub mod route;
 mod service;
 pub mod span;
 
-pub use alerts::Alerts;
+pub use alerts::{Alerts, two_of_one_name};
 pub use backup::Backup;
 pub use dashboard::Dashboard;
 pub use health::{Command, CommandFormat, Endpoint, Health, LogErrors, Process, Remedy};

@@ -15,6 +15,7 @@ pub(super) mod manifest;
 pub(super) mod members;
 pub mod names;
 mod only;
+mod singles;
 pub mod source;
 mod stage;
 mod swap;
@@ -245,8 +246,11 @@ impl Prepared {
         let done = match &self.choice {
             Choice::To(_) => self.put_into_folder(),
             Choice::Only(wanted) => {
-                let named = (self.stamp.as_str(), self.verified.id.as_str());
-                only::put_in_place(&self.moves[0].incoming, &self.home, wanted, named)
+                let unpacked = (self.moves[0].incoming.as_path(), self.stamp.as_str());
+                let done = only::put_in_place(&disk, unpacked, &self.home, wanted, &self.verified.id);
+                // What is under way belongs to the journal; else what is left here is not needed any more.
+                self.is_placed = swap::journal_path(&self.home).exists();
+                done
             }
             Choice::Whole { .. } => {
                 let done = swap_all(&disk, &self.stamp, &self.verified.id, &self.moves);
@@ -281,14 +285,17 @@ impl Drop for Prepared {
 /// Finishes or takes back a restore that was interrupted: called by every opening of a home for writing.
 pub fn settle(home: &Home) -> Result<()> {
     let disk = RealDisk { probe: crate::adapters::probe::from_environment() };
-    let settled = swap::settle(home.root(), &disk)?;
+    let settled = match singles::settle(home.root(), &disk)? {
+        None => swap::settle(home.root(), &disk)?,
+        singles => singles,
+    };
     if settled.is_some() {
         sweep(home.root());
     }
     match settled {
         Some(Settled::Completed) => tracing::warn!("a restore that was interrupted has been finished"),
         Some(Settled::TakenBack) => {
-            tracing::warn!("a restore was interrupted before anything was swapped: the home is as it was");
+            tracing::warn!("a restore that was interrupted has been taken back: the home is as it was");
         }
         None => {}
     }

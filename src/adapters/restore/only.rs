@@ -1,4 +1,4 @@
-//! Puts single files and folders back: each written beside, swapped in at once, the old one kept under a name.
+//! Single files and folders of a backup: which may be put back alone, what is put where, and the way back.
 //!
 //! What belongs together stays together: the ledger is never put back alone, because it speaks of the archive as it was. Files of
 //! the archive are put back one by one, so that nothing that came later goes.
@@ -6,14 +6,18 @@
 use super::Done;
 use super::manifest::Kind;
 use super::names::checked;
+use super::singles::{self, Coming, Plan};
 use super::stage::write_error;
-use super::swap::{KEPT, Kept, PREPARING, beside, read_own};
+use super::swap::{Disk, KEPT, beside, read_own};
 use super::verify::Verified;
 use moon_actors::{Error, Result};
-use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// Most names that are shown of what is there.
+const SHOWN: usize = 12;
 
 /// True if `path` is `wanted` or lies below it.
 pub(super) fn is_within(path: &str, wanted: &str) -> bool {
@@ -36,10 +40,7 @@ pub(super) fn check(wanted: &[String], verified: &Verified) -> Result<()> {
         let full = format!("home/{path}");
         let is_held = verified.members.keys().any(|member| is_within(member, &full));
         if !is_held {
-            return Err(unfit(
-                format!("the archive holds no {path}"),
-                "paths are relative to the home, such as memory/2026-11-20.md",
-            ));
+            return Err(not_in(verified, path));
         }
         let listed = verified.manifest.iter().flat_map(|m| &m.members);
         if let Some(db) = listed.into_iter().find(|m| m.kind == Kind::Sqlite && m.path == full) {
@@ -49,13 +50,39 @@ pub(super) fn check(wanted: &[String], verified: &Verified) -> Result<()> {
     Ok(())
 }
 
+/// With what is there, where the path leads to nothing.
+fn not_in(verified: &Verified, path: &str) -> Error {
+    let home: Vec<&str> = verified.members.keys().filter_map(|member| member.strip_prefix("home/")).collect();
+    let mut folders = path.match_indices('/').map(|(at, _)| &path[..at]);
+    let holds = |folder: &&str| home.iter().any(|member| is_within(member, folder) && member.len() > folder.len());
+    let folder = folders.rfind(holds);
+    let below = |member: &&str| match folder {
+        Some(folder) => member.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned),
+        None => Some((*member).to_owned()),
+    };
+    let names = home.iter().filter_map(below).map(|rest| rest.split('/').next().unwrap_or_default().to_owned());
+    let names: BTreeSet<String> = names.collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let shown = names.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
+    let place = folder.unwrap_or("the home");
+    Error::config("restore.choice", format!("the backup holds no file or folder {path:?}, and nothing was touched"))
+        .cause(format!("in it {place} holds {shown}{more}"))
+        .hint("name a path as it is in the home, such as memory/2026-11-20.md, or another backup: `moon backup list`")
+}
+
 /// Whether what is in a folder of the home is put back file by file.
 pub(super) fn is_one_by_one(path: &str) -> bool {
     is_within(path, "archives")
 }
 
-/// Puts what was unpacked below `staged` into `home`, and notes first what is replaced: for the way back.
-pub(super) fn put_in_place(staged: &Path, home: &Path, wanted: &[String], (stamp, from): (&str, &str)) -> Result<Done> {
+/// Puts what was unpacked below `staged`, with its stamp, into the home.
+pub(super) fn put_in_place(
+    disk: &dyn Disk,
+    (staged, unpacked): (&Path, &str),
+    home: &Path,
+    wanted: &[String],
+    from: &str,
+) -> Result<Done> {
     let mut coming = Vec::new();
     for path in outermost(wanted) {
         check_way(home, path)?;
@@ -63,13 +90,9 @@ pub(super) fn put_in_place(staged: &Path, home: &Path, wanted: &[String], (stamp
         let failed = |e: io::Error| write_error(&e, path);
         list(staged, home, path, is_one_by_one(path), &mut coming).map_err(failed)?;
     }
-    let stamp = &free_for(home, stamp, coming.iter().map(String::as_str));
-    Note::new(home, stamp, from, coming.iter().map(String::as_str)).write(home)?;
-    let mut done = Done::default();
-    for path in &coming {
-        put(&staged.join(path), &home.join(path), stamp, &mut done).map_err(|e| write_error(&e, path))?;
-    }
-    Ok(done)
+    let stamp = &free_for(home, unpacked, coming.iter().map(String::as_str));
+    let plan = Plan::new(home, (stamp, from), Coming::Unpacked(unpacked.to_owned()), &coming);
+    singles::carry_out(disk, home, &plan.map_err(|e| write_error(&e, "what is put in place"))?)
 }
 
 /// The stamp, with a number where it names what was kept of one of these paths before.
@@ -120,30 +143,18 @@ pub(super) struct Replaced {
 const NOTE: &str = "run/replaced.json";
 
 impl Note {
-    fn new<'a>(home: &Path, stamp: &str, from: &str, paths: impl Iterator<Item = &'a str>) -> Self {
-        let replaced = paths.map(|path| {
-            let was_there = home.join(path).symlink_metadata().is_ok();
-            Replaced { path: path.to_owned(), was_there }
-        });
-        let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        Self { stamp: stamp.to_owned(), from: from.to_owned(), at, replaced: replaced.collect() }
-    }
-
-    fn write(&self, home: &Path) -> Result<()> {
-        let path = home.join(NOTE);
+    pub(super) fn write(&self, disk: &dyn Disk, home: &Path) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(self).expect("a note is plain data");
-        let made =
-            crate::durable::create_folder(&home.join("run")).and_then(|()| crate::durable::replace(&path, &text));
-        made.map_err(|e| write_error(&e, NOTE))
+        crate::durable::create_folder(&home.join("run"))?;
+        disk.write(&home.join(NOTE), &text)
     }
 
     /// That of the last restore, if it was one of single files. What it says is checked: its paths lead nowhere else.
     pub(super) fn read(home: &Path) -> Option<Self> {
         let text = read_own(&home.join(NOTE)).ok().flatten()?;
         let note: Self = serde_json::from_slice(&text).ok()?;
-        let is_stamp = note.stamp.bytes().all(|b| b.is_ascii_digit() || b"_-".contains(&b));
         let is_right = |replaced: &Replaced| checked(replaced.path.as_bytes()).is_ok();
-        (is_stamp && note.replaced.iter().all(is_right)).then_some(note)
+        (is_stamp(&note.stamp) && note.replaced.iter().all(is_right)).then_some(note)
     }
 
     /// Where what was at a path lies now.
@@ -151,7 +162,7 @@ impl Note {
         beside(&home.join(path), &format!("{KEPT}{}", self.stamp))
     }
 
-    /// What can be put back: all but what an interrupted one never came to, or what somebody removed since.
+    /// What can be put back: all but what somebody removed since.
     pub(super) fn way_back(&self, home: &Path) -> Vec<&Replaced> {
         let is_there = |one: &&Replaced| match one.was_there {
             true => self.kept(home, &one.path).symlink_metadata().is_ok(),
@@ -161,33 +172,26 @@ impl Note {
     }
 }
 
+/// Of a restore, with the numbers that make it one that is free.
+pub(super) fn is_stamp(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || b"_-".contains(&b))
+}
+
 /// A whole home takes the place of another: what was replaced in it before is not what comes next on the way back.
 pub(super) fn forget(home: &Path) -> io::Result<()> {
     crate::durable::remove(&home.join(NOTE)).map(drop)
 }
 
 /// Puts back what the last `--only` replaced; what it had put there is kept in turn, so that this can be undone, too.
-pub(super) fn undo(home: &Path, note: &Note, stamp: &str) -> Result<Done> {
-    let back = note.way_back(home);
-    for one in &back {
-        check_way(home, &one.path)?;
-        check_log(&note.kept(home, &one.path), &home.join(&one.path), &one.path)?;
+pub(super) fn undo(disk: &dyn Disk, home: &Path, note: &Note, stamp: &str) -> Result<Done> {
+    let back: Vec<String> = note.way_back(home).into_iter().map(|one| one.path.clone()).collect();
+    for path in &back {
+        check_way(home, path)?;
+        check_log(&note.kept(home, path), &home.join(path), path)?;
     }
-    let stamp = &free_for(home, stamp, back.iter().map(|one| one.path.as_str()));
-    Note::new(home, stamp, "undo", back.iter().map(|one| one.path.as_str())).write(home)?;
-    let mut done = Done::default();
-    for Replaced { path, was_there } in back {
-        let (place, old) = (home.join(path), note.kept(home, path));
-        let failed = |e: io::Error| write_error(&e, path);
-        if *was_there {
-            put(&old, &place, stamp, &mut done).map_err(failed)?;
-        } else {
-            let kept = beside(&place, &format!("{KEPT}{stamp}"));
-            std::fs::rename(&place, &kept).and_then(|()| crate::durable::sync_parent(&place)).map_err(failed)?;
-            done.kept.push(Kept { place, kept });
-        }
-    }
-    Ok(done)
+    let stamp = &free_for(home, stamp, back.iter().map(String::as_str));
+    let plan = Plan::new(home, (stamp, "undo"), Coming::Kept(note.stamp.clone()), &back);
+    singles::carry_out(disk, home, &plan.map_err(|e| write_error(&e, "what is put back"))?)
 }
 
 /// Without paths that lie below others.
@@ -221,42 +225,4 @@ fn check_log(new: &Path, place: &Path, path: &str) -> Result<()> {
             .hint("end that program in order, then restore again"));
     }
     Ok(())
-}
-
-fn put(new: &Path, place: &Path, stamp: &str, done: &mut Done) -> io::Result<()> {
-    if let Some(folder) = place.parent() {
-        crate::durable::create_folder(folder)?;
-    }
-    let kept = beside(place, &format!("{KEPT}{stamp}"));
-    let old = place.symlink_metadata();
-    match old {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => std::fs::rename(new, place)?,
-        Err(e) => return Err(e),
-        Ok(old) if new.is_dir() || old.is_dir() => {
-            // Beside its place first: the exchange is then one step within one folder.
-            let beside_it = beside(place, &format!("{PREPARING}{stamp}"));
-            std::fs::rename(new, &beside_it)?;
-            exchange(&beside_it, place, &kept)?;
-            done.kept.push(Kept { place: place.to_owned(), kept });
-        }
-        Ok(_) => {
-            // A second name for the old one, then the new one over the first: there is no moment without a file.
-            std::fs::hard_link(place, &kept)?;
-            std::fs::rename(new, place)?;
-            done.kept.push(Kept { place: place.to_owned(), kept });
-        }
-    }
-    done.placed += 1;
-    crate::durable::sync_parent(place)
-}
-
-fn exchange(new: &Path, place: &Path, kept: &Path) -> io::Result<()> {
-    let at_once = rustix::fs::renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE);
-    match at_once {
-        Ok(()) => std::fs::rename(new, kept),
-        Err(_) => {
-            std::fs::rename(place, kept)?;
-            std::fs::rename(new, place)
-        }
-    }
 }

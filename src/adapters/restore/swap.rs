@@ -23,8 +23,8 @@ pub(super) const PREPARING: &str = ".restoring-";
 pub(super) const KEPT: &str = ".pre-restore-";
 /// In a home that was restored: which restore it came from, and where what was before is kept.
 const MARKER: &str = "run/restored.json";
-/// Largest journal or marker, bytes.
-const SMALL: u64 = 1 << 20;
+/// Largest journal, marker or note, bytes: as long as a list of a backup, because single files are named one by one.
+const LARGEST: u64 = 256 << 20;
 
 /// One folder and what takes its place. All three names lie beside each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,10 +168,14 @@ pub(super) fn swap(disk: &dyn Disk, journal: &Journal) -> Result<()> {
     match finish(disk, &path, journal) {
         Ok(Settled::Completed) => Ok(()),
         Ok(Settled::TakenBack) => Err(super::stage::write_error(&error, "the names of the folders")),
-        Err(again) => Err(Error::transient("restore.unfinished", "the restore was begun and is not finished")
-            .cause(format!("{error}\n{again}"))
-            .hint("the next moon command that opens the home finishes it; the old state is kept")),
+        Err(again) => Err(unfinished(format!("{error}\n{again}"))),
     }
+}
+
+pub(super) fn unfinished(why: impl std::fmt::Display) -> Error {
+    Error::transient("restore.unfinished", "the restore was begun and is not finished")
+        .cause(why)
+        .hint("the next moon command that opens the home finishes it; the old state is kept")
 }
 
 /// How far a move came.
@@ -199,13 +203,13 @@ fn state(m: &Move, stamp: &str) -> io::Result<State> {
         (true, false, _) if !m.is_home || arrived => Ok(State::Done),
         (false, true, true) => Ok(State::Halfway),
         (false, true, false) => Ok(State::Waiting),
-        _ => Err(io::Error::other(format!(
-            "{}, {} and {} are not as a restore leaves them",
-            m.place.display(),
-            m.incoming.display(),
-            m.kept.display()
-        ))),
+        _ => Err(not_as_left([&m.place, &m.incoming, &m.kept])),
     }
+}
+
+pub(super) fn not_as_left(names: [&PathBuf; 3]) -> io::Error {
+    let [place, incoming, kept] = names.map(|name| name.display());
+    io::Error::other(format!("{place}, {incoming} and {kept} are not as a restore leaves them"))
 }
 
 /// Takes the next steps until the move is done. May be called again at any time.
@@ -228,7 +232,7 @@ fn advance(disk: &dyn Disk, m: &Move, stamp: &str) -> io::Result<()> {
 }
 
 /// The file system or the kernel does not know how to exchange two names.
-fn is_unknown(error: &io::Error) -> bool {
+pub(super) fn is_unknown(error: &io::Error) -> bool {
     let known = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
     known.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
@@ -259,7 +263,8 @@ pub(super) fn settle(home: &Path, disk: &dyn Disk) -> Result<Option<Settled>> {
     }
     let path = journal_path(&home);
     let Some(journal) = read_journal(&path, &home)? else { return Ok(None) };
-    let _locks = lock_all(&journal)?;
+    let homes = journal.moves.iter().filter(|m| m.is_home);
+    let _locks = lock_all(homes.flat_map(|m| [&m.place, &m.incoming, &m.kept]))?;
     // Another one may have settled it while this one came for the locks.
     let Some(journal) = read_journal(&path, &home)? else { return Ok(None) };
     let settled = finish(disk, &path, &journal).map_err(|e| unusable(&path, &e))?;
@@ -278,10 +283,10 @@ pub(super) fn discard(incoming: &Path) {
     }
 }
 
-/// Whoever restores holds the locks of both states.
-fn lock_all(journal: &Journal) -> Result<Vec<File>> {
+/// Whoever restores holds the locks of all states of a home that there are.
+pub(super) fn lock_all<'f>(folders: impl Iterator<Item = &'f PathBuf>) -> Result<Vec<File>> {
     let mut locks = Vec::new();
-    for folder in journal.moves.iter().filter(|m| m.is_home).flat_map(|m| [&m.place, &m.incoming, &m.kept]) {
+    for folder in folders {
         let Ok(file) = crate::durable::open_regular(&folder.join("run/moon.lock")) else { continue };
         match file.try_lock() {
             Ok(()) => locks.push(file),
@@ -322,7 +327,7 @@ fn read_journal(path: &Path, home: &Path) -> Result<Option<Journal>> {
     Err(unusable(path, &"it does not say what a restore's journal says"))
 }
 
-/// A small file that only its owner can have written.
+/// A file that only its owner can have written.
 pub(super) fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match crate::durable::open_regular(path) {
         Ok(file) => file,
@@ -330,11 +335,11 @@ pub(super) fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(e) => return Err(e),
     };
     let found = file.metadata()?;
-    if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 || found.len() > SMALL {
+    if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 || found.len() > LARGEST {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may have written it"));
     }
     let mut text = Vec::new();
-    file.take(SMALL).read_to_end(&mut text)?;
+    file.take(LARGEST).read_to_end(&mut text)?;
     Ok(Some(text))
 }
 
@@ -356,7 +361,7 @@ fn is_marked(home: &Path, stamp: &str) -> bool {
     marker(home).is_some_and(|marker| marker.stamp == stamp)
 }
 
-fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Error {
+pub(super) fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Error {
     Error::data("restore.journal", format!("an interrupted restore cannot be finished from {}", path.display()))
         .cause(why)
         .hint("see `restore.journal` in the runbook: both states are there, under names beside the home")

@@ -4,7 +4,7 @@ use super::swap::{
     Disk, Journal, KEPT, Kept, Marker, Move, PREPARING, RealDisk, Settled, beside, journal_path, mark, marker, settle,
     swap,
 };
-use super::{step, swap_all, undo};
+use super::{only, singles, step, swap_all, undo};
 use crate::daemon::lock::HomeLock;
 use crate::home::Home;
 use moon_actors::port::NoProbe;
@@ -309,4 +309,210 @@ fn a_swap_that_never_began_is_taken_back_and_one_that_did_is_finished() {
     assert_eq!(settle(&stage.home(), &real).expect("settled"), Some(Settled::Completed));
     assert_eq!(stage.says(), ["new"]);
     step(&NoProbe, super::Step::Swapped);
+}
+
+/// A home with a folder and a file that say "old" and a path with nothing, and what is unpacked for all three.
+struct Singles {
+    scratch: tempfile::TempDir,
+}
+
+const SINGLES: [&str; 3] = ["memory", "moon.toml", "skills/new"];
+
+impl Singles {
+    /// With `undoes` the way back from such a restore, else the restore.
+    fn new(undoes: bool) -> Self {
+        let stage = Self { scratch: Stage::new(false, false).scratch };
+        let (home, unpacked) = (stage.home(), stage.unpacked());
+        for (folder, says) in [(&home, "old"), (&unpacked, "new")] {
+            std::fs::create_dir_all(folder.join("memory")).expect("a folder");
+            std::fs::create_dir_all(folder.join("run")).expect("a folder");
+            for path in ["memory/one", "memory/two", "moon.toml"] {
+                std::fs::write(folder.join(path), says).expect("a file");
+            }
+        }
+        std::fs::create_dir(unpacked.join("skills")).expect("a folder");
+        std::fs::write(unpacked.join("skills/new"), "new").expect("a file");
+        if undoes {
+            stage.carry_out(&RealDisk { probe: Arc::new(NoProbe) }, false).expect("restored");
+        }
+        stage
+    }
+    fn home(&self) -> PathBuf {
+        self.scratch.path().join("home")
+    }
+    fn unpacked(&self) -> PathBuf {
+        beside(&self.home(), &format!("{PREPARING}{STAMP}"))
+    }
+    fn carry_out(&self, disk: &dyn Disk, undoes: bool) -> moon_actors::Result<super::Done> {
+        let home = self.home();
+        if undoes {
+            return only::undo(disk, &home, &only::Note::read(&home).expect("a note"), STAMP);
+        }
+        only::put_in_place(disk, (&self.unpacked(), STAMP), &home, &SINGLES.map(str::to_owned), "20261120_020000")
+    }
+    /// What is in the three places; an error when it is a mixture.
+    fn says(&self) -> String {
+        let read = |path: &str| std::fs::read_to_string(self.home().join(path)).unwrap_or_else(|_| "nothing".into());
+        let [one, two, file, added] = ["memory/one", "memory/two", "moon.toml", "skills/new"].map(read);
+        assert!(one == two && two == file, "a mixture: {one} {two} {file} {added}");
+        assert_eq!(added, if one == "old" { "nothing" } else { "new" }, "a mixture");
+        one
+    }
+    /// How often a state lies anywhere in the home or beside it.
+    fn copies(&self, says: &str) -> usize {
+        let is_it = |path: &Path| std::fs::read(path.join("one")).is_ok_and(|one| one == says.as_bytes());
+        let folders = [self.home(), self.unpacked()];
+        let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        entries.filter(|entry| is_it(&entry.path())).count()
+    }
+    fn settle(&self, disk: &dyn Disk) -> moon_actors::Result<Option<Settled>> {
+        singles::settle(&self.home(), disk)
+    }
+}
+
+/// Runs it with `disk`, dies, then settles: with a death after every step of the settling as well. How many deaths there were.
+fn interrupted_singles(undoes: bool, disk: impl Fn() -> Dying) -> usize {
+    let (before, after) = if undoes { ("new", "old") } else { ("old", "new") };
+    for settled_after in 0.. {
+        let stage = Singles::new(undoes);
+        let first = disk();
+        let done = stage.carry_out(&first, undoes);
+        assert_eq!(stage.copies("old"), 1, "the old state is there, whatever happens");
+        let dying = Dying { is_simple: first.is_simple, ..Dying::after(settled_after) };
+        let mut settled = stage.settle(&dying);
+        let has_died = settled.is_err() && dying.left.get() == 0;
+        if has_died {
+            assert_eq!(stage.copies("old"), 1, "the old state is there, whatever happens");
+            settled = stage.settle(&RealDisk { probe: Arc::new(NoProbe) });
+        }
+        settled.expect("a start settles it");
+        let says = stage.says();
+        assert!(says == before || says == after, "old or new: {says}");
+        assert!(done.is_err() || says == after, "what was reported is what is there");
+        assert_eq!(stage.copies("old"), 1);
+        assert!(!journal_path(&stage.home()).exists(), "the journal is gone");
+        let note = only::Note::read(&stage.home()).map(|note| (note.way_back(&stage.home()).len(), note.from));
+        let from = if says == "old" && undoes { "undo" } else { "20261120_020000" };
+        let expected = (says == after || undoes).then(|| (SINGLES.len(), from.to_owned()));
+        assert_eq!(note, expected, "the way back is the one from what is there");
+        if !has_died {
+            return settled_after;
+        }
+    }
+    unreachable!("a settling has an end")
+}
+
+#[test]
+fn a_death_after_any_step_of_a_restore_of_single_files_and_of_its_settling_leaves_all_old_or_all_new() {
+    let mut states = 0;
+    for (undoes, is_simple) in [(false, false), (false, true), (true, false), (true, true)] {
+        let whole = Dying { is_simple, ..Dying::after(usize::MAX) };
+        Singles::new(undoes).carry_out(&whole, undoes).expect("runs to its end");
+        for left in 0..whole.done.get() {
+            for fails_after in [false, true] {
+                states += 1 + interrupted_singles(undoes, || Dying { is_simple, fails_after, ..Dying::after(left) });
+            }
+        }
+    }
+    assert!(states > 300, "{states} crash states were looked at");
+}
+
+#[test]
+fn an_error_at_any_step_of_a_restore_of_single_files_ends_in_old_or_new_without_a_restart() {
+    for (undoes, is_simple) in [(false, false), (false, true), (true, false), (true, true)] {
+        for left in 0..20 {
+            let stage = Singles::new(undoes);
+            let disk = Dying { is_simple, is_error: true, ..Dying::after(left) };
+            let done = stage.carry_out(&disk, undoes);
+            assert_eq!(stage.says() == "new", done.is_ok() != undoes, "step {left}: {done:?}");
+            assert_eq!(stage.copies("old"), 1, "step {left}");
+            assert_eq!(stage.settle(&disk).expect("nothing to settle"), None, "step {left}");
+        }
+    }
+}
+
+/// Works, but for what comes to one place.
+struct Refusing(RealDisk, PathBuf);
+
+impl Disk for Refusing {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(path, bytes)
+    }
+    fn exchange(&self, a: &Path, b: &Path) -> io::Result<()> {
+        self.0.exchange(a, b)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if to == self.1 { Err(io::ErrorKind::CrossesDevices.into()) } else { self.0.rename(from, to) }
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+    fn sync_parent(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_parent(path)
+    }
+}
+
+#[test]
+fn what_can_never_be_put_in_place_takes_back_what_was_put_there_before_it() {
+    let stage = Singles::new(false);
+    let real = || RealDisk { probe: Arc::new(NoProbe) };
+    let last = Refusing(real(), stage.home().join("skills/new"));
+    let refused = stage.carry_out(&last, false).expect_err("refused");
+    let said = "could not put skills/new in its place, and everything is as it was";
+    assert_eq!((refused.code.as_ref(), refused.message.as_str()), ("restore.io", said));
+    assert_eq!((stage.says().as_str(), stage.copies("new")), ("old", 1), "and what comes in is where it was");
+    assert!(!journal_path(&stage.home()).exists() && only::Note::read(&stage.home()).is_none());
+    // Likewise when it died before and goes on.
+    stage.carry_out(&Dying::after(3), false).expect_err("died");
+    assert_eq!(stage.settle(&last).expect("settled"), Some(Settled::TakenBack));
+    assert_eq!(stage.says(), "old");
+    // A name for which no disk has room once a stamp is behind it is known before anything is begun.
+    let stage = Singles::new(false);
+    let long = "n".repeat(250);
+    for folder in [stage.home(), stage.unpacked()] {
+        std::fs::write(folder.join(&long), "x").expect("a file");
+    }
+    let (wanted, unpacked) = (["memory".to_owned(), long], stage.unpacked());
+    let failed = only::put_in_place(&real(), (&unpacked, STAMP), &stage.home(), &wanted, "20261120_020000");
+    assert_eq!(failed.expect_err("no such name").code, "restore.io");
+    assert!(stage.says() == "old" && !journal_path(&stage.home()).exists());
+}
+
+#[test]
+fn a_journal_of_single_files_that_leads_elsewhere_is_not_obeyed_and_one_at_work_is_left_alone() {
+    let stage = Singles::new(false);
+    stage.carry_out(&Dying::after(3), false).expect_err("died");
+    let (path, real) = (journal_path(&stage.home()), RealDisk { probe: Arc::new(NoProbe) });
+    let right = std::fs::read_to_string(&path).expect("a journal");
+    for (good, bad) in [("\"moon.toml\"", "\"../moon.toml\""), (STAMP, "../x"), ("\"version\": 2", "\"version\": 3")] {
+        assert!(right.contains(good), "{right}");
+        crate::durable::replace(&path, right.replace(good, bad).as_bytes()).expect("a journal");
+        assert_eq!(Home::open(stage.home()).expect_err("not obeyed").code, "restore.journal", "{bad}");
+    }
+    crate::durable::replace(&path, right.as_bytes()).expect("a journal");
+    let lock = HomeLock::take(&Home::at(stage.home()), "restore").expect("free");
+    assert_eq!(stage.settle(&real).expect_err("somebody works on it").code, "restore.under_way");
+    drop(lock);
+    assert_eq!(stage.settle(&real).expect("settled"), Some(Settled::Completed));
+    assert_eq!(stage.says(), "new");
+    assert!(!stage.unpacked().exists(), "what was prepared is gone");
+}
+
+#[test]
+fn a_restore_of_very_many_files_is_finished_and_undone_like_one_of_few() {
+    const MANY: usize = 8_000;
+    let stage = Singles::new(false);
+    let objects = stage.unpacked().join("archives/objects");
+    std::fs::create_dir_all(&objects).expect("folders");
+    (0..MANY).for_each(|n| std::fs::write(objects.join(format!("{n:0>64}.jsonl.zst")), "x").expect("a file"));
+    let (wanted, unpacked) = (["archives".to_owned()], stage.unpacked());
+    let put = |disk: &dyn Disk| only::put_in_place(disk, (&unpacked, STAMP), &stage.home(), &wanted, "20261120_020000");
+    put(&Dying::after(9)).expect_err("died");
+    let journal = journal_path(&stage.home()).metadata().expect("a journal").len();
+    assert!(journal > 1 << 20, "{journal} bytes are more than anything else that lies beside a home");
+    let real = RealDisk { probe: Arc::new(NoProbe) };
+    assert_eq!(stage.settle(&real).expect("settled"), Some(Settled::Completed));
+    let there = || std::fs::read_dir(stage.home().join("archives/objects")).expect("listable").flatten();
+    assert_eq!(there().count(), MANY);
+    assert_eq!(only::Note::read(&stage.home()).expect("a note").way_back(&stage.home()).len(), MANY);
 }

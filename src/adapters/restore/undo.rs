@@ -62,8 +62,9 @@ pub fn way_back(home: &Home) -> Result<WayBack> {
 pub fn undo(home: &Home, _held: &HomeLock, probe: &Arc<dyn Probe>) -> Result<Done> {
     let place = absolute(home)?;
     let stamp = free_stamp([&place]);
+    let disk = RealDisk { probe: Arc::clone(probe) };
     let back = match last(&place)? {
-        Last::Only(note) => return only::undo(&place, &note, &stamp),
+        Last::Only(note) => return only::undo(&disk, &place, &note, &stamp),
         Last::Whole(_, back) => back,
     };
     let mut moves = Vec::new();
@@ -74,7 +75,7 @@ pub fn undo(home: &Home, _held: &HomeLock, probe: &Arc<dyn Probe>) -> Result<Don
     let coming = Home::at(&moves[0].incoming);
     crate::durable::create_folder(&coming.run_dir()).map_err(|e| write_error(&e, "run"))?;
     let _lock = HomeLock::take(&coming, "restore")?;
-    swap_all(&RealDisk { probe: Arc::clone(probe) }, &stamp, "undo", &moves)
+    swap_all(&disk, &stamp, "undo", &moves)
 }
 
 /// What the last restore was, if the way back from it is open.

@@ -308,6 +308,11 @@ struct NotPublic {
 
 impl std::fmt::Display for NotPublic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What was named by its address is not called so twice.
+        let with_port = self.host.parse::<SocketAddr>().map(|address| address.ip());
+        if self.host.trim_matches(['[', ']']).parse().or(with_port) == Ok(self.address) {
+            return f.write_str("that is not an address of the public internet");
+        }
         write!(f, "{} is {}, which is not an address of the public internet", self.host, self.address)
     }
 }
