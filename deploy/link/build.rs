@@ -45,7 +45,7 @@ fn glibc() -> Option<(u32, u32)> {
 }
 
 /// The linker script for a list. It adds to the linker's own: `INSERT`.
-pub fn script(list: &str) -> String {
+pub(crate) fn script(list: &str) -> String {
     let mut script = String::from("SECTIONS\n{\n  .text.seldom :\n  {\n");
     for name in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         for pattern in patterns(name) {
