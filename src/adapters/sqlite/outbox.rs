@@ -3,11 +3,12 @@
 use super::alerts::{self, fate, phase, severity};
 use super::{Stamp, from_json, instant, millis, to_json};
 use chrono::{DateTime, Utc};
-use moon_actors::alert::policy::{DIGEST_LINES, HOUR, UNDELIVERED, digest_in};
+use moon_actors::alert::policy::{DIGEST_LINES, HOUR, NOT_TOLD, UNDELIVERED, digest_in};
 use moon_actors::port::{
     AlertKey, Book, Digest, Digests, Entry, Failure, Fate, Owed, Parcel, Phase, RouteRow, Settlement, Severity,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -194,6 +195,10 @@ fn settle_one(
     Ok(written > 0)
 }
 
+/// One of the lines that a digest shows: how bad, what, and the notice (older ledgers did not keep it).
+#[derive(Serialize, Deserialize)]
+struct Line(Severity, String, #[serde(default)] Option<i64>);
+
 pub(super) fn settle(
     db: &Connection,
     stamp: &Stamp,
@@ -224,7 +229,7 @@ pub(super) fn settle(
     ) = db.query_row(open, [route], |r| {
         Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?))
     })?;
-    let (mut lines, mut worst): (Vec<(Severity, String)>, _) = (from_json(&lines)?, severity(&worst));
+    let (mut lines, mut worst): (Vec<Line>, _) = (from_json(&lines)?, severity(&worst));
     for Entry { notice, severity, made_at, line, why, patience: wait } in &settlement.digest {
         if !settle_one(db, stamp, route, (*notice, Fate::Digested, Some(why), Some(&id)))? {
             continue;
@@ -233,9 +238,9 @@ pub(super) fn settle(
         worst = worst.max(*severity);
         (since, until) = (since.min(millis(*made_at)), until.max(millis(*made_at)));
         patience = patience.min(span(*wait));
-        lines.push((*severity, line.clone()));
+        lines.push(Line(*severity, line.clone(), Some(*notice)));
     }
-    lines.sort_by_key(|(how_bad, _)| std::cmp::Reverse(*how_bad));
+    lines.sort_by_key(|Line(how_bad, ..)| std::cmp::Reverse(*how_bad));
     lines.truncate(DIGEST_LINES);
     db.execute(
         "UPDATE digests SET lines = ?2, count = ?3, worst = ?4, since = ?5, until = ?6, patience = ?7 WHERE id = ?1",
@@ -245,14 +250,14 @@ pub(super) fn settle(
 }
 
 fn digest_row(r: &Row) -> rusqlite::Result<Digest> {
-    let lines: Vec<(Severity, String)> = from_json(&r.get::<_, String>(5)?)?;
+    let lines: Vec<Line> = from_json(&r.get::<_, String>(5)?)?;
     Ok(Digest {
         id: r.get(0)?,
         since: instant(r.get(1)?),
         until: instant(r.get(2)?),
         count: r.get::<_, i64>(3)?.max(0) as u64,
         worst: severity(&r.get::<_, String>(4)?),
-        lines: lines.into_iter().map(|(_, line)| line).collect(),
+        lines: lines.into_iter().map(|Line(_, line, _)| line).collect(),
     })
 }
 
@@ -376,6 +381,7 @@ pub(super) fn not_told(
                     (id, millis(stamp.steady)),
                 )?;
                 db.execute("UPDATE deliveries SET state = 'failed', why = ?2 WHERE digest = ?1", (id, why))?;
+                take_back_ends(db, route, id)?;
             }
         }
     }
@@ -384,6 +390,37 @@ pub(super) fn not_told(
         alerts::raise(db, stamp, &AlertKey::new(UNDELIVERED, route), Severity::Warning, message, hint)?;
     }
     Ok(())
+}
+
+/// Takes out of the open digest what it would tell of ends whose beginnings were lost with another one.
+fn take_back_ends(db: &Connection, route: &str, lost: &str) -> rusqlite::Result<()> {
+    let open: Option<(String, String)> = db
+        .query_row("SELECT id, lines FROM digests WHERE route = ?1 AND state = 'open'", [route], |r| {
+            Ok((r.get(0)?, r.get(1)?))
+        })
+        .optional()?;
+    let Some((open, lines)) = open else { return Ok(()) };
+    let ends: Vec<i64> = db
+        .prepare(
+            "SELECT n.id FROM deliveries d JOIN notices n ON n.id = d.notice AND n.phase = 'resolved'
+             WHERE d.digest = ?1 AND EXISTS (SELECT 1 FROM notices b JOIN deliveries f ON f.notice = b.id
+               WHERE b.alert = n.alert AND b.phase = 'firing' AND f.digest = ?2)",
+        )?
+        .query_map((&open, lost), |r| r.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for end in &ends {
+        db.prepare_cached(
+            "UPDATE deliveries SET state = 'dropped', why = ?3, digest = NULL WHERE notice = ?1 AND route = ?2",
+        )?
+        .execute((end, route, NOT_TOLD))?;
+    }
+    let mut lines: Vec<Line> = from_json(&lines)?;
+    lines.retain(|Line(_, _, notice)| notice.is_none_or(|notice| !ends.contains(&notice)));
+    db.execute(
+        "UPDATE digests SET lines = ?2, count = count - ?3 WHERE id = ?1",
+        params![open, to_json(&lines), ends.len() as i64],
+    )
+    .map(drop)
 }
 
 pub(super) fn routes(db: &Connection, stamp: &Stamp) -> rusqlite::Result<Vec<RouteRow>> {
