@@ -536,7 +536,7 @@ fn what_is_laid_out_apart_still_exists_and_stands_in_order() {
     // Two whose library has another name than the package.
     crates.extend(["md5", "webpki"].map(String::from));
     let is_there = |name: &&&str| {
-        let parts: Vec<&str> = name.split("::").collect();
+        let parts: Vec<&str> = name.trim_start_matches('<').split("::").collect();
         let below = match parts[0] {
             "moon" => "src",
             "moon_actors" => "actors/src",
@@ -551,13 +551,15 @@ fn what_is_laid_out_apart_still_exists_and_stands_in_order() {
 
 #[test]
 fn a_line_of_the_layout_means_functions_of_a_module_and_methods_of_its_types() {
-    let script = link::script("# why\nmoon::cli::dispatch\nsqlite3Pragma()\n");
+    let script =
+        link::script("# why\nmoon::cli::dispatch\nsqlite3Pragma()\n<moon::home::Home as core::fmt::Debug>::fmt\n");
     for symbol in [
         ".text._ZN4moon3cli8dispatch*",
         ".text.unlikely._ZN4moon3cli8dispatch*",
         ".text._ZN*_$LT$moon..cli..dispatch..*",
         ".text._ZN*_$LT$moon..cli..dispatch$*",
         "*(.text.sqlite3Pragma .text.unlikely.sqlite3Pragma)",
+        ".text._ZN*_$LT$moon..home..Home$u20$as$u20$core..fmt..Debug$GT$3fmt*",
     ] {
         assert!(script.contains(symbol), "{symbol} in\n{script}");
     }

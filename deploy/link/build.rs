@@ -55,14 +55,25 @@ pub(crate) fn script(list: &str) -> String {
     script + "  }\n}\nINSERT AFTER .text;\n"
 }
 
-/// Patterns of the symbols that a line names: of C's functions `name()`, else of what lies in a module, a type or a function of Rust.
+/// Patterns of the symbols that a line names: of C's functions `name()`, else of what lies in a module, a type or a function of Rust, or in
+/// `<type as trait>`.
 fn patterns(name: &str) -> Vec<String> {
     if let Some(function) = name.strip_suffix("()") {
         return vec![function.to_owned()];
     }
-    let parts: Vec<&str> = name.split("::").collect();
-    let path: String = parts.iter().map(|part| format!("{}{part}", part.len())).collect();
     // Methods of traits are named by their type: _ZN87_$LT$moon..adapters..backup..BackupVault$u20$as$u20$...
-    let of_type = format!("_ZN*_$LT${}", parts.join(".."));
-    vec![format!("_ZN{path}*"), format!("{of_type}..*"), format!("{of_type}$*")]
+    let dotted = |path: &str| path.replace("::", "..");
+    if let Some((of_type, rest)) = name.strip_prefix('<').and_then(|name| name.split_once(" as ")) {
+        let (of_trait, method) =
+            rest.split_once('>').unwrap_or_else(|| panic!("{LIST}: {name:?} has no closing bracket"));
+        let (of_type, of_trait) = (dotted(of_type), dotted(of_trait));
+        return vec![format!("_ZN*_$LT${of_type}$u20$as$u20${of_trait}$GT${}*", path(method.trim_start_matches("::")))];
+    }
+    let of_type = format!("_ZN*_$LT${}", dotted(name));
+    vec![format!("_ZN{}*", path(name)), format!("{of_type}..*"), format!("{of_type}$*")]
+}
+
+/// A path as symbols hold it: each part behind its length.
+fn path(name: &str) -> String {
+    name.split("::").filter(|part| !part.is_empty()).map(|part| format!("{}{part}", part.len())).collect()
 }

@@ -1,7 +1,7 @@
 """Prints what was never called: seldom.py PROGRAM TRACE..., where the traces are callgrind's and the program has its symbols.
 
-A line is the largest module, type or function of Rust, or function of C (with brackets), of which no trace called anything. Smaller ones
-than 1,000 bytes are left out: they cost more lines than they save pages.
+A line is the largest module, type, `<type as trait>` or function of Rust, or function of C (with brackets), of which no trace called
+anything. Smaller ones than 1,000 bytes are left out: they cost more lines than they save pages.
 """
 
 import re
@@ -37,8 +37,10 @@ def parts(symbol):
         at = number.end() + int(number[0])
         path.append(symbol[number.end() : at])
     if of_type := re.match(r"_\$LT\$(\w+(?:\.\.\w+)+)(.*)", path[0]):
-        # What stands behind the type cannot be named by a line.
-        return of_type[1].split("..") + ["<" + of_type[2]]
+        of_trait = re.fullmatch(r"\$u20\$as\$u20\$(\w+(?:\.\.\w+)*)\$GT\$", of_type[2])
+        # Types and traits with parameters cannot be named by a line.
+        behind = ["as " + of_trait[1].replace("..", "::"), *path[1:-1]] if of_trait else ["<" + of_type[2]]
+        return of_type[1].split("..") + behind
     # The last part is the compiler's hash. Methods of primitive types and of type parameters belong to no crate.
     return path[:-1] if path[0][0] != "_" else []
 
@@ -65,6 +67,16 @@ def tree(program, seen):
     return root
 
 
+def line(path):
+    """A path as a line of the list; `None` if there is none for it."""
+    if not path or not all(re.fullmatch(r"(as )?\w+(::\w+)*(\(\))?", part) for part in path):
+        return None
+    for at, part in enumerate(path):
+        if part.startswith("as "):
+            return "::".join([f"<{'::'.join(path[:at])} {part}>", *path[at + 1 :]])
+    return "::".join(path)
+
+
 def seldom(node, path=()):
     """Size, whether anything runs, and the largest parts of which nothing does."""
     size, runs, found = node.size, node.runs, []
@@ -72,9 +84,8 @@ def seldom(node, path=()):
         of_child = seldom(child, (*path, part))
         size, runs = size + of_child[0], runs or of_child[1]
         found += of_child[2]
-    is_name = path and all(re.fullmatch(r"\w+(\(\))?", part) for part in path)
-    if not runs and is_name:
-        found = [(size, "::".join(path))]
+    if not runs and line(path):
+        found = [(size, line(path))]
     return size, runs, found
 
 
