@@ -231,6 +231,11 @@ pub(super) fn settle(
     })?;
     let (mut lines, mut worst): (Vec<Line>, _) = (from_json(&lines)?, severity(&worst));
     for Entry { notice, severity, made_at, line, why, patience: wait } in &settlement.digest {
+        // Its beginning may have been lost since the book was read.
+        if ends_what_was_not_told(db, route, *notice)? {
+            settle_one(db, stamp, route, (*notice, Fate::Dropped, Some(NOT_TOLD), None))?;
+            continue;
+        }
         if !settle_one(db, stamp, route, (*notice, Fate::Digested, Some(why), Some(&id)))? {
             continue;
         }
@@ -247,6 +252,13 @@ pub(super) fn settle(
         params![id, to_json(&lines), count, worst.as_str(), since, until, patience],
     )
     .map(drop)
+}
+
+fn ends_what_was_not_told(db: &Connection, route: &str, notice: i64) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM notices n JOIN notices b ON b.alert = n.alert AND b.phase = 'firing'
+         JOIN deliveries f ON f.notice = b.id AND f.route = ?2
+         WHERE n.id = ?1 AND n.phase = 'resolved' AND f.state IN ('failed', 'dropped')";
+    db.prepare_cached(sql)?.exists((notice, route))
 }
 
 fn digest_row(r: &Row) -> rusqlite::Result<Digest> {
@@ -381,9 +393,9 @@ pub(super) fn not_told(
                     (id, millis(stamp.steady)),
                 )?;
                 db.execute("UPDATE deliveries SET state = 'failed', why = ?2 WHERE digest = ?1", (id, why))?;
-                take_back_ends(db, route, id)?;
             }
         }
+        take_back_ends(db, route)?;
     }
     if let Some(message) = &failure.alarm {
         let hint = failure.error.hint.as_deref();
@@ -392,8 +404,8 @@ pub(super) fn not_told(
     Ok(())
 }
 
-/// Takes out of the open digest what it would tell of ends whose beginnings were lost with another one.
-fn take_back_ends(db: &Connection, route: &str, lost: &str) -> rusqlite::Result<()> {
+/// Takes out of the open digest what it would tell of ends whose beginnings were given up.
+fn take_back_ends(db: &Connection, route: &str) -> rusqlite::Result<()> {
     let open: Option<(String, String)> = db
         .query_row("SELECT id, lines FROM digests WHERE route = ?1 AND state = 'open'", [route], |r| {
             Ok((r.get(0)?, r.get(1)?))
@@ -403,10 +415,10 @@ fn take_back_ends(db: &Connection, route: &str, lost: &str) -> rusqlite::Result<
     let ends: Vec<i64> = db
         .prepare(
             "SELECT n.id FROM deliveries d JOIN notices n ON n.id = d.notice AND n.phase = 'resolved'
-             WHERE d.digest = ?1 AND EXISTS (SELECT 1 FROM notices b JOIN deliveries f ON f.notice = b.id
-               WHERE b.alert = n.alert AND b.phase = 'firing' AND f.digest = ?2)",
+             WHERE d.digest = ?1 AND EXISTS (SELECT 1 FROM notices b JOIN deliveries f ON f.notice = b.id AND f.route = ?2
+               WHERE b.alert = n.alert AND b.phase = 'firing' AND f.state = 'failed')",
         )?
-        .query_map((&open, lost), |r| r.get(0))?
+        .query_map((&open, route), |r| r.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for end in &ends {
         db.prepare_cached(
