@@ -432,6 +432,26 @@ mod tests {
     }
 
     #[test]
+    fn an_encrypted_one_is_followed_through_its_encryption_by_who_has_the_key_and_by_nobody_else() {
+        use age::secrecy::ExposeSecret;
+        let (scratch, vault) = ready();
+        let (ours, other) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+        let known = |identity: &age::x25519::Identity| {
+            let path = scratch.path().join(identity.to_public().to_string());
+            std::fs::write(&path, identity.to_string().expose_secret()).expect("written");
+            let (recipients, identity_file) = (vec![ours.to_public().to_string()], path.display().to_string());
+            let settings = settings::Backup { recipients, identity_file, ..vault.settings.clone() };
+            BackupVault::new(&vault.home, &settings)
+        };
+        let stopped = Arc::default();
+        assert!(job(&known(&other), &stopped).beside().expect("no error").is_none(), "nobody could read it");
+        let outcome = job(&known(&ours), &stopped).beside().expect("no error").expect("proved");
+        let Some(Restored::Open { place, sidecar, .. }) = &outcome.restored else { panic!("it is not restored") };
+        assert!(sidecar.encrypted && outcome.made.backup.path.ends_with(".age"));
+        assert_eq!(std::fs::read(place.join("include/0/7")).expect("restored"), "7".repeat(500).into_bytes());
+    }
+
+    #[test]
     fn what_cannot_be_proved_beside_is_made_alone_and_nothing_of_the_first_is_left() {
         let (scratch, vault) = ready();
         // SQLite finds it unsound only when it looks: its header is right, its pages are not.
