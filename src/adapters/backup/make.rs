@@ -5,10 +5,9 @@
 //! of it, and the backup is made anew by itself and proved behind that. The file is the same either way.
 
 use super::format::{self, Manifest, Sidecar};
-use super::prover::Prover;
+use super::prover::{Proved, Prover};
 use super::seal::Seal;
-use super::unpack::Landed;
-use super::verify::{self, Restored};
+use super::verify;
 use super::walk::{self, Source};
 use super::write::{self, Beside};
 use super::{BackupVault, Work, failed, host_name, read_sidecar};
@@ -41,45 +40,26 @@ struct Job<'a> {
     manifest: Manifest,
 }
 
-/// What was made, and what is left to be looked at until it is proved.
-struct Outcome {
-    made: Made,
-    restored: Option<Restored>,
-}
-
 impl BackupVault {
     /// Makes one, and proves it where that could be done beside the making.
     pub(super) async fn make_and_prove(&self, held: &Held) -> Result<Made> {
-        let begun = Instant::now();
-        let outcome = self.blocking(Some(held), |vault, stopped| vault.make_now(stopped)).await?;
-        let Outcome { mut made, restored: Some(restored) } = outcome else { return Ok(outcome.made) };
-        // What is wrong with it now is what every other proof would say, too: the one that follows says it.
-        if let Ok((proof, sidecar)) = self.conclude(held, restored).await {
-            let (folder, id) = (self.folder()?, made.backup.id.clone());
-            let noted = self.blocking(Some(held), move |vault, _| {
-                vault.put_sidecar(&folder, &sidecar)?;
-                vault.find(&id)
-            });
-            made.backup = noted.await?;
-            (made.proof, made.proved_ms) = (Some(proof), Some(millis(begun)));
-        }
-        Ok(made)
+        self.blocking(Some(held), |vault, stopped| vault.make_now(stopped)).await
     }
 
-    fn make_now(&self, stopped: &Arc<AtomicBool>) -> Result<Outcome> {
+    fn make_now(&self, stopped: &Arc<AtomicBool>) -> Result<Made> {
         let (known, mut issues) = (self.list_folder()?, Vec::new());
         let job = self.job(stopped, &known, &mut issues)?;
         let can_follow = (!job.encrypted || job.seal.can_open()) && self.is_likely_to_follow(&job.folder, &known);
         let beside = if can_follow { job.beside()? } else { None };
-        let mut outcome = match beside {
-            Some(outcome) => outcome,
+        let mut made = match beside {
+            Some(made) => made,
             None => job.alone()?,
         };
         let latest = job.folder.join(format::LATEST);
         durable::replace(&latest, format!("{}\n", job.id()).as_bytes()).map_err(|e| failed("write", &latest, e))?;
-        issues.append(&mut outcome.made.issues);
-        outcome.made.issues = issues;
-        Ok(outcome)
+        issues.append(&mut made.issues);
+        made.issues = issues;
+        Ok(made)
     }
 
     /// What is to be made beside the backups that are known. `issues` gets what of it is not there.
@@ -132,7 +112,7 @@ impl Job<'_> {
     }
 
     /// With the proof beside it. `None`: nothing of it is left, and it is to be made alone.
-    fn beside(&self) -> Result<Option<Outcome>> {
+    fn beside(&self) -> Result<Option<Made>> {
         let work = Work::make(&self.vault.home)?;
         let (written, prover) = match self.write(&work, &Way::Beside) {
             Ok(Attempt { written, prover: Some(prover) }) => (written, prover),
@@ -141,11 +121,10 @@ impl Job<'_> {
             _ => return Ok(None),
         };
         let (made, sidecar) = self.note(written)?;
-        match self.compare(prover, &work, &sidecar) {
-            Ok(has_sound_ledger) => {
-                let place = place_of(&work);
-                Ok(Some(Outcome { made, restored: Some(Restored::Open { work, place, sidecar, has_sound_ledger }) }))
-            }
+        match self.compare(prover, &sidecar) {
+            Ok(Proved { archives: Ok(()), .. }) => self.proved(made, sidecar, Proof::Restored).map(Some),
+            // The file is what was there. What is wrong with that is what every other proof would say, too: the one that follows says it.
+            Ok(Proved { archives: Err(_), .. }) => Ok(Some(made)),
             Err(error) if self.is_stopped() => Err(error),
             // It is told by the proof of the one that is made now, if that says it, too.
             Err(_) => {
@@ -157,36 +136,37 @@ impl Job<'_> {
         }
     }
 
-    /// The file as the disk gives it back is what was restored, and that is what the manifest says.
-    fn compare(&self, prover: Prover, work: &Work, sidecar: &Sidecar) -> Result<bool> {
+    /// The file as the disk gives it back is what was restored, and that is what the manifest and the note say.
+    fn compare(&self, prover: Prover, sidecar: &Sidecar) -> Result<Proved> {
         let meter = self.vault.meter(Step::Verify, Some(sidecar.bytes), self.stopped);
         verify::read_again(&self.path(), sidecar, &meter)?;
-        let restoration = prover.finish()?;
-        verify::agree(self.id(), &restoration.read, sidecar)?;
-        let manifest = verify::compare(self.id(), &place_of(work), &restoration.landed, Some(sidecar))?;
-        Ok(manifest.ledger.is_some())
+        let proved = prover.finish()?;
+        verify::agree(self.id(), &proved.read, sidecar)?;
+        if !verify::lists(sidecar, &proved.manifest) {
+            return Err(verify::damaged(self.id(), verify::OTHER_CONTENTS));
+        }
+        Ok(proved)
     }
 
     /// Without a proof beside it, or, encrypted without the key, with one of the stream.
-    fn alone(&self) -> Result<Outcome> {
+    fn alone(&self) -> Result<Made> {
         let in_stream = self.encrypted && !self.seal.can_open();
         let work = Work::make(&self.vault.home)?;
         let Attempt { mut written, .. } = self.write(&work, if in_stream { &Way::Stream } else { &Way::Alone })?;
         let landed = written.landed.take();
-        let (mut made, sidecar) = self.note(written)?;
-        if let Some(landed) = landed {
-            made.backup = self.prove_stream(&work, &landed, sidecar)?;
-            (made.proof, made.proved_ms) = (Some(Proof::Stream), Some(millis(self.begun)));
-        }
-        Ok(Outcome { made, restored: None })
-    }
-
-    fn prove_stream(&self, work: &Work, landed: &Landed, sidecar: Sidecar) -> Result<StoredBackup> {
-        verify::compare(self.id(), &place_of(work), landed, Some(&sidecar))?;
+        let (made, sidecar) = self.note(written)?;
+        let Some(landed) = landed else { return Ok(made) };
+        verify::compare(self.id(), &place_of(&work), &landed, Some(&sidecar))?;
         let meter = self.vault.meter(Step::Verify, None, self.stopped);
         verify::read_again(&self.path(), &sidecar, &meter)?;
+        self.proved(made, sidecar, Proof::Stream)
+    }
+
+    /// Notes that it was proved, and how.
+    fn proved(&self, made: Made, sidecar: Sidecar, proof: Proof) -> Result<Made> {
         self.vault.put_sidecar(&self.folder, &Sidecar { verified_at: Some(Utc::now()), ..sidecar })?;
-        self.vault.find(self.id())
+        let (backup, proved_ms) = (self.vault.find(self.id())?, Some(millis(self.begun)));
+        Ok(Made { backup, proof: Some(proof), proved_ms, ..made })
     }
 
     /// Puts the note beside the file. It is not verified yet.
@@ -368,8 +348,8 @@ mod tests {
         (written, prover)
     }
 
-    #[test]
-    fn a_byte_that_changes_on_the_disk_behind_the_prover_is_found_wherever_it_lies() {
+    #[tokio::test]
+    async fn a_byte_that_changes_on_the_disk_behind_the_prover_is_found_wherever_it_lies() {
         let (_scratch, vault) = ready();
         let stopped = Arc::default();
         for part in 0..8u64 {
@@ -381,13 +361,13 @@ mod tests {
             let (at, mut byte) = (part * (sidecar.bytes - 1) / 7, [0]);
             file.read_exact_at(&mut byte, at).expect("readable");
             file.write_all_at(&[byte[0] ^ 1], at).expect("changed");
-            let error = job.compare(prover, &work, &sidecar).expect_err("it is not what was restored");
+            let error = job.compare(prover, &sidecar).map(drop).expect_err("it is not what was restored");
             assert_eq!(error.code, "backup.damaged", "byte {at}");
         }
     }
 
-    #[test]
-    fn a_file_that_was_cut_or_became_longer_behind_the_prover_is_found() {
+    #[tokio::test]
+    async fn a_file_that_was_cut_or_became_longer_behind_the_prover_is_found() {
         let (_scratch, vault) = ready();
         let stopped = Arc::default();
         for more in [-1i64, 1] {
@@ -397,13 +377,13 @@ mod tests {
             let (_, sidecar) = job.note(written).expect("noted");
             let file = std::fs::File::options().write(true).open(job.path()).expect("opens");
             file.set_len(sidecar.bytes.strict_add_signed(more)).expect("another length");
-            let error = job.compare(prover, &work, &sidecar).expect_err("it is not what was restored");
+            let error = job.compare(prover, &sidecar).map(drop).expect_err("it is not what was restored");
             assert_eq!(error.code, "backup.damaged", "{more}");
         }
     }
 
-    #[test]
-    fn a_whole_file_with_a_right_note_is_refused_when_it_is_not_the_one_that_was_restored() {
+    #[tokio::test]
+    async fn a_whole_file_with_a_right_note_is_refused_when_it_is_not_the_one_that_was_restored() {
         let (_scratch, vault) = ready();
         let stopped = Arc::default();
         let job = job(&vault, &stopped);
@@ -416,23 +396,22 @@ mod tests {
         std::fs::write(job.path(), &packed).expect("written");
         let (bytes, sha256) = (packed.len() as u64, moon_actors::domain::Sha256::of(&packed));
         let sidecar = Sidecar { bytes, sha256, ..sidecar };
-        let error = job.compare(prover, &work, &sidecar).expect_err("it is not what was restored");
+        let error = job.compare(prover, &sidecar).map(drop).expect_err("it is not what was restored");
         assert_eq!(error.code, "backup.damaged");
     }
 
-    #[test]
-    fn a_backup_is_followed_and_proved_and_its_place_given_up() {
+    #[tokio::test]
+    async fn a_backup_is_followed_and_proved_and_its_place_given_up() {
         let (_scratch, vault) = ready();
         let stopped = Arc::default();
-        let outcome = job(&vault, &stopped).beside().expect("no error").expect("proved");
-        let Some(Restored::Open { place, .. }) = &outcome.restored else { panic!("it is not restored") };
-        assert_eq!(std::fs::read_dir(place.join("include/0")).expect("restored").count(), 300);
-        drop(outcome);
+        let made = job(&vault, &stopped).beside().expect("no error").expect("proved");
+        assert!(made.proof == Some(Proof::Restored) && made.backup.verified_at.is_some());
+        assert!(made.backup.members >= Some(300), "{:?}", made.backup);
         assert_eq!(std::fs::read_dir(vault.home.backup_work_dir()).expect("listable").count(), 0);
     }
 
-    #[test]
-    fn an_encrypted_one_is_followed_through_its_encryption_by_who_has_the_key_and_by_nobody_else() {
+    #[tokio::test]
+    async fn an_encrypted_one_is_followed_through_its_encryption_by_who_has_the_key_and_by_nobody_else() {
         use age::secrecy::ExposeSecret;
         let (scratch, vault) = ready();
         let (ours, other) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
@@ -445,14 +424,13 @@ mod tests {
         };
         let stopped = Arc::default();
         assert!(job(&known(&other), &stopped).beside().expect("no error").is_none(), "nobody could read it");
-        let outcome = job(&known(&ours), &stopped).beside().expect("no error").expect("proved");
-        let Some(Restored::Open { place, sidecar, .. }) = &outcome.restored else { panic!("it is not restored") };
-        assert!(sidecar.encrypted && outcome.made.backup.path.ends_with(".age"));
-        assert_eq!(std::fs::read(place.join("include/0/7")).expect("restored"), "7".repeat(500).into_bytes());
+        let made = job(&known(&ours), &stopped).beside().expect("no error").expect("proved");
+        assert!(made.backup.encrypted && made.backup.path.ends_with(".age"));
+        assert!(made.proof == Some(Proof::Restored) && made.backup.verified_at.is_some());
     }
 
-    #[test]
-    fn what_cannot_be_proved_beside_is_made_alone_and_nothing_of_the_first_is_left() {
+    #[tokio::test]
+    async fn what_cannot_be_proved_beside_is_made_alone_and_nothing_of_the_first_is_left() {
         let (scratch, vault) = ready();
         // SQLite finds it unsound only when it looks: its header is right, its pages are not.
         let path = scratch.path().join("agent/torn.db");
@@ -466,10 +444,10 @@ mod tests {
         assert!(first.beside().expect("no error").is_none());
         assert!(vault.list_folder().expect("listable").is_empty());
         assert!(std::fs::read_dir(&first.folder).expect("listable").next().is_none());
-        let outcome = vault.make_now(&stopped).expect("made alone");
-        assert!(outcome.restored.is_none(), "it is proved behind that");
-        let told = outcome.made.issues.iter().any(|issue| issue.code.as_deref() == Some(write::UNSOUND));
-        assert!(told, "{:?}", outcome.made.issues);
+        let made = vault.make_now(&stopped).expect("made alone");
+        assert!(made.proof.is_none(), "it is proved behind that");
+        let told = made.issues.iter().any(|issue| issue.code.as_deref() == Some(write::UNSOUND));
+        assert!(told, "{:?}", made.issues);
         // It is not tried in vain every night.
         let (known, followable) = (vault.list_folder().expect("listable"), |known: &[StoredBackup]| {
             vault.is_likely_to_follow(&vault.folder().expect("a folder"), known)

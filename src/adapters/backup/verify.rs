@@ -64,9 +64,8 @@ pub(super) fn compare(id: &str, place: &Path, landed: &Landed, sidecar: Option<&
     if sums != format::checksums(&manifest.members, &Sha256::of(&text)) {
         return Err(wrong(format!("{CHECKSUMS} and {MANIFEST} differ")));
     }
-    let (mut differing, mut content_bytes) = (Vec::new(), 0);
+    let mut differing = Vec::new();
     for member in &manifest.members {
-        content_bytes += member.bytes;
         match landed.get(&member.path) {
             None => differing.push(format!("{} is missing", member.path)),
             Some(landing) if landing.bytes != member.bytes || landing.sha256 != member.sha256 => {
@@ -75,14 +74,11 @@ pub(super) fn compare(id: &str, place: &Path, landed: &Landed, sidecar: Option<&
             Some(_) => {}
         }
     }
-    let members = manifest.members.len() as u64;
     let mut named: HashSet<&str> = manifest.members.iter().map(|member| member.path.as_str()).collect();
     named.extend([MANIFEST, CHECKSUMS]);
     let unnamed = landed.keys().filter(|path| !named.contains(path.as_str()));
     differing.extend(unnamed.map(|path| format!("{path} is not in the manifest")));
-    if sidecar.is_some_and(|s| s.members != members || s.content_bytes != content_bytes) {
-        differing.push("the note beside it speaks of other contents".into());
-    }
+    differing.extend(sidecar.filter(|sidecar| !lists(sidecar, &manifest)).map(|_| OTHER_CONTENTS.to_owned()));
     // A database that differs already would only complain of the same.
     if differing.is_empty() {
         differing = unsound(place, &manifest, landed).map_err(|e| failed("open", place, e))?;
@@ -96,6 +92,15 @@ pub(super) fn compare(id: &str, place: &Path, landed: &Landed, sidecar: Option<&
         differing.push(format!("and {more} more"));
     }
     Err(wrong(differing.join("\n")))
+}
+
+/// What is said where a note does not list what the backup holds.
+pub(super) const OTHER_CONTENTS: &str = "the note beside it speaks of other contents";
+
+/// Whether the note speaks of as much as the manifest lists.
+pub(super) fn lists(sidecar: &Sidecar, manifest: &Manifest) -> bool {
+    let content_bytes: u64 = manifest.members.iter().map(|member| member.bytes).sum();
+    sidecar.members == manifest.members.len() as u64 && sidecar.content_bytes == content_bytes
 }
 
 /// What SQLite complained about in the databases that landed.
@@ -287,7 +292,7 @@ pub(super) enum Restored {
 }
 
 /// Every object that the restored ledger names is there and holds what was archived.
-async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool) -> Result<()> {
+pub(super) async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool) -> Result<()> {
     let db = home.join("state/moon.db");
     if !db.is_file() {
         return Ok(());

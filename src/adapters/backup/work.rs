@@ -31,10 +31,15 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // Best effort, both: the second removes what the first left.
-        let _ = remove_files(&self.0);
-        let _ = std::fs::remove_dir_all(&self.0);
+        give_up(&self.0);
     }
+}
+
+/// Removes a folder of ours with all that is in it, as far as that can be done.
+pub(super) fn give_up(path: &Path) {
+    // The second removes what the first left.
+    let _ = remove_files(path);
+    let _ = std::fs::remove_dir_all(path);
 }
 
 /// Removes the files below a folder and leaves its folders.
