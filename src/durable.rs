@@ -40,7 +40,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, |file| file.write_all(bytes))
 }
 
-/// Like [`replace`], with the content written by `fill`.
+/// Like [`replace`], with the content written by `fill`, which may read it back through the same handle.
 pub fn replace_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = write_synced(&temporary, fill).and_then(|()| std::fs::rename(&temporary, path));
@@ -250,7 +250,7 @@ pub fn is_full(error: &io::Error) -> bool {
 }
 
 fn write_synced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
     fill(&mut file)?;
     file.sync_all()
 }

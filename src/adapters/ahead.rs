@@ -2,7 +2,7 @@
 //!
 //! So many buffers are on their way and no more. It decides nothing and changes no byte; an error comes where it happened.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 const BUFFER: usize = 256 << 10;
@@ -10,7 +10,7 @@ const BUFFER: usize = 256 << 10;
 const WAITING: usize = 8;
 
 /// Hands `work` what `input` holds, and gives `input` back, read to its end or to where `work` stopped listening.
-pub(super) fn ahead<R: Read + Send, T>(mut input: R, work: impl FnOnce(&mut (dyn Read + Send)) -> T) -> (T, R) {
+pub(super) fn ahead<R: Read + Send, T>(mut input: R, work: impl FnOnce(&mut (dyn BufRead + Send)) -> T) -> (T, R) {
     let (send, full) = sync_channel(WAITING);
     let (give_back, empty) = sync_channel(WAITING);
     std::thread::scope(|scope| {
@@ -29,19 +29,39 @@ pub(super) fn ahead<R: Read + Send, T>(mut input: R, work: impl FnOnce(&mut (dyn
 fn fill(input: &mut impl Read, send: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) {
     loop {
         let mut buffer = empty.try_recv().unwrap_or_default();
-        buffer.clear();
-        buffer.reserve_exact(BUFFER);
-        let read = input.take(BUFFER as u64).read_to_end(&mut buffer);
+        let read = fill_up(input, &mut buffer, BUFFER);
         let is_end = buffer.is_empty();
         if !is_end && send.send(Ok(buffer)).is_err() {
             return;
         }
         match read {
             Err(e) => return drop(send.send(Err(e))),
-            Ok(_) if is_end => return,
-            Ok(_) => {}
+            Ok(()) if is_end => return,
+            Ok(()) => {}
         }
     }
+}
+
+/// Makes `buffer`, which may be a used one, hold the next `wanted` bytes, or as many as there are before the end or an error.
+///
+/// Not by `read_to_end`: that asks for a few kilobytes at first, each time anew.
+pub(super) fn fill_up(input: &mut impl Read, buffer: &mut Vec<u8>, wanted: usize) -> io::Result<()> {
+    buffer.reserve_exact(wanted.saturating_sub(buffer.len()));
+    buffer.resize(wanted, 0);
+    let mut at = 0;
+    let read = loop {
+        if at == wanted {
+            break Ok(());
+        }
+        match input.read(&mut buffer[at..]) {
+            Ok(0) => break Ok(()),
+            Ok(read) => at += read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => break Err(e),
+        }
+    };
+    buffer.truncate(at);
+    read
 }
 
 /// Reads what another thread sends, buffer by buffer, to the end of the last one.
@@ -62,10 +82,20 @@ impl Received {
 
 impl Read for Received {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let there = self.fill_buf()?;
+        let read = into.len().min(there.len());
+        into[..read].copy_from_slice(&there[..read]);
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Received {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.now.len() {
             let Some(next) = self.full.as_ref().and_then(|full| full.recv().ok()) else {
                 self.full = None;
-                return Ok(0);
+                break;
             };
             let used = std::mem::replace(&mut self.now, next?);
             self.at = 0;
@@ -74,10 +104,10 @@ impl Read for Received {
                 let _ = give_back.try_send(used);
             }
         }
-        let read = into.len().min(self.now.len() - self.at);
-        into[..read].copy_from_slice(&self.now[self.at..self.at + read]);
-        self.at += read;
-        Ok(read)
+        Ok(&self.now[self.at..])
+    }
+    fn consume(&mut self, bytes: usize) {
+        self.at += bytes;
     }
 }
 

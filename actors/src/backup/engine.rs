@@ -7,7 +7,8 @@ use super::policy::{self, Candidate, Plan, Rules};
 use crate::contract::{Issue, count};
 use crate::error::{Error, Kind, Result};
 use crate::port::{
-    AlertKey, AuditEntry, BackupNews, Clock, DrillRow, Held, Ledger, Proven, Severity, StoredBackup, Target, Vault,
+    AlertKey, AuditEntry, BackupNews, Clock, DrillRow, Held, Ledger, Proof, Proven, Severity, StoredBackup, Target,
+    Vault,
 };
 use crate::settings;
 use chrono::TimeDelta;
@@ -55,14 +56,17 @@ impl Backups {
         let mut news = BackupNews {
             id: id.clone(),
             made_ms: Some(made.took_ms),
-            verified_ms: None,
+            verified_ms: made.proved_ms,
             proof: made.proof,
             issues: vec![],
         };
         let entry = AuditEntry::new("backup", "made", "ok", format!("made the backup {id}")).detail(json!(made.backup));
         self.record(Target::Folder, Some(&news), &[entry]).await?;
         let mut backup = made.backup;
-        if made.proof.is_none() {
+        if let (Some(proof), Some(took_ms)) = (made.proof, made.proved_ms) {
+            let proven = Proven { backup: backup.clone(), proof, took_ms };
+            self.record(Target::Folder, None, &[proof_entry(Target::Folder, &id, &Ok(proven))]).await?;
+        } else {
             match self.prove(&held, Target::Folder, &backup).await {
                 Ok(proven) => {
                     (news.verified_ms, news.proof) = (Some(proven.took_ms), Some(proven.proof));
@@ -87,7 +91,7 @@ impl Backups {
         self.record(Target::Folder, Some(&news), &[]).await?;
         let trouble: Vec<Issue> = issues.iter().filter(|issue| is_trouble(issue)).cloned().collect();
         self.tell(&trouble).await?;
-        let said = sentence(&backup, news.verified_ms, removed, trouble.len());
+        let said = sentence(&backup, news.proof.zip(news.verified_ms), removed, trouble.len());
         Ok(Outcome { backup, said, issues })
     }
 
@@ -168,28 +172,14 @@ impl Backups {
 
     async fn prove(&self, held: &Held, target: Target, backup: &StoredBackup) -> Result<Proven> {
         let proven = self.vault.verify(held, target, &backup.id).await;
-        let id = &backup.id;
-        let (news, entry) = match &proven {
-            Ok(proven) => {
-                let message = format!("the backup {id} was restored into an empty place and is whole");
-                let news = BackupNews {
-                    id: id.clone(),
-                    made_ms: None,
-                    verified_ms: Some(proven.took_ms),
-                    proof: Some(proven.proof),
-                    issues: vec![],
-                };
-                let detail = json!({ "id": id, "target": target, "proof": proven.proof, "took_ms": proven.took_ms });
-                (Some(news), AuditEntry::new("backup", "verified", "ok", message).detail(detail))
-            }
-            Err(error) => {
-                let message = format!("the backup {id} could not be proved: {error}");
-                let mut entry = AuditEntry::new("backup", "verified", "failed", message);
-                entry.error_code = Some(error.code.clone());
-                (None, entry.detail(json!({ "id": id, "target": target })))
-            }
-        };
-        self.record(target, news.as_ref(), &[entry]).await?;
+        let news = proven.as_ref().ok().map(|proven| BackupNews {
+            id: backup.id.clone(),
+            made_ms: None,
+            verified_ms: Some(proven.took_ms),
+            proof: Some(proven.proof),
+            issues: vec![],
+        });
+        self.record(target, news.as_ref(), &[proof_entry(target, &backup.id, &proven)]).await?;
         proven
     }
 
@@ -286,11 +276,30 @@ fn seconds(millis: u64) -> String {
     format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }
 
-fn sentence(backup: &StoredBackup, verified_ms: Option<u64>, removed: usize, issues: usize) -> String {
+/// What the audit keeps of a proof.
+fn proof_entry(target: Target, id: &str, proven: &Result<Proven>) -> AuditEntry {
+    match proven {
+        Ok(proven) => {
+            let message = format!("the backup {id} was restored into an empty place and is whole");
+            let detail = json!({ "id": id, "target": target, "proof": proven.proof, "took_ms": proven.took_ms });
+            AuditEntry::new("backup", "verified", "ok", message).detail(detail)
+        }
+        Err(error) => {
+            let message = format!("the backup {id} could not be proved: {error}");
+            let mut entry = AuditEntry::new("backup", "verified", "failed", message);
+            entry.error_code = Some(error.code.clone());
+            entry.detail(json!({ "id": id, "target": target }))
+        }
+    }
+}
+
+fn sentence(backup: &StoredBackup, proof: Option<(Proof, u64)>, removed: usize, issues: usize) -> String {
     let members = count(backup.members.unwrap_or(0), "member");
-    let proof = match (backup.verified_at, verified_ms) {
-        (Some(_), Some(ms)) => format!("restored into an empty place and compared in {}", seconds(ms)),
-        (Some(_), None) => "compared while it was written".into(),
+    let proof = match (backup.verified_at, proof) {
+        (Some(_), Some((Proof::Restored, ms))) => {
+            format!("restored into an empty place and compared in {}", seconds(ms))
+        }
+        (Some(_), _) => "compared while it was written".into(),
         (None, _) => "not verified".into(),
     };
     let mut said = format!("{}: {members}, {} bytes, {proof}", backup.id, backup.bytes);

@@ -78,8 +78,9 @@ pub struct Made {
     pub took_ms: u64,
     /// What could not be taken, each by name.
     pub issues: Vec<Issue>,
-    /// Set when it was proved while it was written.
+    /// Set when it was proved while it was written, with the time from the beginning of both to the end of the proof.
     pub proof: Option<Proof>,
+    pub proved_ms: Option<u64>,
 }
 
 /// A backup that was just proved.

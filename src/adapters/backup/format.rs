@@ -123,6 +123,13 @@ pub struct Sidecar {
     /// Some databases that are in it whole and sound: so that somebody who lost one need not open every backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<Database>,
+    /// How many databases are in it that SQLite found unsound, or could not copy.
+    #[serde(default, skip_serializing_if = "is_none_of")]
+    pub unsound: usize,
+}
+
+fn is_none_of(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A database that a backup holds.

@@ -4,9 +4,12 @@
 //! Whoever makes, proves or removes holds a kernel lock, which a killed process gives up at once. Nothing here decides what is kept,
 //! and nothing but files with the name of a backup is ever removed.
 
+mod follow;
 pub mod format;
+mod make;
 mod meter;
 mod pack;
+mod prover;
 mod ready;
 mod seal;
 pub(super) mod sqlite;
@@ -16,39 +19,35 @@ mod tests;
 mod unpack;
 mod verify;
 mod walk;
+mod work;
 mod write;
 
 pub use ready::{exclusion_fault, recipient_fault, unready};
 
-use crate::adapters::beneath::Beneath;
 use crate::config::{Environment, expand};
 use crate::durable;
 use crate::home::Home;
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use format::{Manifest, Sidecar};
+use format::Sidecar;
 use meter::{Meter, StopOnDrop};
 use moon_actors::contract::Issue;
-use moon_actors::port::{Held, Made, Progress, Proof, Proven, Step, StoredBackup, Target, Vault, Watch};
+use moon_actors::port::{Held, Made, Progress, Proven, Step, StoredBackup, Target, Vault, Watch};
 use moon_actors::settings;
 use moon_actors::{Error, Result};
 use seal::Seal;
-use std::collections::HashSet;
 use std::fs::{OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 use walk::Source;
+use work::Work;
 
 /// What of the home is in no backup: what is running, what can be made again, and the backups themselves.
 const NEVER: [&str; 4] = ["run", "index", "backups", "state/reserve.bin"];
 /// Largest note beside a backup that is read.
 const SIDECAR_MAX: u64 = 64 << 10;
-/// A file that shrinks under our hands, or cannot be read: so many of them, then it is given up.
-const ATTEMPTS: usize = 5;
 
 /// Backups of one home.
 #[derive(Clone)]
@@ -219,68 +218,6 @@ impl BackupVault {
         Ok(sources)
     }
 
-    fn make_now(&self, stopped: &Arc<AtomicBool>) -> Result<Made> {
-        let begun = Instant::now();
-        let folder = self.folder()?;
-        durable::create_folder(&folder).map_err(|e| failed("make", &folder, e))?;
-        let seal = self.seal()?;
-        let encrypted = seal.encryptor()?.is_some();
-        let mut issues = Vec::new();
-        let sources = self.sources(&mut issues)?;
-        let created_at = Utc::now();
-        let taken: HashSet<String> = self.list_folder()?.into_iter().map(|b| b.id).collect();
-        let id = format::new_id(created_at, |id| taken.contains(id));
-        let work = Work::make(&self.home)?;
-        let mut rules = walk::Rules::new(&self.settings.exclude, format::PATH_MAX - id.len() - 1)?;
-        rules.apart.extend([folder.as_path(), &self.home.backups_dir()].into_iter().filter_map(walk::identity_of));
-        rules.apart.extend(walk::identity_of(self.home.root()));
-        let manifest = blank(&id, created_at, &sources);
-        let path = folder.join(format::file_name(&id, encrypted));
-        let order = |copy_first: HashSet<String>, unreadable: HashSet<String>| write::Order {
-            sources: &sources,
-            rules: &rules,
-            manifest: manifest.clone(),
-            level: self.settings.zstd_level,
-            work: work.path(),
-            copy_first,
-            unreadable,
-            meter: self.meter(Step::Write, None, stopped),
-            limits: write::Limits::default(),
-        };
-        let in_stream = encrypted && !seal.can_open();
-        let written = write_file(&path, order, &seal, in_stream.then(|| work.path().join("proof")).as_deref())?;
-        issues.extend(written.left_out);
-        let mut sidecar = Sidecar {
-            id: id.clone(),
-            file: format::file_name(&id, encrypted),
-            bytes: written.bytes,
-            sha256: written.sha256,
-            encrypted,
-            created_at,
-            verified_at: None,
-            damaged: None,
-            members: written.members,
-            content_bytes: written.content_bytes,
-            databases: written.databases,
-        };
-        self.put_sidecar(&folder, &sidecar)?;
-        let latest = folder.join(format::LATEST);
-        durable::replace(&latest, format!("{id}\n").as_bytes()).map_err(|e| failed("write", &latest, e))?;
-        let proof = match written.landed {
-            None => None,
-            Some(landed) => {
-                verify::compare(&id, &work.path().join("proof"), landed, Some(&sidecar))?;
-                let meter = self.meter(Step::Verify, None, stopped);
-                verify::read_again(&path, &sidecar, &meter)?;
-                sidecar.verified_at = Some(Utc::now());
-                self.put_sidecar(&folder, &sidecar)?;
-                Some(Proof::Stream)
-            }
-        };
-        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Made { backup: self.find(&id)?, took_ms, issues, proof })
-    }
-
     /// Notes beside the backup in `file` that it was found damaged, so that nobody takes it for a good one again. Nothing is noted of a
     /// file that is none of this folder's.
     pub async fn note_damage(&self, file: &Path, error: &Error) -> Result<()> {
@@ -306,70 +243,6 @@ impl BackupVault {
         }
         Ok(())
     }
-}
-
-/// Writes the file, again if something in it could not be taken the first way.
-fn write_file<'a>(
-    path: &Path,
-    order: impl Fn(HashSet<String>, HashSet<String>) -> write::Order<'a>,
-    seal: &Seal,
-    prove: Option<&Path>,
-) -> Result<write::Written> {
-    let (mut copy_first, mut unreadable) = (HashSet::new(), HashSet::new());
-    for _ in 0..ATTEMPTS {
-        if let Some(place) = prove {
-            let _ = std::fs::remove_dir_all(place);
-            durable::create_folder(place).map_err(|e| failed("make", place, e))?;
-        }
-        let encryptor = seal.encryptor()?;
-        let mut outcome = None;
-        let order = order(copy_first.clone(), unreadable.clone());
-        let replaced = durable::replace_with(path, |file| match write::write(&order, file, encryptor, prove) {
-            Ok(written) => {
-                outcome = Some(Ok(written));
-                Ok(())
-            }
-            Err(write::Failed::Io(e)) => Err(e),
-            Err(failed) => {
-                outcome = Some(Err(failed));
-                Err(io::ErrorKind::Other.into())
-            }
-        });
-        match (outcome, replaced) {
-            (Some(Ok(written)), Ok(())) => return Ok(written),
-            (Some(Err(write::Failed::Shrank(member))), _) => drop(copy_first.insert(member)),
-            (Some(Err(write::Failed::Unreadable(member))), _) => drop(unreadable.insert(member)),
-            (Some(Err(write::Failed::Unproved(flaw))), _) => return Err(verify::told("the new backup", flaw)),
-            (Some(Err(write::Failed::TooMuch(what))), _) => return Err(too_much(&what)),
-            (_, Err(e)) => return Err(failed("write", path, e)),
-            (_, Ok(())) => break,
-        }
-    }
-    Err(Error::transient("backup.unsteady", "could not write the backup")
-        .cause("too many files became shorter or unreadable while they were read")
-        .hint("leave out by backup.exclude what is rewritten all the time"))
-}
-
-/// A manifest that lists nothing yet.
-fn blank(id: &str, created_at: DateTime<Utc>, sources: &[Source]) -> Manifest {
-    Manifest {
-        format: format::FORMAT.into(),
-        version: format::VERSION,
-        id: id.into(),
-        created_at,
-        moon: env!("CARGO_PKG_VERSION").into(),
-        host: host_name(),
-        home: sources[0].root.display().to_string(),
-        include: write::included(sources),
-        ledger: None,
-        members: vec![],
-    }
-}
-
-fn too_much(what: &str) -> Error {
-    Error::config("backup.too_much", "there is more than one backup can hold, and nothing was written")
-        .cause(format!("{what}, and a restore takes no more"))
-        .hint("leave something out by backup.exclude, or give a folder a backup of its own")
 }
 
 fn describe(folder: &Path, id: &str, encrypted: bool, bytes: u64) -> StoredBackup {
@@ -403,29 +276,6 @@ fn read_sidecar(path: &Path) -> Option<Sidecar> {
     let mut text = Vec::new();
     durable::open_regular(path).ok()?.take(SIDECAR_MAX).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
-}
-
-/// A folder of this piece of work's own, removed with it.
-struct Work(PathBuf);
-
-impl Work {
-    fn make(home: &Home) -> Result<Self> {
-        let (all, name) = (home.backup_work_dir(), uuid::Uuid::new_v4().to_string());
-        durable::create_folder(&all).map_err(|e| failed("make", &all, e))?;
-        let path = all.join(name);
-        Beneath::make(&path).map_err(|e| failed("make", &path, e))?;
-        Ok(Self(path))
-    }
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        // Best effort: what is left is swept by the next backup.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn host_name() -> String {
@@ -468,7 +318,7 @@ impl Vault for BackupVault {
         self.blocking(Some(held), |vault, _| vault.sweep_now()).await
     }
     async fn make(&self, held: &Held) -> Result<Made> {
-        self.blocking(Some(held), |vault, stopped| vault.make_now(stopped)).await
+        self.make_and_prove(held).await
     }
     async fn verify(&self, held: &Held, target: Target, id: &str) -> Result<Proven> {
         match target {

@@ -2,6 +2,7 @@
 //!
 //! It must never write anywhere but into the file it is given.
 
+use super::follow::Growing;
 use super::unpack::finish;
 use age::Encryptor;
 use age::stream::StreamWriter;
@@ -23,9 +24,15 @@ pub(super) enum Piece {
     Data(Vec<u8>),
 }
 
+/// Where pieces come from, and where their buffers go when they are empty.
+pub(super) struct Pieces {
+    pub(super) receive: Receiver<Piece>,
+    pub(super) give_back: SyncSender<Vec<u8>>,
+}
+
 /// Turns pieces into a compressed tar.
 pub(super) fn pack(
-    pieces: &Receiver<Piece>,
+    pieces: &Pieces,
     id: &str,
     level: i32,
     out: Out<'_>,
@@ -40,7 +47,7 @@ pub(super) fn pack(
     packer.include_checksum(true)?;
     let mut padding = 0;
     let zeros = [0; BLOCK as usize];
-    while let Ok(piece) = pieces.recv() {
+    while let Ok(piece) = pieces.receive.recv() {
         match piece {
             Piece::Head { path, is_folder, bytes, mode, mtime } => {
                 packer.write_all(&zeros[..padding])?;
@@ -48,7 +55,11 @@ pub(super) fn pack(
                 head(&mut packer, &format!("{id}/{path}{slash}"), is_folder, bytes, mode, mtime)?;
                 padding = (BLOCK - bytes % BLOCK) as usize % BLOCK as usize;
             }
-            Piece::Data(bytes) => packer.write_all(&bytes)?,
+            Piece::Data(bytes) => {
+                packer.write_all(&bytes)?;
+                // Nobody waits for it at the end.
+                let _ = pieces.give_back.try_send(bytes);
+            }
         }
     }
     packer.write_all(&zeros[..padding])?;
@@ -58,6 +69,9 @@ pub(super) fn pack(
         Sealed::Plain(out) => out,
         Sealed::Age(age) => age.finish()?,
     };
+    if let Some(growing) = out.growing {
+        growing.end();
+    }
     Ok((out.bytes, finish(out.hasher)))
 }
 
@@ -108,12 +122,13 @@ pub(super) struct Out<'a> {
     bytes: u64,
     since_look: u64,
     folder: PathBuf,
+    growing: Option<Growing>,
 }
 
 impl<'a> Out<'a> {
-    /// `folder` lies on a disk that must not become full either.
-    pub(super) fn new(file: &'a mut File, folder: PathBuf) -> Self {
-        Self { file, hasher: sha2::Sha256::new(), bytes: 0, since_look: u64::MAX, folder }
+    /// `folder` lies on a disk that must not become full either. Whoever follows the file is told of every byte.
+    pub(super) fn new(file: &'a mut File, folder: PathBuf, growing: Option<Growing>) -> Self {
+        Self { file, hasher: sha2::Sha256::new(), bytes: 0, since_look: u64::MAX, folder, growing }
     }
 }
 
@@ -131,6 +146,9 @@ impl Write for Out<'_> {
         self.hasher.update(&bytes[..written]);
         self.bytes += written as u64;
         self.since_look += written as u64;
+        if let Some(growing) = &self.growing {
+            growing.grew(written as u64)?;
+        }
         Ok(written)
     }
     fn flush(&mut self) -> io::Result<()> {

@@ -10,7 +10,9 @@ use crate::adapters::sqlite::copy::{self as ledger, Head};
 use crate::adapters::sqlite::reader;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::io::Read;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,16 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait for somebody else's lock.
 const BUSY: Duration = Duration::from_secs(30);
 
-/// Whether a file says that it is a database. Leaves the file where it stands behind the header.
-pub(super) fn is_database(header: &[u8]) -> bool {
-    header.starts_with(MAGIC)
-}
-
-/// The first bytes of a file.
-pub(super) fn header(file: &mut impl Read) -> std::io::Result<Vec<u8>> {
-    let mut header = Vec::with_capacity(MAGIC.len());
-    file.take(MAGIC.len() as u64).read_to_end(&mut header)?;
-    Ok(header)
+/// Whether a file says that it is a database. Leaves the file where it stands.
+pub(super) fn is_database(file: &File) -> io::Result<bool> {
+    let mut beginning = [0; MAGIC.len()];
+    Ok(file.read_at(&mut beginning, 0)? == MAGIC.len() && beginning == *MAGIC)
 }
 
 /// How a copy could not be made.
@@ -218,8 +214,7 @@ pub(super) fn mark(path: &Path) -> rusqlite::Result<super::format::LedgerMark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-    use std::io::Seek;
+    use std::io::{Read, Seek};
 
     fn bytes(mut file: &File) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -196,7 +196,7 @@ fn more_than_one_archive_may_hold_is_refused_at_once() {
     let sources = vault.sources(&mut issues).expect("folders");
     let written = |limits: Limits| {
         let work = tempfile::tempdir_in(scratch.path()).expect("a folder");
-        let manifest = super::blank("20261121_020000", chrono::Utc::now(), &sources);
+        let manifest = super::make::blank("20261121_020000", chrono::Utc::now(), &sources);
         let order = Order {
             sources: &sources,
             rules: &walk::Rules::new(&[], PATH_MAX).expect("rules"),
@@ -205,16 +205,17 @@ fn more_than_one_archive_may_hold_is_refused_at_once() {
             work: work.path(),
             copy_first: HashSet::new(),
             unreadable: HashSet::new(),
+            looks_into_databases: true,
             meter: Meter::default(),
             limits,
         };
         let mut file = tempfile::tempfile_in(scratch.path()).expect("a file");
-        write::write(&order, &mut file, None, None).map(|written| written.members)
+        write::write(&order, &mut file, None, write::Beside::Nobody).map(|written| written.members)
     };
     let all = written(Limits::default()).expect("within the limits");
     let refused = |limits| matches!(written(limits), Err(Failed::TooMuch(_)));
     assert!(!refused(Limits { members: all as usize, ..Limits::default() }));
     assert!(refused(Limits { members: all as usize - 1, ..Limits::default() }));
     assert!(refused(Limits { list: (1 << 20) + 1000, ..Limits::default() }));
-    assert_eq!(super::too_much("more than 3 files and folders").code, "backup.too_much");
+    assert_eq!(super::make::too_much("more than 3 files and folders").code, "backup.too_much");
 }

@@ -2,10 +2,11 @@
 //!
 //! Read by the same strict reader as a restore: what that would refuse is a flaw here. The stream is obeyed in nothing: only files and
 //! folders are made, below a held folder, each once. What was written is read again for its hash. One thread decompresses, one writes,
-//! one reads again. It must never be given a place that is not empty.
+//! one reads again, one has SQLite look into what is a database. It must never be given a place that is not empty.
 
 use super::format;
 use super::meter::Meter;
+use super::sqlite;
 use crate::adapters::ahead::ahead;
 use crate::adapters::beneath::Beneath;
 use crate::adapters::restore::members::{Layout, Members};
@@ -14,7 +15,7 @@ use moon_actors::domain::Sha256;
 use sha2::Digest;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, BufRead, Read, Seek, Write};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -26,8 +27,18 @@ const KEPT: u64 = 8 << 20;
 /// How often the room is looked at, bytes.
 const LOOK_EVERY: u64 = 16 << 20;
 
-/// What landed: path relative to the top folder, bytes, hash. Folders have no hash.
-pub(super) type Landed = HashMap<String, (u64, Option<Sha256>)>;
+/// What landed, by its path relative to the top folder.
+pub(super) type Landed = HashMap<String, Landing>;
+
+/// A file or folder that landed.
+#[derive(Default)]
+pub(super) struct Landing {
+    pub(super) bytes: u64,
+    /// Folders have none.
+    pub(super) sha256: Option<Sha256>,
+    /// What SQLite said of it. `None`: it does not begin like a database.
+    pub(super) complaints: Option<Vec<String>>,
+}
 
 #[derive(Debug)]
 pub(super) enum Flaw {
@@ -56,32 +67,64 @@ pub(super) fn unpack(packed: impl Read + Send, id: &str, place: &Path, meter: &M
     }
 }
 
-fn write_and_read_again(plain: &mut dyn Read, id: &str, place: &Path, meter: &Meter) -> Result<Landed, Flaw> {
+fn write_and_read_again(plain: &mut dyn BufRead, id: &str, place: &Path, meter: &Meter) -> Result<Landed, Flaw> {
     let (send, receive) = mpsc::sync_channel::<Written>(WAITING);
+    let (look, databases) = mpsc::channel();
     std::thread::scope(|scope| {
-        let hasher = scope.spawn(move || read_again(&receive));
+        let hasher = scope.spawn(move || read_again(&receive, &look));
+        let looker = scope.spawn(move || look_into(place, &databases));
         let written = write_all(plain, id, place, meter, &send);
         drop(send);
         let hashes = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let said = looker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let mut landed = written?;
         for (path, bytes, sha256) in hashes.map_err(Flaw::Io)? {
-            let expected = landed.insert(path.clone(), (bytes, Some(sha256)));
-            if expected.is_none_or(|(written, _)| written != bytes) {
-                return Err(damaged(format!("{path} did not land as it was written")));
+            match landed.get_mut(&path).filter(|landing| landing.bytes == bytes) {
+                Some(landing) => landing.sha256 = Some(sha256),
+                None => return Err(damaged(format!("{path} did not land as it was written"))),
             }
+        }
+        for (path, complaints) in said.map_err(Flaw::Io)? {
+            landed.entry(path).or_default().complaints = Some(complaints);
         }
         Ok(landed)
     })
 }
 
-fn read_again(written: &mpsc::Receiver<Written>) -> io::Result<Vec<(String, u64, Sha256)>> {
+/// Hashes each file, and hands on which of them are databases.
+fn read_again(
+    written: &mpsc::Receiver<Written>,
+    databases: &mpsc::Sender<String>,
+) -> io::Result<Vec<(String, u64, Sha256)>> {
     let (mut found, mut buffer) = (Vec::new(), vec![0; BUFFER]);
     while let Ok((path, mut file)) = written.recv() {
         file.rewind()?;
-        let (bytes, sha256) = hash(file, &mut buffer)?;
+        let (bytes, sha256) = hash(&file, &mut buffer)?;
+        if sqlite::is_database(&file)? {
+            // Closed first: nothing of ours holds it while SQLite does.
+            drop(file);
+            // One who looks no more has an error to tell, which is told when it is joined.
+            let _ = databases.send(path.clone());
+        }
         found.push((path, bytes, sha256));
     }
     Ok(found)
+}
+
+/// Has SQLite look into each database that landed, while the rest is still on its way.
+fn look_into(place: &Path, databases: &mpsc::Receiver<String>) -> io::Result<Vec<(String, Vec<String>)>> {
+    let (root, mut found) = (Beneath::hold(place)?, Vec::new());
+    while let Ok(path) = databases.recv() {
+        let complaints = complaints(&root, &path)?;
+        found.push((path, complaints));
+    }
+    Ok(found)
+}
+
+/// What SQLite complains about in a file that landed; empty: it is sound.
+pub(super) fn complaints(root: &Beneath, path: &str) -> io::Result<Vec<String>> {
+    let name = root.name_for_sqlite(path)?;
+    Ok(sqlite::complaints(name.as_ref()).unwrap_or_else(|e| vec![e.to_string()]))
 }
 
 /// Length and hash of what can be read.
@@ -102,7 +145,7 @@ pub(super) fn finish(hasher: sha2::Sha256) -> Sha256 {
 }
 
 fn write_all(
-    plain: &mut dyn Read,
+    plain: &mut dyn BufRead,
     id: &str,
     place: &Path,
     meter: &Meter,
@@ -110,7 +153,7 @@ fn write_all(
 ) -> Result<Landed, Flaw> {
     let mut root = Beneath::hold(place).map_err(Flaw::Io)?;
     let mut members = Members::new(plain, Layout::Moon);
-    let (mut landed, mut buffer, mut since_look) = (Landed::new(), vec![0; BUFFER], u64::MAX);
+    let (mut landed, mut since_look) = (Landed::new(), u64::MAX);
     while let Some(member) = members.next().map_err(flaw)? {
         let path = member.path;
         if !format::is_member_path(&path) && ![format::MANIFEST, format::CHECKSUMS].contains(&path.as_str()) {
@@ -121,12 +164,12 @@ fn write_all(
         }
         if member.is_folder {
             root.make_folder(&path).map_err(|e| not_made(&path, e))?;
-            landed.insert(path, (0, None));
+            landed.insert(path, Landing::default());
             continue;
         }
         let mut file = root.make_file(&path, false).map_err(|e| not_made(&path, e))?;
-        let bytes = pour(&mut members, &mut file, &mut buffer, place, &mut since_look, meter)?;
-        landed.insert(path.clone(), (bytes, None));
+        let bytes = pour(&mut members, &mut file, place, &mut since_look, meter)?;
+        landed.insert(path.clone(), Landing { bytes, ..Landing::default() });
         meter.member();
         // A hasher that ended has an error to tell, which is told in its place.
         let _ = done.send((path, file));
@@ -153,9 +196,8 @@ fn not_made(path: &str, error: io::Error) -> Flaw {
 }
 
 fn pour(
-    from: &mut impl Read,
+    from: &mut impl BufRead,
     to: &mut File,
-    buffer: &mut [u8],
     place: &Path,
     since_look: &mut u64,
     meter: &Meter,
@@ -163,7 +205,8 @@ fn pour(
     let mut bytes = 0;
     loop {
         meter.check().map_err(Flaw::Io)?;
-        let read = from.read(buffer).map_err(damaged)?;
+        let there = from.fill_buf().map_err(damaged)?;
+        let read = there.len();
         if read == 0 {
             return Ok(bytes);
         }
@@ -173,7 +216,8 @@ fn pour(
             }
             *since_look = 0;
         }
-        to.write_all(&buffer[..read]).map_err(Flaw::Io)?;
+        to.write_all(there).map_err(Flaw::Io)?;
+        from.consume(read);
         *since_look += read as u64;
         bytes += read as u64;
         meter.bytes(read as u64);

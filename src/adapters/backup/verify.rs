@@ -3,8 +3,9 @@
 
 use super::format::{self, CHECKSUMS, Kind, MANIFEST, Manifest, Sidecar};
 use super::meter::Meter;
-use super::unpack::{Flaw, Landed, finish, hash, unpack};
-use super::{BackupVault, Work, failed, read_sidecar, sqlite};
+use super::prover::{Restoration, restore_into};
+use super::unpack::{Flaw, Landed, complaints, hash};
+use super::{BackupVault, Work, failed, read_sidecar};
 use crate::adapters::archive_dir::ArchiveDir;
 use crate::adapters::beneath::Beneath;
 use crate::adapters::clock::{SystemClock, UuidIds};
@@ -17,14 +18,14 @@ use moon_actors::domain::Sha256;
 use moon_actors::port::{ArchiveStore, Held, Ledger, Proof, Proven, Step, StoredBackup};
 use moon_actors::{Error, Kind as ErrorKind, Result};
 use sha2::Digest;
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Left free on the disk when a backup is restored to be compared, bytes.
-const KEPT: u64 = 64 << 20;
+pub(super) const KEPT: u64 = 64 << 20;
 /// Differences named in full; more of them say nothing new.
 const NAMED: usize = 10;
 
@@ -37,7 +38,7 @@ pub(super) fn told(what: &str, flaw: Flaw) -> Error {
     }
 }
 
-fn damaged(what: &str, why: impl std::fmt::Display) -> Error {
+pub(super) fn damaged(what: &str, why: impl std::fmt::Display) -> Error {
     Error::data("backup.damaged", format!("{what} is not what was backed up"))
         .cause(why)
         .hint("do not rely on it: `moon backup list` shows the others, `moon backup` makes a new one")
@@ -49,7 +50,7 @@ fn no_room(what: &str) -> Error {
 }
 
 /// Compares what landed in `place` with what its own manifest says, and opens every database.
-pub(super) fn compare(id: &str, place: &Path, mut landed: Landed, sidecar: Option<&Sidecar>) -> Result<Manifest> {
+pub(super) fn compare(id: &str, place: &Path, landed: &Landed, sidecar: Option<&Sidecar>) -> Result<Manifest> {
     let wrong = |why: String| damaged(id, why);
     let text = std::fs::read(place.join(MANIFEST)).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
@@ -63,26 +64,24 @@ pub(super) fn compare(id: &str, place: &Path, mut landed: Landed, sidecar: Optio
     if sums != format::checksums(&manifest.members, &Sha256::of(&text)) {
         return Err(wrong(format!("{CHECKSUMS} and {MANIFEST} differ")));
     }
-    let (mut differing, mut content_bytes) = (Vec::new(), 0);
+    let mut differing = Vec::new();
     for member in &manifest.members {
-        content_bytes += member.bytes;
-        match landed.remove(&member.path) {
+        match landed.get(&member.path) {
             None => differing.push(format!("{} is missing", member.path)),
-            Some((bytes, sha256)) if bytes != member.bytes || sha256 != member.sha256 => {
+            Some(landing) if landing.bytes != member.bytes || landing.sha256 != member.sha256 => {
                 differing.push(format!("{} differs", member.path));
             }
             Some(_) => {}
         }
     }
-    landed.retain(|path, _| path != MANIFEST && path != CHECKSUMS);
-    differing.extend(landed.into_keys().map(|path| format!("{path} is not in the manifest")));
-    let members = manifest.members.len() as u64;
-    if sidecar.is_some_and(|s| s.members != members || s.content_bytes != content_bytes) {
-        differing.push("the note beside it speaks of other contents".into());
-    }
+    let mut named: HashSet<&str> = manifest.members.iter().map(|member| member.path.as_str()).collect();
+    named.extend([MANIFEST, CHECKSUMS]);
+    let unnamed = landed.keys().filter(|path| !named.contains(path.as_str()));
+    differing.extend(unnamed.map(|path| format!("{path} is not in the manifest")));
+    differing.extend(sidecar.filter(|sidecar| !lists(sidecar, &manifest)).map(|_| OTHER_CONTENTS.to_owned()));
     // A database that differs already would only complain of the same.
     if differing.is_empty() {
-        differing = unsound(place, &manifest).map_err(|e| failed("open", place, e))?;
+        differing = unsound(place, &manifest, landed).map_err(|e| failed("open", place, e))?;
     }
     if differing.is_empty() {
         return Ok(manifest);
@@ -95,37 +94,40 @@ pub(super) fn compare(id: &str, place: &Path, mut landed: Landed, sidecar: Optio
     Err(wrong(differing.join("\n")))
 }
 
-/// What SQLite complains about in the databases that landed, two of them at a time.
-fn unsound(place: &Path, manifest: &Manifest) -> io::Result<Vec<String>> {
-    let databases: Vec<_> = manifest.members.iter().filter(|member| member.kind == Kind::Sqlite).collect();
-    let (root, next) = (Beneath::hold(place)?, AtomicUsize::new(0));
-    let look = || -> io::Result<Vec<String>> {
-        let mut found = Vec::new();
-        while let Some(member) = databases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let name = root.name_for_sqlite(&member.path)?;
-            let complaints = sqlite::complaints(name.as_ref()).unwrap_or_else(|e| vec![e.to_string()]);
-            found.extend(complaints.into_iter().map(|complaint| format!("{}: {complaint}", member.path)));
-        }
-        Ok(found)
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(look);
-        let mut found = look()?;
-        found.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        found.sort();
-        Ok(found)
-    })
+/// What is said where a note does not list what the backup holds.
+pub(super) const OTHER_CONTENTS: &str = "the note beside it speaks of other contents";
+
+/// Whether the note speaks of as much as the manifest lists.
+pub(super) fn lists(sidecar: &Sidecar, manifest: &Manifest) -> bool {
+    let content_bytes: u64 = manifest.members.iter().map(|member| member.bytes).sum();
+    sidecar.members == manifest.members.len() as u64 && sidecar.content_bytes == content_bytes
+}
+
+/// What SQLite complained about in the databases that landed.
+fn unsound(place: &Path, manifest: &Manifest, landed: &Landed) -> io::Result<Vec<String>> {
+    let (root, mut found) = (Beneath::hold(place)?, Vec::new());
+    for member in manifest.members.iter().filter(|member| member.kind == Kind::Sqlite) {
+        let known = landed.get(&member.path).and_then(|landing| landing.complaints.clone());
+        let complaints = match known {
+            Some(complaints) => complaints,
+            // It does not begin like one: let SQLite say so.
+            None => complaints(&root, &member.path)?,
+        };
+        found.extend(complaints.into_iter().map(|complaint| format!("{}: {complaint}", member.path)));
+    }
+    Ok(found)
 }
 
 /// Whether the file is still the one that its note describes, byte for byte.
 pub(super) fn read_again(path: &Path, sidecar: &Sidecar, meter: &Meter) -> Result<()> {
     let file = durable::open_from_disk(path).map_err(|e| failed("read", path, e))?;
-    let read = Counted { inner: file, hasher: sha2::Sha256::new(), bytes: 0, meter: Some(meter) };
+    let read = Counted::new(file, Some(meter));
     let found = hash(read, &mut vec![0; 256 << 10]).map_err(|e| failed("read", path, e))?;
     agree(&sidecar.id, &found, sidecar)
 }
 
-fn agree(id: &str, (bytes, sha256): &(u64, Sha256), sidecar: &Sidecar) -> Result<()> {
+/// Whether what was read is the file that the note describes.
+pub(super) fn agree(id: &str, (bytes, sha256): &(u64, Sha256), sidecar: &Sidecar) -> Result<()> {
     if *bytes == sidecar.bytes && *sha256 == sidecar.sha256 {
         return Ok(());
     }
@@ -136,11 +138,17 @@ fn agree(id: &str, (bytes, sha256): &(u64, Sha256), sidecar: &Sidecar) -> Result
 }
 
 /// Counts and hashes what passes through.
-struct Counted<'a, R> {
+pub(super) struct Counted<'a, R> {
     inner: R,
-    hasher: sha2::Sha256,
-    bytes: u64,
+    pub(super) hasher: sha2::Sha256,
+    pub(super) bytes: u64,
     meter: Option<&'a Meter>,
+}
+
+impl<'a, R> Counted<'a, R> {
+    pub(super) fn new(inner: R, meter: Option<&'a Meter>) -> Self {
+        Self { inner, hasher: sha2::Sha256::new(), bytes: 0, meter }
+    }
 }
 
 impl<R: Read> Read for Counted<'_, R> {
@@ -200,10 +208,15 @@ impl BackupVault {
             }
             vault.restore(&path, &backup, sidecar, stopped)
         });
-        match restored.await? {
+        self.conclude(held, restored.await?).await
+    }
+
+    /// The last of a proof: what the restored ledger says of the restored archive. Then the place is given up.
+    pub(super) async fn conclude(&self, held: &Held, restored: Restored) -> Result<(Proof, Sidecar)> {
+        match restored {
             Restored::Sealed(sidecar) => Ok((Proof::Stream, sidecar)),
-            Restored::Open { work, sidecar, has_sound_ledger } => {
-                archives_whole(&sidecar.id, &work.path().join(format::HOME), has_sound_ledger).await?;
+            Restored::Open { work, place, sidecar, has_sound_ledger } => {
+                archives_whole(&sidecar.id, &place.join(format::HOME), has_sound_ledger).await?;
                 self.blocking(Some(held), move |_, _| {
                     drop(work);
                     Ok(())
@@ -244,21 +257,12 @@ impl BackupVault {
         }
         let meter = self.meter(Step::Verify, sidecar.as_ref().map(|s| s.content_bytes), stopped);
         let file = durable::open_from_disk(path).map_err(|e| failed("read", path, e))?;
-        let mut file = Counted { inner: file, hasher: sha2::Sha256::new(), bytes: 0, meter: None };
-        let landed = if backup.encrypted {
-            unpack(self.seal()?.open(&mut file)?, id, work.path(), &meter)
-        } else {
-            unpack(&mut file, id, work.path(), &meter)
-        };
-        let landed = landed.map_err(|flaw| told(id, flaw))?;
-        if file.read(&mut [0]).map_err(|e| failed("read", path, e))? > 0 {
-            return Err(damaged(id, "there is something behind its end"));
-        }
-        let read = (file.bytes, finish(file.hasher));
+        let seal = backup.encrypted.then(|| self.seal()).transpose()?;
+        let Restoration { landed, read } = restore_into(work.path(), file, seal.as_ref(), id, &meter)?;
         if let Some(sidecar) = &sidecar {
             agree(id, &read, sidecar)?;
         }
-        let manifest = compare(id, work.path(), landed, sidecar.as_ref())?;
+        let manifest = compare(id, work.path(), &landed, sidecar.as_ref())?;
         let made = || Sidecar {
             id: id.clone(),
             file: format::file_name(id, backup.encrypted),
@@ -271,19 +275,24 @@ impl BackupVault {
             members: manifest.members.len() as u64,
             content_bytes: manifest.members.iter().map(|m| m.bytes).sum(),
             databases: format::databases(&manifest),
+            unsound: 0,
         };
         let sidecar = sidecar.unwrap_or_else(made);
-        Ok(Restored::Open { work, sidecar, has_sound_ledger: manifest.ledger.is_some() })
+        let place = work.path().to_owned();
+        Ok(Restored::Open { work, place, sidecar, has_sound_ledger: manifest.ledger.is_some() })
     }
 }
 
-enum Restored {
-    Open { work: Work, sidecar: Sidecar, has_sound_ledger: bool },
+/// How far a proof has come.
+pub(super) enum Restored {
+    /// All of it lies in `place`, below `work`, and is as the manifest says.
+    Open { work: Work, place: PathBuf, sidecar: Sidecar, has_sound_ledger: bool },
+    /// Nobody here can open it.
     Sealed(Sidecar),
 }
 
 /// Every object that the restored ledger names is there and holds what was archived.
-async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool) -> Result<()> {
+pub(super) async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool) -> Result<()> {
     let db = home.join("state/moon.db");
     if !db.is_file() {
         return Ok(());

@@ -3,13 +3,14 @@
 //! Nothing is held whole but the list of members: a file of any size passes through in pieces. A file is read up to the size it had
 //! when it was opened. It must never write anywhere but into the file it is given and the folder of its own work.
 
+use super::follow::Growing;
 use super::format::{self, CHECKSUMS, HOME, Included, Kind, MANIFEST, Manifest, Member};
 use super::meter::Meter;
-use super::pack::{Out, Piece, pack};
+use super::pack::{Out, Piece, Pieces, pack};
 use super::sqlite::{self, Taken};
 use super::unpack::{Flaw, Landed, finish, unpack};
 use super::walk::{Found, IsDatabase, Rules, Source, Visit, walk};
-use crate::adapters::ahead::Received;
+use crate::adapters::ahead::{Received, fill_up};
 use age::Encryptor;
 use moon_actors::Error;
 use moon_actors::backup::engine::SKIPPED;
@@ -19,13 +20,16 @@ use rustix::fs::Stat;
 use sha2::Digest;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+/// The code of a database that is in the backup as the file that it is.
+pub(super) const UNSOUND: &str = "backup.unsound";
+
 const PIECE: usize = 128 << 10;
 /// Pieces on their way from the reader to the writer.
-const WAITING: usize = 48;
+const WAITING: usize = 24;
 /// The ledger as a member.
 const LEDGER: &str = "home/state/moon.db";
 /// What the manifest has without its members, and each member without its path, at most, bytes.
@@ -48,8 +52,19 @@ pub(super) struct Order<'a> {
     pub(super) copy_first: HashSet<String>,
     /// Files that cannot be read to their end.
     pub(super) unreadable: HashSet<String>,
+    /// Whether SQLite looks into databases as they are taken. If not, whoever proves the backup has it look into what landed.
+    pub(super) looks_into_databases: bool,
     pub(super) meter: Meter,
     pub(super) limits: Limits,
+}
+
+/// Who proves the backup while it is written.
+pub(super) enum Beside<'a> {
+    Nobody,
+    /// What goes into the encryption is restored here at the same time.
+    Stream(&'a Path),
+    /// The file is followed.
+    File(Growing),
 }
 
 /// How much one backup may hold: what a restore takes.
@@ -98,32 +113,38 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Writes the whole backup into `file`. With `prove`, what goes into the encryption is restored there at the same time.
+/// Writes the whole backup into `file`.
 pub(super) fn write(
     order: &Order,
     file: &mut File,
     seal: Option<Encryptor>,
-    prove: Option<&Path>,
+    beside: Beside,
 ) -> Result<Written, Failed> {
     let (send, receive) = sync_channel(WAITING);
+    let (give_back, used) = sync_channel(WAITING);
     let id = order.manifest.id.clone();
     std::thread::scope(|scope| {
-        let (copy, prover) = match prove {
-            None => (None, None),
-            Some(place) => {
+        let (copy, prover, growing) = match beside {
+            Beside::Nobody => (None, None, None),
+            Beside::File(growing) => (None, None, Some(growing)),
+            Beside::Stream(place) => {
                 let (copy, stream) = sync_channel(WAITING);
                 let (id, meter) = (id.clone(), Meter::default());
                 let work = move || unpack(Received::new(stream), &id, place, &meter);
-                (Some(copy), Some(scope.spawn(work)))
+                (Some(copy), Some(scope.spawn(work)), None)
             }
         };
         let writer = scope.spawn({
             let (level, id, folder) = (order.level, id.clone(), order.work.to_owned());
-            move || -> io::Result<(u64, Sha256)> { pack(&receive, &id, level, Out::new(file, folder), seal, copy) }
+            move || -> io::Result<(u64, Sha256)> {
+                let pieces = Pieces { receive, give_back };
+                pack(&pieces, &id, level, Out::new(file, folder, growing), seal, copy)
+            }
         });
         let (look, copies) = channel();
-        let checker = scope.spawn(move || look_into(&copies));
-        let read = Reader::new(order, send, look)
+        let looks = order.looks_into_databases;
+        let checker = scope.spawn(move || look_into(&copies, looks));
+        let read = Reader::new(order, send, used, look)
             .read_all(|| checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let landed = prover.map(|prover| prover.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -148,11 +169,13 @@ struct Database {
     file: Option<File>,
 }
 
-/// Asks SQLite about databases while the rest is read, and removes copies. Gives back what is wrong with which member.
-fn look_into(databases: &Receiver<Database>) -> Vec<(usize, Vec<String>)> {
+/// Asks SQLite about databases while the rest is read (of the ledger more than a restore of it would be asked), and removes copies.
+/// Gives back what is wrong with which member.
+fn look_into(databases: &Receiver<Database>, looks_into_all: bool) -> Vec<(usize, Vec<String>)> {
     let mut unsound = Vec::new();
     while let Ok(Database { member, taken, is_ledger, file }) = databases.recv() {
         let looked = match &taken {
+            _ if !looks_into_all && !is_ledger => Ok(vec![]),
             Taken::Still(db) => sqlite::complaints_of(db),
             Taken::Copy(copy) => sqlite::complaints(copy),
         };
@@ -175,6 +198,7 @@ fn look_into(databases: &Receiver<Database>) -> Vec<(usize, Vec<String>)> {
 struct Reader<'a> {
     order: &'a Order<'a>,
     send: SyncSender<Piece>,
+    used: Receiver<Vec<u8>>,
     look: Sender<Database>,
     /// Bytes that the manifest will have, at most.
     listed: u64,
@@ -188,10 +212,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(order: &'a Order<'a>, send: SyncSender<Piece>, look: Sender<Database>) -> Self {
+    fn new(order: &'a Order<'a>, send: SyncSender<Piece>, used: Receiver<Vec<u8>>, look: Sender<Database>) -> Self {
         Self {
             order,
             send,
+            used,
             look,
             listed: LISTED,
             members: Vec::new(),
@@ -242,7 +267,7 @@ impl<'a> Reader<'a> {
         if member.path == LEDGER {
             self.ledger = None;
         }
-        let error = Error::data("backup.unsound", format!("the database {} is not sound", member.path));
+        let error = Error::data(UNSOUND, format!("the database {} is not sound", member.path));
         let hint = "it is in the backup as it is; repair it, or restore it from an older backup";
         self.left_out.push(error.cause(complaints.join("\n")).hint(hint).into());
     }
@@ -279,6 +304,11 @@ impl<'a> Reader<'a> {
             left_out: self.left_out,
             landed: None,
         })
+    }
+
+    /// A buffer that the writer is done with, if there is one: new ones cost more than to read into them.
+    fn used(&self) -> Vec<u8> {
+        self.used.try_recv().unwrap_or_default()
     }
 
     fn send(&self, piece: Piece) -> io::Result<()> {
@@ -326,21 +356,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn file(&mut self, found: &Found, mut file: File) -> Result<IsDatabase, Failed> {
+    fn file(&mut self, found: &Found, file: File) -> Result<IsDatabase, Failed> {
         if self.order.unreadable.contains(found.path) {
             self.leave_out(found.path, "it could not be read to its end");
             return Ok(IsDatabase::No);
         }
-        let header = match sqlite::header(&mut file).and_then(|header| file.rewind().map(|()| header)) {
-            Ok(header) => header,
+        let is_database = match sqlite::is_database(&file) {
+            Ok(is_database) => is_database,
             Err(e) => {
                 self.leave_out(found.path, &e.to_string());
                 return Ok(IsDatabase::No);
             }
         };
-        if sqlite::is_database(&header)
-            && let Some(taken) = self.database(found)?
-        {
+        if is_database && let Some(taken) = self.database(found)? {
             self.pass_database(found, taken, Some(file))?;
             return Ok(IsDatabase::Yes);
         }
@@ -403,8 +431,7 @@ impl<'a> Reader<'a> {
             sqlite::Failed::Busy => "it was locked all the time".to_owned(),
             sqlite::Failed::Sqlite(e) => e.to_string(),
         };
-        let error =
-            Error::data("backup.unsound", format!("the database {path} could not be copied by SQLite")).cause(why);
+        let error = Error::data(UNSOUND, format!("the database {path} could not be copied by SQLite")).cause(why);
         let hint = "its file is in the backup as it lay there, which may be in the middle of a change";
         self.left_out.push(error.hint(hint).into());
         Ok(())
@@ -418,8 +445,8 @@ impl<'a> Reader<'a> {
         let mut bytes = bytes;
         if bytes <= PIECE as u64 {
             // Small: it is read before its length is said, so it may have become shorter.
-            let mut piece = Vec::with_capacity(bytes as usize);
-            if let Err(e) = (&mut file).take(bytes).read_to_end(&mut piece) {
+            let mut piece = self.used();
+            if let Err(e) = fill_up(&mut file, &mut piece, bytes as usize) {
                 self.leave_out(&path, &e.to_string());
                 return Ok(());
             }
@@ -431,11 +458,11 @@ impl<'a> Reader<'a> {
             self.send(Piece::Head { path: path.clone(), is_folder: false, bytes, mode, mtime })?;
             let mut left = bytes;
             while left > 0 {
-                let mut piece = Vec::with_capacity(PIECE);
+                let mut piece = self.used();
                 let wanted = left.min(PIECE as u64);
-                match (&mut file).take(wanted).read_to_end(&mut piece) {
-                    Ok(read) if read as u64 == wanted => {}
-                    Ok(_) => return Err(Failed::Shrank(path)),
+                match fill_up(&mut file, &mut piece, wanted as usize) {
+                    Ok(()) if piece.len() as u64 == wanted => {}
+                    Ok(()) => return Err(Failed::Shrank(path)),
                     Err(_) => return Err(Failed::Unreadable(path)),
                 }
                 left -= wanted;

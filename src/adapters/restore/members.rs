@@ -7,7 +7,7 @@ use super::names::{checked, damaged, is_id, refused};
 use crate::adapters::backup::format::MEMBERS_MAX;
 use moon_actors::{Error, Result};
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use tar::{EntryType, Header};
 
 const BLOCK: usize = 512;
@@ -38,8 +38,8 @@ pub(in crate::adapters) struct Member {
 }
 
 /// A strict reader. The body of the member that [`Members::next`] gave is read from it as from a file.
-pub(in crate::adapters) struct Members<'a> {
-    input: &'a mut dyn Read,
+pub(in crate::adapters) struct Members<'a, R: ?Sized = dyn Read + 'a> {
+    input: &'a mut R,
     layout: Layout,
     top: Option<String>,
     left: u64,
@@ -55,8 +55,8 @@ struct Extended {
     is_any: bool,
 }
 
-impl<'a> Members<'a> {
-    pub(in crate::adapters) fn new(input: &'a mut dyn Read, layout: Layout) -> Self {
+impl<'a, R: Read + ?Sized> Members<'a, R> {
+    pub(in crate::adapters) fn new(input: &'a mut R, layout: Layout) -> Self {
         Self { input, layout, top: None, left: 0, padding: 0, seen: 0 }
     }
 
@@ -245,7 +245,7 @@ impl<'a> Members<'a> {
     }
 }
 
-impl Read for Members<'_> {
+impl<R: Read + ?Sized> Read for Members<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if most == 0 {
@@ -257,6 +257,23 @@ impl Read for Members<'_> {
         }
         self.left -= read as u64;
         Ok(read)
+    }
+}
+
+impl<R: BufRead + ?Sized> BufRead for Members<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let there = self.input.fill_buf()?;
+        if there.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(&there[..there.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))])
+    }
+    fn consume(&mut self, bytes: usize) {
+        self.left -= bytes as u64;
+        self.input.consume(bytes);
     }
 }
 
