@@ -8,6 +8,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Never waited for more than this, bytes.
+const ENOUGH: usize = 128 << 10;
+
 #[derive(Default)]
 struct State {
     written: u64,
@@ -85,13 +88,15 @@ impl Drop for Follower {
 
 impl Read for Follower {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        // As much as is asked for, or all there will be: for every few bytes to be woken costs more than to wait.
+        let enough = into.len().clamp(1, ENOUGH) as u64;
         let mut state = self.shared.state();
         let there = loop {
             if state.is_over {
                 return Err(io::Error::other("what was followed is not written any more"));
             }
             let there = state.written - self.at;
-            if there > 0 || state.is_whole {
+            if there >= enough || state.is_whole {
                 break there;
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +149,7 @@ mod tests {
         let (growing, mut follower, _leash) = follow(same);
         file.write_all(b"half").expect("written");
         growing.grew(4).expect("followed");
-        assert_eq!(follower.read(&mut [0; 9]).expect("what is there"), 4);
+        assert_eq!(follower.read(&mut [0; 4]).expect("what is there"), 4);
         drop(growing);
         assert!(follower.read(&mut [0; 9]).is_err(), "it is not whole");
         let (growing, follower, _leash) = follow(file.try_clone().expect("a handle"));

@@ -68,9 +68,9 @@ impl Task {
     fn prove(&self, file: Follower) -> Result<Proved> {
         let Restoration { landed, read } = restore_into(&self.place, file, self.seal.as_ref(), &self.id, &self.meter)?;
         let manifest = verify::compare(&self.id, &self.place, &landed, None)?;
-        self.meter.check().map_err(|e| super::failed("read", &self.place, e))?;
-        let home = self.place.join(format::HOME);
-        let archives = self.runtime.block_on(verify::archives_whole(&self.id, &home, manifest.ledger.is_some()));
+        let (home, has_sound_ledger) = (self.place.join(format::HOME), manifest.ledger.is_some());
+        let archives = verify::archives_whole(&self.id, &home, has_sound_ledger, &self.meter);
+        let archives = self.runtime.block_on(archives);
         work::give_up(&self.place);
         Ok(Proved { manifest, read, archives })
     }

@@ -216,7 +216,9 @@ impl BackupVault {
         match restored {
             Restored::Sealed(sidecar) => Ok((Proof::Stream, sidecar)),
             Restored::Open { work, place, sidecar, has_sound_ledger } => {
-                archives_whole(&sidecar.id, &place.join(format::HOME), has_sound_ledger).await?;
+                // It ends with this future.
+                let meter = Meter::default();
+                archives_whole(&sidecar.id, &place.join(format::HOME), has_sound_ledger, &meter).await?;
                 self.blocking(Some(held), move |_, _| {
                     drop(work);
                     Ok(())
@@ -292,7 +294,7 @@ pub(super) enum Restored {
 }
 
 /// Every object that the restored ledger names is there and holds what was archived.
-pub(super) async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool) -> Result<()> {
+pub(super) async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool, meter: &Meter) -> Result<()> {
     let db = home.join("state/moon.db");
     if !db.is_file() {
         return Ok(());
@@ -305,6 +307,7 @@ pub(super) async fn archives_whole(id: &str, home: &Path, has_sound_ledger: bool
     let ledger = SqliteLedger::untouched(&db, Arc::new(SystemClock::start()), Arc::new(UuidIds)).map_err(unreadable)?;
     let store = ArchiveDir::open(home, 1, String::new()).map_err(|e| damaged(id, e))?;
     for segment in ledger.all_segments().await.map_err(unreadable)? {
+        meter.check().map_err(|e| failed("read", home, e))?;
         store.verify(&segment).await.map_err(|e| {
             Error::data(SOURCE_DAMAGED, format!("{id} holds what was there, and the archive was not whole"))
                 .cause(e)
