@@ -134,3 +134,24 @@ fn full_disk(folder: &Path) {
     wait(ledger.verify_audit()).expect("read").expect("whole");
     assert_eq!(wait(ledger.integrity()).expect("read"), Vec::<String>::new());
 }
+
+#[test]
+fn the_audit_is_verified_as_of_one_moment_while_another_process_appends_to_it() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let (writer, hands) = on_disk(folder.path());
+    let reader = reopened(folder.path(), &hands).expect("opens");
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..1500 {
+                let entry = AuditEntry::new("test", "noted", "info", format!("row {n}"));
+                wait(writer.audit(&entry)).expect("written");
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Release);
+        });
+        while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+            wait(reader.verify_audit()).expect("read").expect("a row that is added is no damage");
+        }
+    });
+    assert_eq!(wait(reader.verify_audit()).expect("read"), Ok(1500));
+}

@@ -120,13 +120,14 @@ impl SqliteLedger {
         self.write("write the heartbeat", |db, stamp| memory::beat(db, stamp)).await
     }
 
+    /// All that one reading asks is answered as of one moment, whatever others write meanwhile.
     async fn read<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl Fn(&Connection, &Stamp) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         let stamp = self.stamp();
-        self.on_connection(move |db| work(db, &stamp).map_err(failed(what))).await
+        self.on_connection(move |db| db.transaction().and_then(|tx| work(&tx, &stamp)).map_err(failed(what))).await
     }
 
     async fn on_connection<T: Send + 'static>(
