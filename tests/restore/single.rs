@@ -219,6 +219,7 @@ fn whoever_interrupts_a_restore_or_a_backup_is_told_so_on_a_line_of_its_own_with
             assert!(ended.signal() == Some(2) || ended.code() == Some(0), "{ended:?} {shown:?}");
             let (_, left) = shown.rsplit_once("\u{1b}[2K").expect("a bar that was taken away");
             assert!(!left.contains(step), "{shown:?}");
+            assert!(!shown.contains("the daemon is at work"), "there is none: {shown:?}");
             left.trim_start_matches('\r') == format!("{said}\r\n")
         });
         assert!(is_told, "{words:?} was never cut off half-way");
