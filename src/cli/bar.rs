@@ -63,6 +63,12 @@ impl Drop for Uninterrupted {
     }
 }
 
+/// A question waits, and nothing was touched before its answer.
+pub(super) fn asks() {
+    listen();
+    listening().word = Some(CUT_OFF_RESTORE);
+}
+
 /// From now on a daemon is not where it was, whoever interrupts.
 pub(super) fn makes_way() {
     listen();

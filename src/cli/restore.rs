@@ -141,7 +141,8 @@ fn already_undone(ctx: &Context) -> Result<Report> {
     let kept = restore::way_back(&ctx.home).map(|back| back.back).unwrap_or_default();
     let done = Done { placed: kept.len(), kept };
     told_of_kept(&mut report, &done);
-    report.data(&json!({ "restored": true, "finished": true, "kept": done.kept, "placed": done.placed }));
+    report
+        .data(&json!({ "restored": true, "finished": true, "kept": done.kept, "placed": done.placed, "daemon": null }));
     let said = "finished an undo that was interrupted";
     if let Err(error) = runtime::block_on(record(ctx, None, (said, false), &done))? {
         report.issue(error);
@@ -375,6 +376,7 @@ fn told_of_daemon(report: &mut Report, away: Option<&Away>, started: Option<Resu
 }
 
 fn ask(ctx: &Context, question: &str) -> Result<()> {
+    bar::asks();
     if ctx.out.ask(&format!("{question} Type yes: ")).trim() == "yes" {
         return Ok(());
     }

@@ -227,6 +227,25 @@ fn whoever_interrupts_a_restore_or_a_backup_is_told_so_on_a_line_of_its_own_with
 }
 
 #[test]
+fn whoever_interrupts_the_question_of_a_restore_or_of_an_undo_is_told_that_nothing_was_touched() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    restore(&scratch, &file, &[]).expect(0);
+    for words in [&["restore", file.to_str().expect("plain")][..], &["restore", "--undo"]] {
+        let (mut child, mut pty, shown) = at_terminal(&mut scratch.moon(words), "Type yes: ");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("interrupted");
+        let mut rest = Vec::new();
+        // The end of a terminal is an error.
+        let _ = std::io::Read::read_to_end(&mut pty, &mut rest);
+        assert_eq!(child.wait().expect("ended").signal(), Some(2), "{shown:?}");
+        let said = "\r\ninterrupted: nothing was restored, and everything is as it was\r\n";
+        assert_eq!(String::from_utf8_lossy(&rest), said, "{words:?}");
+        assert_eq!(day(&scratch), "what was said\n");
+    }
+}
+
+#[test]
 fn a_preview_calls_a_database_changed_only_when_it_holds_something_else() {
     let (scratch, _) = lived_in();
     let notes = scratch.path().join("notes");
