@@ -7,7 +7,8 @@ use moon_actors::port::{Progress, Step, Watch};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_millis(200);
@@ -19,8 +20,60 @@ const CUT_OFF: &str = "interrupted";
 const CUT_OFF_FROM_DAEMON: &str = "interrupted: the daemon goes on with it";
 const CUT_OFF_RESTORE: &str = "interrupted: nothing was restored, and everything is as it was";
 
-/// The one on the terminal, and what is said when a signal ends the process below it.
-static ON_TERMINAL: Mutex<Option<(ProgressBar, &str)>> = Mutex::new(None);
+const CUT_OFF_AWAY: &str = "interrupted: nothing was restored; the daemon was told to make way: see `moon status`";
+const CUT_OFF_DONE: &str = "interrupted: what was to be restored is in its place";
+const NOT_CUT_OFF: &str = "interrupted: what is restored is put in its place first, and the command goes on to its end";
+
+/// What a signal meets.
+struct Listening {
+    /// The one on the terminal.
+    bar: Option<ProgressBar>,
+    /// What is said when a signal ends the process: it stands when its bar is gone, until another takes its place.
+    word: Option<&'static str>,
+    /// What is under way is not to be cut off.
+    waits: bool,
+}
+
+static LISTENING: Mutex<Listening> = Mutex::new(Listening { bar: None, word: None, waits: false });
+
+fn listening() -> MutexGuard<'static, Listening> {
+    LISTENING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While it lives no SIGINT and no SIGTERM ends the process: whoever sends one is told so, and the command goes on to its end. For
+/// what takes a moment and would be left half-done.
+pub(super) struct Uninterrupted(());
+
+impl Uninterrupted {
+    pub(super) fn begin() -> Self {
+        listen();
+        listening().waits = true;
+        Self(())
+    }
+
+    /// Who interrupts what comes behind it is told that it is done.
+    pub(super) fn done(&self) {
+        listening().word = Some(CUT_OFF_DONE);
+    }
+}
+
+impl Drop for Uninterrupted {
+    fn drop(&mut self) {
+        listening().waits = false;
+    }
+}
+
+/// A question waits, and nothing was touched before its answer.
+pub(super) fn asks() {
+    listen();
+    listening().word = Some(CUT_OFF_RESTORE);
+}
+
+/// From now on a daemon is not where it was, whoever interrupts.
+pub(super) fn makes_way() {
+    listen();
+    listening().word = Some(CUT_OFF_AWAY);
+}
 
 /// Gone when it is dropped, and when a signal ends the process.
 pub(super) struct Bar(ProgressBar);
@@ -44,7 +97,10 @@ impl Bar {
 
     fn shown(bar: ProgressBar, cut_off: &'static str) -> Self {
         if !bar.is_hidden() {
-            *ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some((bar.clone(), cut_off));
+            {
+                let mut listening = listening();
+                (listening.bar, listening.word) = (Some(bar.clone()), Some(cut_off));
+            }
             listen();
         }
         Self(bar)
@@ -57,10 +113,8 @@ impl Bar {
     /// A sign of life while a daemon does it.
     pub(super) fn waiting(request: &Request) -> Self {
         let bar = Self::of(request);
-        if let Some((_, cut_off)) = ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            *cut_off = CUT_OFF_FROM_DAEMON;
-        }
         if !bar.0.is_hidden() {
+            listening().word = Some(CUT_OFF_FROM_DAEMON);
             bar.0.set_message("the daemon is at work");
             bar.0.enable_steady_tick(TICK);
         }
@@ -99,7 +153,7 @@ fn style(template: &str) -> ProgressStyle {
 impl Drop for Bar {
     fn drop(&mut self) {
         if !self.0.is_hidden() {
-            *ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            listening().bar = None;
         }
         self.0.finish_and_clear();
     }
@@ -109,19 +163,36 @@ impl Drop for Bar {
 /// signal that was listened to once does nothing by itself any more.
 fn listen() {
     static ONCE: Once = Once::new();
-    let wait = || {
-        let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
-        for signal in signals.forever() {
-            // Held: nothing is drawn or said behind it.
-            let shown = ON_TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((bar, cut_off)) = &*shown {
-                bar.finish_and_clear();
-                to_stderr(&format!("{cut_off}\n"));
-            }
-            // As it would have ended, so that a shell sees what ended it.
-            let _ = emulate_default_handler(signal);
+    ONCE.call_once(|| {
+        let (begun, begins) = std::sync::mpsc::channel();
+        let wait = move || {
+            let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+            let _ = begun.send(());
+            signals.forever().for_each(heard);
+        };
+        // Without a thread the signal ends the process as ever, and nothing is waited for.
+        if std::thread::Builder::new().name("moon-signals".into()).spawn(wait).is_ok() {
+            let _ = begins.recv();
         }
+    });
+}
+
+fn heard(signal: i32) {
+    // Held: nothing is drawn or said behind it.
+    let listening = listening();
+    let word = if listening.waits { Some(NOT_CUT_OFF) } else { listening.word };
+    let break_line = match &listening.bar {
+        Some(bar) => {
+            bar.finish_and_clear();
+            ""
+        }
+        // Behind the `^C` that a terminal shows, and behind a question.
+        None if std::io::stderr().is_terminal() => "\n",
+        None => "",
     };
-    // Without a thread the signal ends the process as ever.
-    ONCE.call_once(|| _ = std::thread::Builder::new().name("moon-signals".into()).spawn(wait));
+    word.inspect(|word| to_stderr(&format!("{break_line}{word}\n")));
+    if !listening.waits {
+        // As it would have ended, so that a shell sees what ended it.
+        let _ = emulate_default_handler(signal);
+    }
 }

@@ -59,7 +59,14 @@ pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     }
     let rows = runtime::block_on(rows(ctx, args)).and_then(|rows| rows);
     match (rows, args.format) {
-        (Ok(rows), Format::Text) => Ok(text(ctx, &rows)),
+        (Ok(rows), Format::Text) => {
+            let mut report = text(ctx, &rows);
+            // Beside the checks and their verdict: it is no state of what they look at.
+            super::status::half_restored(ctx).into_iter().for_each(|issue| {
+                report.remark(issue);
+            });
+            Ok(report)
+        }
         (Ok(rows), Format::Nagios) => Ok(plugin(&rows)),
         (Err(error), Format::Text) => Err(error),
         (Err(error), Format::Nagios) => Ok(unknown(&error)),

@@ -1,6 +1,6 @@
 //! `moon restore`: verifies a backup, asks, sends the daemon away, swaps, and starts it again.
 
-use super::bar::Bar;
+use super::bar::{self, Bar, Uninterrupted};
 use super::output::{Report, size};
 use super::{Context, runtime};
 use crate::adapters::backup::BackupVault;
@@ -8,7 +8,7 @@ use crate::adapters::clock::{SystemClock, UuidIds};
 use crate::adapters::probe;
 use crate::adapters::restore::names::checked;
 use crate::adapters::restore::source::Source;
-use crate::adapters::restore::{self, Changes, Choice, Done, Kept, Prepared, WayBack};
+use crate::adapters::restore::{self, Changes, Choice, Done, Fate, Interrupted, Kept, Prepared, WayBack};
 use crate::adapters::sqlite::SqliteLedger;
 use crate::daemon::away::{self, Away};
 use crate::daemon::lock::HomeLock;
@@ -57,8 +57,12 @@ pub struct Args {
 pub(super) fn run(ctx: &Context, args: &Args) -> Result<Report> {
     let choice = choice(ctx, args)?;
     ctx.home.refuse_unsafe()?;
-    if !args.dry_run {
-        restore::settle(&ctx.home)?;
+    if !args.dry_run
+        && let Some(finished) = restore::settle(&ctx.home)?
+        && args.undo
+        && finished.is_undo()
+    {
+        return already_undone(ctx);
     }
     // Nobody is asked about what is not there.
     let source = if args.undo { None } else { Some(Source::find(&folder(ctx)?, &args.backup)?) };
@@ -129,16 +133,53 @@ fn note_damage(ctx: &Context, source: &Source, error: &Error) {
     }
 }
 
+/// The undo that is asked for was begun before, and the opening of the home has finished it: to undo now would be to undo that.
+fn already_undone(ctx: &Context) -> Result<Report> {
+    let mut report = Report::new("restore");
+    report.detail("the undo that was interrupted has been finished");
+    // Where nothing was replaced there is no way back, and nothing is kept.
+    let kept = restore::way_back(&ctx.home).map(|back| back.back).unwrap_or_default();
+    let done = Done { placed: kept.len(), kept };
+    told_of_kept(&mut report, &done);
+    report
+        .data(&json!({ "restored": true, "finished": true, "kept": done.kept, "placed": done.placed, "daemon": null }));
+    let said = "finished an undo that was interrupted";
+    if let Err(error) = runtime::block_on(record(ctx, None, (said, false), &done))? {
+        report.issue(error);
+    }
+    Ok(report)
+}
+
+/// What an undo would do to a restore that was interrupted half-way: its journal says more than the home does.
+fn preview_of_interrupted(one: &Interrupted) -> Report {
+    let mut report = Report::new("restore");
+    report.detail(format!("a restore was interrupted and will be finished first: {}", one.what()));
+    report.detail(if one.is_undo() {
+        "it is an undo itself: nothing more would be undone"
+    } else {
+        "then it would be taken back"
+    });
+    report.data(&json!({ "dry_run": true, "restored": false, "interrupted": one }));
+    report
+}
+
 fn undo(ctx: &Context, must_ask: bool, dry_run: bool) -> Result<Report> {
+    let interrupted = restore::interrupted(&ctx.home).filter(|_| dry_run);
+    if let Some(one) = interrupted.as_ref().filter(|one| one.will_be == Fate::Finished) {
+        return Ok(preview_of_interrupted(one));
+    }
     let back = restore::way_back(&ctx.home)?;
     let mut report = Report::new("restore");
+    if let Some(one) = &interrupted {
+        report.detail(format!("a restore was interrupted and will be taken back first: {}", one.what()));
+    }
     if dry_run || must_ask {
         lines_of(&back).into_iter().for_each(|line| {
             report.detail(line);
         });
     }
     if dry_run {
-        report.data(&json!({ "dry_run": true, "restored": false, "undo": back }));
+        report.data(&json!({ "dry_run": true, "restored": false, "undo": back, "interrupted": interrupted }));
         return Ok(report);
     }
     let _held = hold(ctx)?;
@@ -223,8 +264,16 @@ async fn replace(
     work: impl FnOnce(Option<&HomeLock>) -> Result<Done>,
 ) -> Result<()> {
     let limit = ctx.settings().supervision.drain * 12;
+    if HomeLock::holder(&ctx.home).is_some() {
+        bar::makes_way();
+    }
     let away = if ctx.home.exists() { away::send_away(&ctx.home, limit, words(ctx)).await? } else { None };
+    // A home half-way between two states, or without its daemon, is nothing to leave behind for the sake of a moment.
+    let uninterrupted = Uninterrupted::begin();
     let done = locked(ctx, (said, is_backup), work).await;
+    if done.is_ok() {
+        uninterrupted.done();
+    }
     let started = match &away {
         Some(away) => Some(away::start_again(away, &ctx.home).await),
         None => None,
@@ -239,9 +288,7 @@ async fn replace(
         }
     };
     report.detail(said);
-    for kept in &done.kept {
-        report.detail(format!("what was in {} before is kept as {}", kept.place.display(), kept.kept.display()));
-    }
+    told_of_kept(report, &done);
     if let Some(error) = remark {
         report.issue(error);
     }
@@ -308,6 +355,12 @@ fn words(ctx: &Context) -> Vec<OsString> {
     words
 }
 
+fn told_of_kept(report: &mut Report, done: &Done) {
+    for kept in &done.kept {
+        report.detail(format!("what was in {} before is kept as {}", kept.place.display(), kept.kept.display()));
+    }
+}
+
 fn told_of_daemon(report: &mut Report, away: Option<&Away>, started: Option<Result<u32>>) -> Value {
     match (away, started) {
         (Some(away), Some(Ok(pid))) => {
@@ -323,6 +376,7 @@ fn told_of_daemon(report: &mut Report, away: Option<&Away>, started: Option<Resu
 }
 
 fn ask(ctx: &Context, question: &str) -> Result<()> {
+    bar::asks();
     if ctx.out.ask(&format!("{question} Type yes: ")).trim() == "yes" {
         return Ok(());
     }

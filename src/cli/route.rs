@@ -64,7 +64,8 @@ pub(super) fn ask(ctx: &Context, request: Request, needs: Needs) -> Result<contr
 
 /// What the daemon answers, if one listens.
 async fn asked(ctx: &Context, request: &Request) -> Result<Option<contract::Report>> {
-    let _bar = Bar::waiting(request);
+    // Nobody is said to be at work where nobody is.
+    let _bar = HomeLock::holder(&ctx.home).map(|_| Bar::waiting(request));
     socket::ask(&ctx.home, request).await
 }
 

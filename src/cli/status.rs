@@ -2,6 +2,7 @@
 
 use super::output::Report;
 use super::{Context, runtime};
+use crate::adapters::restore::Fate;
 use crate::screens::view::{Level, View};
 use crate::screens::{plain, source};
 use moon_actors::Result;
@@ -45,7 +46,26 @@ fn watch(ctx: &Context) -> Result<Report> {
 fn once(ctx: &Context, name: &str) -> Result<Report> {
     super::route::check_ledger(&ctx.home)?;
     let document = runtime::block_on(source::document(&ctx.home, ctx.settings()))??;
-    Ok(report(name, document))
+    let mut report = report(name, document);
+    half_restored(ctx).into_iter().for_each(|issue| {
+        report.issue(issue);
+    });
+    Ok(report)
+}
+
+/// A restore that was cut off and waits for somebody who opens the home for writing: what is looked at here may be half of it.
+pub(super) fn half_restored(ctx: &Context) -> Option<Issue> {
+    let one = crate::adapters::restore::interrupted(&ctx.home)?;
+    let (fate, then) = match one.will_be {
+        Fate::Finished => ("finished", ", then `moon restore --undo` takes it back"),
+        Fate::TakenBack => ("taken back", ""),
+    };
+    Some(Issue {
+        code: None,
+        message: format!("a restore that was interrupted is still to be {fate}: {}", one.what()),
+        cause: None,
+        hint: Some(format!("any command that writes does it, such as `moon start` or `moon watch --once`{then}")),
+    })
 }
 
 /// The status document as one screen.

@@ -2,7 +2,7 @@
 
 use super::build::{ID, Parts, publish};
 use super::lived_in;
-use super::support::process::{Ran, Scratch, tree};
+use super::support::process::{Ran, Scratch, changes, tree};
 use super::verbs::{DAY, asked, beside, day, given, restore};
 use serde_json::json;
 use std::path::PathBuf;
@@ -132,4 +132,87 @@ fn a_kill_at_any_step_of_a_restore_of_single_files_leaves_all_old_or_all_new_and
         }
     }
     assert!(killed >= 12 && went_on >= 8, "{killed} kills, {went_on} gone on with");
+}
+
+#[test]
+fn an_undo_that_was_killed_is_finished_by_the_same_command_and_not_undone_by_it() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    let journal = scratch.path().join("home.restore.json");
+    let undo = |words: &[&str]| scratch.json(&[&["restore", "--undo"], words].concat());
+    let mut finished = 0;
+    for only in [&[][..], &["--only", DAY]] {
+        for number in 1..30 {
+            std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+            restore(&scratch, &file, only).expect(0);
+            let at = format!("restore.swapped:{number}");
+            let ran = Ran::of(scratch.moon(&["restore", "--undo", "--yes"]).env("MOON_TEST_KILL_AT", &at));
+            if ran.signal != Some(9) {
+                break;
+            }
+            // A kill behind the last step leaves an undo that was not interrupted.
+            if !journal.exists() {
+                continue;
+            }
+            let before = tree(scratch.path());
+            let said = undo(&["--dry-run"]).expect(0).report();
+            let way = &said["data"]["interrupted"];
+            assert_eq!(way["from"], "undo", "step {number}: {said}");
+            assert_eq!(changes(&before, &tree(scratch.path())), Vec::<String>::new());
+            for command in [&["status"][..], &["health", "--check", "disk"]] {
+                let issues = scratch.json(command).report()["issues"].to_string();
+                assert!(issues.contains("restore that was interrupted"), "step {number}: {command:?} {issues}");
+            }
+            let is_begun = way["will_be"] == "finished";
+            let done = undo(&["--yes"]).expect(0).report();
+            assert_eq!(day(&scratch), "overwritten\n", "step {number} of {only:?}: {done}");
+            let is_told = done["details"].to_string().contains("the undo that was interrupted has been finished");
+            assert_eq!((is_told, journal.exists()), (is_begun, false), "step {number}: {done}");
+            finished += usize::from(is_told);
+            // The next one is a wish of its own.
+            undo(&["--yes"]).expect(0);
+            assert_eq!(day(&scratch), "what was said\n", "step {number}");
+        }
+    }
+    assert!(finished >= 4, "{finished} were finished");
+}
+
+#[test]
+fn an_undo_takes_back_a_restore_that_was_killed_and_the_warning_names_it() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    for only in [&[][..], &["--only", DAY]] {
+        std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+        let mut command = scratch.moon(&["restore", "--yes"]);
+        let ran = Ran::of(command.arg(&file).args(only).env("MOON_TEST_KILL_AT", "restore.swapped:3"));
+        assert_eq!(ran.signal, Some(9));
+        let ran = scratch.run(&["restore", "--undo", "--yes"]).expect(0);
+        assert_eq!(day(&scratch), "overwritten\n", "{ran:?}");
+        let place = if only.is_empty() { scratch.home() } else { scratch.in_home(DAY) };
+        for named in [ID, place.to_str().expect("plain"), "moon restore --undo"] {
+            assert!(ran.stderr.contains(named), "{named}: {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_interrupts_a_swap_half_way_and_whoever_tries_is_told() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    let journal = scratch.path().join("home.restore.json");
+    for (undoes, only) in [(false, &[][..]), (false, &["--only", DAY]), (true, &[])] {
+        let mut told = 0;
+        for number in 1..30 {
+            std::fs::write(scratch.in_home(DAY), "overwritten\n").expect("a memory");
+            let mut command = scratch.moon(&["restore", "--yes"]);
+            let words = if undoes { command.arg("--undo") } else { command.arg(&file).args(only) };
+            let ran = Ran::of(words.env("MOON_TEST_INTERRUPT_AT", format!("restore.swapped:{number}")));
+            assert_eq!((ran.code, journal.exists()), (Some(0), false), "step {number}: {ran:?}");
+            if !ran.stderr.contains("interrupted: ") {
+                break;
+            }
+            told += 1;
+        }
+        assert!(told >= 3, "{told} steps of {only:?}");
+    }
 }

@@ -219,9 +219,29 @@ fn whoever_interrupts_a_restore_or_a_backup_is_told_so_on_a_line_of_its_own_with
             assert!(ended.signal() == Some(2) || ended.code() == Some(0), "{ended:?} {shown:?}");
             let (_, left) = shown.rsplit_once("\u{1b}[2K").expect("a bar that was taken away");
             assert!(!left.contains(step), "{shown:?}");
+            assert!(!shown.contains("the daemon is at work"), "there is none: {shown:?}");
             left.trim_start_matches('\r') == format!("{said}\r\n")
         });
         assert!(is_told, "{words:?} was never cut off half-way");
+    }
+}
+
+#[test]
+fn whoever_interrupts_the_question_of_a_restore_or_of_an_undo_is_told_that_nothing_was_touched() {
+    let (scratch, good) = lived_in();
+    let file = given(&scratch, &good);
+    restore(&scratch, &file, &[]).expect(0);
+    for words in [&["restore", file.to_str().expect("plain")][..], &["restore", "--undo"]] {
+        let (mut child, mut pty, shown) = at_terminal(&mut scratch.moon(words), "Type yes: ");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("interrupted");
+        let mut rest = Vec::new();
+        // The end of a terminal is an error.
+        let _ = std::io::Read::read_to_end(&mut pty, &mut rest);
+        assert_eq!(child.wait().expect("ended").signal(), Some(2), "{shown:?}");
+        let said = "\r\ninterrupted: nothing was restored, and everything is as it was\r\n";
+        assert_eq!(String::from_utf8_lossy(&rest), said, "{words:?}");
+        assert_eq!(day(&scratch), "what was said\n");
     }
 }
 

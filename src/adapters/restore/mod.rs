@@ -11,6 +11,7 @@ mod carry;
 mod claim;
 mod compare;
 mod database;
+mod interrupted;
 pub(super) mod manifest;
 pub(super) mod members;
 pub mod names;
@@ -26,6 +27,7 @@ mod verify;
 
 pub use claim::sweep;
 pub use compare::{Changes, compare};
+pub use interrupted::{Fate, Interrupted, interrupted};
 pub use manifest::{Manifest, Seen};
 pub use members::Layout;
 pub use swap::Kept;
@@ -282,9 +284,12 @@ impl Drop for Prepared {
     }
 }
 
-/// Finishes or takes back a restore that was interrupted: called by every opening of a home for writing.
-pub fn settle(home: &Home) -> Result<()> {
+/// Finishes or takes back a restore that was interrupted: called by every opening of a home for writing. Returns the one that was
+/// finished.
+pub fn settle(home: &Home) -> Result<Option<Interrupted>> {
     let disk = RealDisk { probe: crate::adapters::probe::from_environment() };
+    // Its journal goes with the settling.
+    let was = interrupted(home);
     let settled = match singles::settle(home.root(), &disk)? {
         None => swap::settle(home.root(), &disk)?,
         singles => singles,
@@ -292,14 +297,20 @@ pub fn settle(home: &Home) -> Result<()> {
     if settled.is_some() {
         sweep(home.root());
     }
+    let what = was.as_ref().map_or_else(|| "what it was is not known".to_owned(), Interrupted::what);
     match settled {
-        Some(Settled::Completed) => tracing::warn!("a restore that was interrupted has been finished"),
+        Some(Settled::Completed) => {
+            tracing::warn!(
+                "a restore that was interrupted has been finished: {what}. `moon restore --undo` takes it back"
+            );
+            return Ok(was);
+        }
         Some(Settled::TakenBack) => {
-            tracing::warn!("a restore that was interrupted has been taken back: the home is as it was");
+            tracing::warn!("a restore that was interrupted has been taken back: the home is as it was, without {what}");
         }
         None => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Takes the backups along, marks the home that comes in, and swaps.

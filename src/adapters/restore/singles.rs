@@ -7,6 +7,7 @@
 //! exchange is over is seen by the inode of what comes in. Nothing is removed here.
 
 use super::Done;
+use super::interrupted::Interrupted;
 use super::names::checked;
 use super::only::{Note, Replaced, is_stamp};
 use super::swap::{self, Disk, KEPT, Kept, PREPARING, Settled, beside, journal_path, read_own};
@@ -193,6 +194,15 @@ pub(super) fn settle(home: &Path, disk: &dyn Disk) -> Result<Option<Settled>> {
     let settled = finish(disk, &journal, home, &plan).map_err(|e| swap::unusable(&journal, &e))?;
     unpacked.iter().for_each(|folder| swap::discard(folder));
     Ok(Some(settled))
+}
+
+/// The one that was interrupted, if nobody is at work on it. Touches nothing.
+pub(super) fn under_way(home: &Path) -> Option<Interrupted> {
+    let plan = read(&journal_path(home))?;
+    let _locks = swap::lock_all(std::iter::once(&home.to_owned())).ok()?;
+    let is_begun = plan.all(home).any(|(m, names)| state(m, &names).is_ok_and(|state| state != State::Waiting));
+    let places = plan.all(home).map(|(_, names)| names.place).collect();
+    Some(Interrupted::new(plan.from, places, is_begun))
 }
 
 /// The journal, if it is one of single files. Whatever else lies there is judged by [`swap::settle`]. Its paths lead nowhere else.

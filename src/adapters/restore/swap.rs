@@ -6,6 +6,7 @@
 //! came is read from the folders themselves, never remembered. Nothing is removed here but folders nobody ever used.
 
 use super::Step;
+use super::interrupted::Interrupted;
 use moon_actors::port::Probe;
 use moon_actors::{Error, Result};
 use rustix::fs::{CWD, RenameFlags};
@@ -274,6 +275,19 @@ pub(super) fn settle(home: &Path, disk: &dyn Disk) -> Result<Option<Settled>> {
         }
     }
     Ok(Some(settled))
+}
+
+/// The one that was interrupted, if nobody is at work on it. Touches nothing.
+pub(super) fn under_way(home: &Path) -> Option<Interrupted> {
+    let journal = read_journal(&journal_path(home), home).ok().flatten()?;
+    let homes = journal.moves.iter().filter(|m| m.is_home);
+    let _locks = lock_all(homes.flat_map(|m| [&m.place, &m.incoming, &m.kept])).ok()?;
+    // It lies in what comes in, wherever that is by now.
+    let first = &journal.moves[0];
+    let markers = [&first.place, &first.incoming].into_iter().filter_map(|home| marker(home));
+    let from = markers.into_iter().find(|marker| marker.stamp == journal.stamp)?.from;
+    let is_begun = journal.moves.iter().any(|m| state(m, &journal.stamp).is_ok_and(|state| state != State::Waiting));
+    Some(Interrupted::new(from, journal.moves.into_iter().map(|m| m.place).collect(), is_begun))
 }
 
 /// Removes a folder in preparation, and nothing else. Best effort: what is left is swept by the next restore.
