@@ -278,6 +278,10 @@ impl Home {
     pub fn turn_file(&self, route: &str) -> PathBuf {
         self.root.join(format!("run/turn-{route}.lock"))
     }
+    /// `run/turn-ROUTE.beside.lock`: the same for those who have waited for the other in vain.
+    pub fn turn_beside_file(&self, route: &str) -> PathBuf {
+        self.root.join(format!("run/turn-{route}.beside.lock"))
+    }
     /// `run/moon.lock`: held by the one process that may write.
     pub fn lock_file(&self) -> PathBuf {
         self.root.join("run/moon.lock")

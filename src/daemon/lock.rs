@@ -44,8 +44,17 @@ impl HomeLock {
     }
 
     /// The same for one route of alerts, which the daemon serves, and whoever tells something beside it while it hangs: one at a time.
-    pub fn take_turn(home: &Home, route: &str, what: &str) -> Result<Self> {
-        Self::take_at(&home.turn_file(route), what)
+    pub fn take_turn(path: &Path) -> Result<Self> {
+        Self::take_at(path, "alerts")
+    }
+
+    /// `conflict` `daemon.held` while somebody has such a turn. Takes it for no longer than the look, and leaves no trace.
+    pub fn look_at_turn(path: &Path) -> Result<()> {
+        let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return Ok(()) };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(held(holder(&mut file))),
+            _ => Ok(()),
+        }
     }
 
     /// False once another home has taken the place of the one that was locked.

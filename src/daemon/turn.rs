@@ -2,7 +2,15 @@
 //!
 //! A kernel lock for each route, held from before a notice is handed over until that is written down: whoever waits for it looks into the
 //! ledger then, and tells nothing that the other has told. It dies with its process, so that what a killed one was telling is told again.
-//! A holder that was stopped in its tracks keeps it: nobody waits for longer than a delivery can take.
+//!
+//! A holder that was stopped in its tracks keeps it. Whoever has waited for it for longer than a delivery can take goes on beside it, with
+//! a second lock, so that those are one at a time too. Nothing but what was in flight at the stopped one can be told twice:
+//!
+//! - Whoever gets the turn itself waits for the end of what is told beside before he tells anything. He does not keep the second lock
+//!   for that: if he were stopped he would keep both.
+//! - Whoever gets the second lock looks whether the turn is still with whom he has waited for in vain, and lets go of it if it is not.
+//!
+//! Each writes down that he has come before he looks for the other, so that no two can miss each other.
 
 use super::lock::HomeLock;
 use crate::home::Home;
@@ -10,9 +18,10 @@ use async_trait::async_trait;
 use moon_actors::alert::engine::DEADLINE;
 use moon_actors::port::{Notice, Notifier, Severity, Turn};
 use moon_actors::{Error, Result};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A delivery is cut off after [`DEADLINE`]; the rest is for its record.
 const PATIENCE: Duration = DEADLINE.saturating_add(Duration::from_secs(5));
@@ -21,23 +30,89 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A route that several processes may serve.
 pub(super) struct Shared {
     inner: Arc<dyn Notifier>,
-    home: Home,
-    patience: Duration,
-    /// Whoever has the turn was waited for in vain: he is not waited for again before he has let go of it.
-    in_vain: AtomicBool,
+    turn: Door,
+    /// For those who have waited for the turn in vain.
+    beside: Door,
+    is_warned: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(inner: Arc<dyn Notifier>, home: &Home) -> Self {
-        Self { inner, home: home.clone(), patience: PATIENCE, in_vain: AtomicBool::new(false) }
+        let turn = Door::new(home.turn_file(inner.name()));
+        let beside = Door::new(home.turn_beside_file(inner.name()));
+        Self { inner, turn, beside, is_warned: AtomicBool::new(false) }
     }
 
-    async fn take(&self) -> Result<HomeLock> {
-        let (home, route) = (self.home.clone(), self.name().to_owned());
-        let taken = tokio::task::spawn_blocking(move || HomeLock::take_turn(&home, &route, "alerts")).await;
-        taken.unwrap_or_else(|e| {
-            Err(Error::config("home.lock", "could not ask for the turn at a route of alerts").cause(e))
-        })
+    /// Told twice is better than not told.
+    fn without(&self, error: &Error) -> Option<Turn> {
+        if !self.is_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(route = self.name(), "alerts go on without a turn, and one may be told twice: {error}");
+        }
+        None
+    }
+
+    fn with(&self, lock: HomeLock) -> Option<Turn> {
+        self.is_warned.store(false, Ordering::Relaxed);
+        Some(Box::new(lock))
+    }
+}
+
+/// A lock that is waited for.
+struct Door {
+    path: PathBuf,
+    patience: Duration,
+    /// Who was waited for in vain is not waited for again: when he came.
+    in_vain: Mutex<Option<SystemTime>>,
+}
+
+impl Door {
+    fn new(path: PathBuf) -> Self {
+        Self { path, patience: PATIENCE, in_vain: Mutex::new(None) }
+    }
+
+    /// Asks until it is answered, as long as the holder may be at work: patience is with each holder anew. `daemon.held`: it was in vain.
+    async fn wait<T: Send + 'static>(&self, ask: fn(&Path) -> Result<T>) -> Result<T> {
+        let mut seen: Option<(SystemTime, Instant)> = None;
+        loop {
+            let path = self.path.clone();
+            let answer = tokio::task::spawn_blocking(move || ask(&path)).await.unwrap_or_else(|e| {
+                Err(Error::config("home.lock", "could not ask for the turn at a route of alerts").cause(e))
+            });
+            let error = match answer {
+                Err(error) if error.code == "daemon.held" => error,
+                other => return other,
+            };
+            let came = self.came();
+            if self.is_in_vain() {
+                return Err(error);
+            }
+            match seen {
+                Some((same, since)) if same == came => {
+                    if since.elapsed() >= self.patience {
+                        *self.vain() = Some(came);
+                        tracing::warn!(lock = %self.path.display(), "alerts wait for it no longer, and one may be told twice: {error}");
+                        return Err(error);
+                    }
+                }
+                _ => seen = Some((came, Instant::now())),
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// When the holder came, or the last one: each writes into the file.
+    fn came(&self) -> SystemTime {
+        std::fs::metadata(&self.path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// Nobody has come since somebody was waited for in vain.
+    fn is_in_vain(&self) -> bool {
+        let came = self.came();
+        *self.vain() == Some(came)
+    }
+
+    fn vain(&self) -> std::sync::MutexGuard<'_, Option<SystemTime>> {
+        self.in_vain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,24 +134,24 @@ impl Notifier for Shared {
         self.inner.is_record()
     }
     async fn turn(&self) -> Option<Turn> {
-        let begun = Instant::now();
         loop {
-            let error = match self.take().await {
+            match self.turn.wait(HomeLock::take_turn).await {
                 Ok(lock) => {
-                    self.in_vain.store(false, Ordering::Relaxed);
-                    return Some(Box::new(lock));
+                    // Whoever is at work beside has begun while the turn was another's. Who was stopped there is left alone.
+                    let _ = self.beside.wait(HomeLock::look_at_turn).await;
+                    return self.with(lock);
                 }
-                Err(error) => error,
-            };
-            let is_waited_for = error.code == "daemon.held" && !self.in_vain.load(Ordering::Relaxed);
-            if is_waited_for && begun.elapsed() < self.patience {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                continue;
+                Err(error) if error.code != "daemon.held" => return self.without(&error),
+                Err(_) => {}
             }
-            if !self.in_vain.swap(true, Ordering::Relaxed) {
-                tracing::warn!(route = self.name(), "alerts go on without a turn, and one may be told twice: {error}");
+            let beside = self.beside.wait(HomeLock::take_turn).await;
+            match beside {
+                Err(error) if error.code != "daemon.held" => return self.without(&error),
+                // Somebody has got the turn since: he is waited for like anybody else.
+                _ if !self.turn.is_in_vain() => {}
+                Ok(lock) => return self.with(lock),
+                Err(error) => return self.without(&error),
             }
-            return None;
         }
     }
     async fn note(&self, notice: &Notice, why: &str) -> Result<()> {
@@ -89,14 +164,27 @@ mod tests {
     use super::*;
     use crate::adapters::log_notifier::LogNotifier;
 
+    const SHORT: Duration = Duration::from_millis(100);
+
     fn home() -> (tempfile::TempDir, Home) {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let (home, _) = Home::open(scratch.path().join("home")).expect("opens");
         (scratch, home)
     }
 
-    fn route(home: &Home, patience: Duration) -> Shared {
-        Shared { patience, ..Shared::new(Arc::new(LogNotifier::new(home.alerts_log())), home) }
+    fn route(home: &Home, patience: Duration) -> Arc<Shared> {
+        let mut route = Shared::new(Arc::new(LogNotifier::new(home.alerts_log())), home);
+        (route.turn.patience, route.beside.patience) = (patience, patience);
+        Arc::new(route)
+    }
+
+    /// A turn that is being waited for, and is not had at once.
+    async fn waiting(route: &Arc<Shared>) -> tokio::task::JoinHandle<Option<Turn>> {
+        let route = Arc::clone(route);
+        let waiting = tokio::spawn(async move { route.turn().await });
+        tokio::time::sleep(4 * SHORT).await;
+        assert!(!waiting.is_finished(), "one at a time");
+        waiting
     }
 
     #[tokio::test]
@@ -104,25 +192,60 @@ mod tests {
         let (_scratch, home) = home();
         let (one, other) = (route(&home, PATIENCE), route(&home, PATIENCE));
         let held = one.turn().await.expect("free");
-        let waiting = tokio::spawn(async move { other.turn().await.is_some() });
-        tokio::time::sleep(3 * LOOK_AGAIN).await;
-        assert!(!waiting.is_finished(), "one at a time");
+        let waiting = waiting(&other).await;
         drop(held);
-        assert!(waiting.await.expect("no panic"), "it is the other's turn");
-        let elsewhere = HomeLock::take_turn(&home, "another", "alerts").expect("another route is free");
+        drop(waiting.await.expect("no panic").expect("it is the other's turn"));
+        let elsewhere = HomeLock::take_turn(&home.turn_file("another")).expect("another route is free");
         drop((one.turn().await.expect("free again"), elsewhere));
     }
 
     #[tokio::test]
-    async fn who_keeps_a_turn_for_ever_is_waited_for_once_and_holds_nothing_up() {
+    async fn who_wait_in_vain_are_one_at_a_time_and_wait_in_vain_once() {
         let (_scratch, home) = home();
-        let (hung, route) = (route(&home, PATIENCE), route(&home, 2 * LOOK_AGAIN));
-        let held = hung.turn().await.expect("free");
+        let (hung, one, other) = (route(&home, PATIENCE), route(&home, SHORT), route(&home, SHORT));
+        let stopped = hung.turn().await.expect("free");
+        let first = one.turn().await.expect("beside the one that was stopped");
+        // He is patient with whoever tells something beside as with anybody.
+        let mut other = Arc::into_inner(other).expect("nobody else has it");
+        other.beside.patience = PATIENCE;
+        let second = waiting(&Arc::new(other)).await;
+        drop(first);
+        drop(second.await.expect("no panic").expect("it is the other's turn"));
+        let begun = Instant::now();
+        drop(one.turn().await.expect("beside again"));
+        assert!(begun.elapsed() < SHORT, "at once this time: {:?}", begun.elapsed());
+        drop(stopped);
+        assert!(hung.turn().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_wakes_waits_for_the_end_of_what_is_told_beside_it_and_is_waited_for_again() {
+        let (_scratch, home) = home();
+        let (daemon, teller) = (route(&home, PATIENCE), route(&home, SHORT));
+        let stopped = daemon.turn().await.expect("free");
+        let beside = teller.turn().await.expect("beside the daemon");
+        drop(stopped);
+        let next = waiting(&daemon).await;
+        drop(beside);
+        let next = next.await.expect("no panic").expect("it is the daemon's turn");
+        // Whoever waited for it in vain before knows that it has come anew.
+        let mut teller = Arc::into_inner(teller).expect("nobody else has it");
+        teller.turn.patience = PATIENCE;
+        let turn = waiting(&Arc::new(teller)).await;
+        drop(next);
+        assert!(turn.await.expect("no panic").is_some());
+    }
+
+    #[tokio::test]
+    async fn when_everybody_was_stopped_alerts_go_on_without_a_turn() {
+        let (_scratch, home) = home();
+        let (hung, killed, route) = (route(&home, PATIENCE), route(&home, SHORT), route(&home, SHORT));
+        let held = (hung.turn().await.expect("free"), killed.turn().await.expect("beside it"));
         assert!(route.turn().await.is_none(), "it is told all the same");
         let begun = Instant::now();
-        assert!(Shared { patience: PATIENCE, ..route }.turn().await.is_none());
-        assert!(begun.elapsed() < PATIENCE / 2, "at once this time: {:?}", begun.elapsed());
-        drop(held);
-        assert!(hung.turn().await.is_some());
+        assert!(route.turn().await.is_none());
+        assert!(begun.elapsed() < SHORT, "at once this time: {:?}", begun.elapsed());
+        drop(held.0);
+        assert!(route.turn().await.is_some(), "who was stopped beside holds nobody up");
     }
 }

@@ -128,7 +128,12 @@ pub fn health(view: &View) -> String {
         _ if all == 0 => "nothing was checked yet".into(),
         (Some(verdict), _) => {
             let ok = view.checks.iter().filter(|check| check.level == Level::Ok).count();
-            format!("{}: {ok} of {} ok", verdict.word(), count(all, "check"))
+            let said = format!("{}: {ok} of {} ok", verdict.word(), count(all, "check"));
+            match (&view.checked, view.state) {
+                (None, _) => said,
+                (Some(ago), State::Stale) => format!("the daemon does not answer; {ago} {said}"),
+                (Some(ago), _) => format!("no daemon runs; {ago} {said}"),
+            }
         }
     }
 }

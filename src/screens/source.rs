@@ -72,9 +72,11 @@ pub fn liveness(home: &Home) -> Value {
     let stamp = |value: &Value| value.as_i64().and_then(|secs| DateTime::<Utc>::from_timestamp(secs, 0));
     let (at, beat) = (stamp(&file["timestamp_epoch_secs"]), stamp(&file["details"]["last_heartbeat_epoch_secs"]));
     let status = file["status"].as_str().unwrap_or_default();
+    // The file may be older than the wish: a restore puts the file back, and keeps the wish.
+    let stop = wish::stop(home);
     let said = |state: &str, said: &str, holder: Option<&Holder>| {
         let started = holder.and_then(|h| DateTime::<Utc>::from_timestamp(h.started_at_epoch_secs, 0));
-        let since = if state == "stopped" { at } else { started };
+        let since = if state == "stopped" { stop.as_ref().and_then(|stop| stop.at).or(at) } else { started };
         json!({
             "state": state, "said": said, "pid": holder.map(|h| h.pid), "since": since, "heartbeat_at": beat.or(at),
             "heartbeat_interval": file["heartbeat_interval"],
@@ -86,12 +88,13 @@ pub fn liveness(home: &Home) -> Value {
         }
         Some(holder) if holder.what == "daemon" => said("stale", "the daemon does not answer", Some(&holder)),
         Some(holder) => said("busy", &format!("`moon {}` holds the home", holder.what), Some(&holder)),
-        None => match status {
-            // The file may be older than the wish: a restore puts the file back, and keeps the wish.
-            _ if wish::is_stopped(home) => said("stopped", "stopped in order", None),
-            "stopped" => said("stopped", "stopped in order", None),
-            "error" => said("dead", "the daemon gave up", None),
-            "starting" | "running" | "stopping" => said("dead", "the daemon is dead: it ended without a word", None),
+        None => match (status, &stop) {
+            (_, Some(stop)) => said("stopped", &stop.in_words(), None),
+            ("stopped", _) => said("stopped", "stopped in order", None),
+            ("error", _) => said("dead", "the daemon gave up", None),
+            ("starting" | "running" | "stopping", _) => {
+                said("dead", "the daemon is dead: it ended without a word", None)
+            }
             _ => said("never_started", "never started in this home", None),
         },
     }

@@ -105,6 +105,7 @@ pub struct Trouble {
     pub hint: Option<String>,
     /// How long already.
     pub age: Option<String>,
+    pub silenced: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -194,6 +195,8 @@ pub struct View {
     pub actors: Vec<ActorRow>,
     pub verdict: Option<Level>,
     pub checks: Vec<Check>,
+    /// How long ago the newest of them was made; `None` while a daemon makes them.
+    pub checked: Option<String>,
     pub alerts: Option<Vec<PastAlert>>,
     pub backups: Option<Vec<Fact>>,
     pub chores: Option<Vec<Fact>>,
@@ -229,6 +232,7 @@ impl View {
             actors,
             verdict: d["health"]["verdict"].as_str().filter(|_| d["health"]["error"].is_null()).map(Level::of),
             checks,
+            checked: checked(&d["health"], now).filter(|_| state != State::Live),
             alerts: d["recent_alerts"].as_array().map(|all| all.iter().map(|a| past_alert(a, now)).collect()),
             backups: backups(&d["backups"], now),
             chores: d["chores"].as_array().map(|all| all.iter().map(|c| chore(c, now)).collect()),
@@ -391,6 +395,11 @@ fn checks(health: &Value, now: DateTime<Utc>) -> Vec<Check> {
     checks
 }
 
+fn checked(health: &Value, now: DateTime<Utc>) -> Option<String> {
+    let all = health["checks"].as_array().into_iter().flatten();
+    ago(all.filter_map(|check| time(&check["checked_at"])).max(), now)
+}
+
 fn past_alert(alert: &Value, now: DateTime<Utc>) -> PastAlert {
     PastAlert {
         level: Level::of(alert["severity"].as_str().unwrap_or_default()),
@@ -479,7 +488,24 @@ fn totals(t: &Value) -> Vec<Fact> {
     ]
 }
 
-/// What is wrong, worst first: the daemon itself, what fires, failing checks and parked actors that nothing fires for.
+/// What fires, with its rule, and the subject unless the message names that itself.
+fn firing(alert: &Value, now: DateTime<Utc>) -> Trouble {
+    let said = |value: &Value| text(value).unwrap_or_default();
+    let (rule, subject, message) =
+        (said(&alert["key"]["rule"]), said(&alert["key"]["subject"]), said(&alert["message"]));
+    let of = if message.contains(&subject) { String::new() } else { format!(" {subject}") };
+    let silenced = !alert["silenced_by"].is_null();
+    Trouble {
+        level: Level::of(alert["severity"].as_str().unwrap_or_default()),
+        text: format!("{rule}{of}: {message}{}", if silenced { ", silenced" } else { "" }),
+        hint: text(&alert["hint"]),
+        age: time(&alert["fired_at"]).map(|at| span((now - at).num_seconds())),
+        silenced,
+    }
+}
+
+/// What is wrong, worst first: the daemon itself, what fires, failing checks and parked actors that nothing fires for. What somebody
+/// has silenced comes last.
 fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let start = "start it with `moon start`";
@@ -490,16 +516,10 @@ fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
     };
     if let Some(hint) = hint {
         let level = Level::Critical;
-        troubles.push(Trouble { level, text: format!("daemon: {}", view.said), hint: Some(hint), age: None });
+        let text = format!("daemon: {}", view.said);
+        troubles.push(Trouble { level, text, hint: Some(hint), age: None, silenced: false });
     }
-    for alert in d["alerts"].as_array().into_iter().flatten() {
-        troubles.push(Trouble {
-            level: Level::of(alert["severity"].as_str().unwrap_or_default()),
-            text: text(&alert["message"]).unwrap_or_default(),
-            hint: text(&alert["hint"]),
-            age: time(&alert["fired_at"]).map(|at| span((now - at).num_seconds())),
-        });
-    }
+    troubles.extend(d["alerts"].as_array().into_iter().flatten().map(|alert| firing(alert, now)));
     troubles.extend(untold_checks(d));
     let is_told = |name: &str| {
         let firing = d["alerts"].as_array().into_iter().flatten();
@@ -511,9 +531,10 @@ fn troubles(d: &Value, view: &View, now: DateTime<Utc>) -> Vec<Trouble> {
             text: format!("the actor {} is parked: {}", actor.name, actor.error),
             hint: Some(format!("`moon ctl restart {}` revives it", actor.name)),
             age: None,
+            silenced: false,
         });
     }
-    troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.level));
+    troubles.sort_by_key(|trouble| (trouble.silenced, std::cmp::Reverse(trouble.level)));
     troubles
 }
 
@@ -529,6 +550,7 @@ fn untold_checks(d: &Value) -> Vec<Trouble> {
             text: format!("check {}: {}", said("name"), said("reason")),
             hint: text(&check["hint"]),
             age: None,
+            silenced: false,
         }
     };
     let untold = list(&d["health"]["checks"]).into_iter().filter(|check| !is_told(check));

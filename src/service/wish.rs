@@ -23,6 +23,16 @@ pub struct Stop {
     pub by: Option<String>,
 }
 
+impl Stop {
+    /// The same words wherever a person is told that no daemon runs.
+    pub fn in_words(&self) -> String {
+        let when = self.at.map_or_else(String::new, |at| format!(" on {}", at.format("%Y-%m-%d %H:%M:%S UTC")));
+        let by = self.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        format!("stopped on purpose{when}{by}{why}")
+    }
+}
+
 /// Notes that Moon shall stay away. Best effort while stopping: the stop itself matters more.
 pub fn stopped(home: &Home, why: &str, by: Option<String>) {
     forget(home);
@@ -105,9 +115,11 @@ mod tests {
         asked_to_stop(&home);
         assert!(!is_stopped(&home), "a restart that was cut off leaves a dead daemon, not a stopped one");
         stopped(&home, "moon stop", Some("ann".into()));
-        assert_eq!(stop(&home).and_then(|stop| stop.by), Some("ann".into()));
+        let said = stop(&home).expect("a stop").in_words();
+        assert!(said.starts_with("stopped on purpose on ") && said.ends_with(" UTC by ann (moon stop)"), "{said}");
         std::fs::write(home.stopped_file(), "by hand").expect("written");
         assert_eq!(stop(&home), Some(Stop::default()), "that it is there is the fact");
+        assert_eq!(Stop::default().in_words(), "stopped on purpose");
         clear(&home);
         assert_eq!(stop(&home), None);
         asked_to_stop(&home);

@@ -123,7 +123,10 @@ fn health_backups_and_the_calendar_are_on_every_screen() {
     let said = moon::screens::plain::lines(&View::of(&young)).join("\n");
     assert!(said.contains("health    the first checks are under way"), "{said}");
     let troubles = moon::screens::plain::troubles(&view);
-    assert_eq!(troubles[0].0, "warning: 4.2 GB are free on the disk of the home, less than 5 GB (for 3h 12m)");
+    assert_eq!(
+        troubles[0].0,
+        "warning: disk_low moon: 4.2 GB are free on the disk of the home, less than 5 GB (for 3h 12m)"
+    );
     let metrics = moon::screens::metrics::text(&document);
     for line in [
         "moon_health_check_state{check=\"disk\"} 1",
@@ -149,7 +152,10 @@ fn a_failing_check_is_shown_once_as_the_alert_that_people_were_told() {
         let troubles = moon::screens::plain::troubles(&View::of(document));
         troubles.into_iter().map(|(text, _)| text).collect()
     };
-    assert_eq!(said(&document), ["warning: 4.2 GB are free on the disk of the home, less than 5 GB (for 3h 12m)"]);
+    assert_eq!(
+        said(&document),
+        ["warning: disk_low moon: 4.2 GB are free on the disk of the home, less than 5 GB (for 3h 12m)"]
+    );
     // One that nothing fires for is shown by itself, whatever other alerts are called.
     document["health"]["checks"][3]["alerts"] = json!([]);
     assert_eq!(said(&document)[1], "warning: check disk: 4.2 GB free, less than 5 GB");

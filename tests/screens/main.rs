@@ -106,8 +106,11 @@ fn a_daemon_is_live_or_stale_or_dead_or_stopped_and_every_screen_says_which() {
     scratch.run(&["status"]).expect(2);
     let again = scratch.daemon(&[]);
     again.stop();
-    all_say("stopped in order", "stopped");
-    scratch.run(&["status"]).expect(0);
+    all_say("stopped on purpose on ", "stopped");
+    let stopped = scratch.run(&["status"]).expect(0).stdout;
+    assert!(stopped.contains(" UTC (asked to stop), "), "{stopped}");
+    let health = stopped.lines().find(|line| line.starts_with("health ")).expect("a line");
+    assert!(["no daemon runs; ", "nothing was checked yet"].iter().any(|said| health.contains(said)), "{health}");
     let metrics = scratch.run(&["dashboard", "prometheus"]).expect(0).stdout;
     assert!(metrics.contains("moon_up 0\n") && metrics.contains("moon_archived_records_total 5\n"), "{metrics}");
     let report = scratch.json(&["dashboard", "report"]).expect(0).report();
@@ -170,6 +173,25 @@ fn a_check_that_fails_is_one_line_of_the_status_whatever_its_alert_is_called() {
         fires.then(|| scratch.run(&["status"]).stdout)
     });
     assert_eq!(status.lines().filter(|line| line.contains("endpoint:bridge")).count(), 1, "{status}");
-    assert!(status.starts_with("issue: critical: endpoint:bridge: "), "trouble first: {status}");
+    assert!(status.starts_with("issue: critical: endpoint.down: endpoint:bridge: "), "trouble first: {status}");
     daemon.stop();
+    let health = |text: String| text.lines().find(|line| line.starts_with("health ")).map(str::to_owned);
+    let said = health(scratch.run(&["status"]).stdout).expect("a line");
+    assert!(said.starts_with("health    no daemon runs; ") && said.contains(" ago critical: "), "{said}");
+}
+
+#[test]
+fn what_is_silenced_is_called_so_and_comes_behind_what_is_not() {
+    let scratch = Scratch::new();
+    let raise = |rule: &str, severity: &str, message: &str| {
+        let words = ["alerts", "raise", rule, "--subject", "nightly", "--severity", severity, "--message", message];
+        scratch.run(&words).expect(0);
+    };
+    raise("sync.failed", "critical", "quiet");
+    raise("disk.low", "warning", "4 GB left");
+    scratch.run(&["alerts", "silence", "sync.*", "--for", "2h", "--reason", "known", "--by", "ann"]).expect(0);
+    let status = scratch.run(&["status"]).expect(2).stdout;
+    let at = |said: &str| status.find(said).unwrap_or_else(|| panic!("{said}: {status}"));
+    let silenced = at("issue: critical: sync.failed nightly: quiet, silenced (for ");
+    assert!(at("issue: warning: disk.low nightly: 4 GB left (for ") < silenced, "{status}");
 }

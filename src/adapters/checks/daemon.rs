@@ -37,7 +37,7 @@ impl DaemonAlive {
             return Finding::critical("moon was never started in this home").hint("start it with `moon start`");
         }
         if let Some(stop) = wish::stop(&self.home) {
-            return on_purpose(stop);
+            return on_purpose(&stop);
         }
         let life = match &self.ledger {
             Some(ledger) => ledger.last_life().await.ok().flatten(),
@@ -62,11 +62,8 @@ fn at(at: DateTime<Utc>) -> String {
 }
 
 /// Nobody watches, and somebody wants it so.
-fn on_purpose(stop: Stop) -> Finding {
-    let when = stop.at.map_or_else(String::new, |stopped| format!(" on {}", at(stopped)));
-    let by = stop.by.map_or_else(String::new, |by| format!(" by {by}"));
-    let why = stop.why.map_or_else(String::new, |why| format!(" ({why})"));
-    Finding::critical(format!("no daemon runs: it was stopped on purpose{when}{by}{why}"))
+fn on_purpose(stop: &Stop) -> Finding {
+    Finding::critical(format!("no daemon runs: it was {}", stop.in_words()))
         .hint("nothing brings it back by itself; `moon start` does when it is wanted again")
 }
 

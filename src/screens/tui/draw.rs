@@ -228,6 +228,7 @@ fn pane(frame: &mut Frame, painter: &Painter, screen: &Screen, view: &View, (pan
     let mut title = vec![Span::styled(format!(" {} ", pane.title()), painter.strong())];
     if let (Pane::Health, Some(verdict)) = (pane, view.verdict) {
         title.push(Span::styled(format!("{} ", verdict.word()), painter.level(verdict)));
+        title.extend(view.checked.as_ref().map(|ago| Span::styled(format!("{ago} "), painter.soft())));
     }
     let kind = if is_focused { BorderType::Thick } else { BorderType::Rounded };
     let block = Block::bordered().border_type(kind).border_style(edge).title(Line::from(title));
