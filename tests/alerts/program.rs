@@ -1,6 +1,7 @@
 //! `moon alerts` of the built program, with a daemon and without: what it prints, what it leaves, how it ends.
 
 use crate::support::process::{Daemon, Scratch, wait_for};
+use moon::daemon::lock::HomeLock;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -230,14 +231,21 @@ fn a_daemon_is_asked_and_what_it_was_told_outlives_it() {
 struct Stopped(rustix::process::Pid);
 
 impl Stopped {
-    /// Not in the middle of a transaction.
+    /// Not in the middle of a transaction, nor of a delivery.
     fn stop(scratch: &Scratch, pid: u32) -> Self {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a pid");
-        wait_for("a moment without a transaction", || {
+        let delivers = || {
+            let mut files =
+                std::fs::read_dir(scratch.in_home("run")).expect("listable").map(|file| file.expect("a file"));
+            let is_turn = |file: &std::fs::DirEntry| file.file_name().to_string_lossy().starts_with("turn-");
+            files.any(|file| is_turn(&file) && HomeLock::look_at_turn(&file.path()).is_err())
+        };
+        wait_for("a moment without a transaction or a delivery", || {
             rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("a signal");
             let stopped = Self(pid);
             let ledger = rusqlite::Connection::open(scratch.in_home("state/moon.db")).expect("the ledger");
-            ledger.execute_batch("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; ROLLBACK").is_ok().then_some(stopped)
+            let is_free = ledger.execute_batch("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; ROLLBACK").is_ok();
+            (is_free && !delivers()).then_some(stopped)
         })
     }
 }
